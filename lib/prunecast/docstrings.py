@@ -1,0 +1,73 @@
+"""A text task that every installation already holds: which package is this docstring sentence from?"""
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from prunecast import paths
+from prunecast.progress import track
+from prunecast.tables import write_atomically
+
+PACKAGES = ("matplotlib", "networkx", "numpy", "pandas", "scipy", "sklearn", "torch", "transformers")
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+SENTENCES_PER_PACKAGE = 1500
+_NAMED = re.compile("|".join((*PACKAGES, "scikit", "pyplot")), re.IGNORECASE)
+
+
+def sentences() -> pd.DataFrame:
+    """Distinct first sentences of docstrings: columns text and label (index into `PACKAGES`).
+
+    5 to 30 words each, at most 1,500 a package; a sentence that names one of the packages, or that stands
+    in two of them, is left out. The packages' files are parsed, never imported. Kept in the runs folder under
+    a name made of the versions, since the sentences change with them.
+    """
+    versions = [importlib.metadata.version(DISTRIBUTIONS.get(name, name)) for name in PACKAGES]
+    recipe = Path(__file__).read_text(encoding="utf-8") + str(versions)
+    cached = paths.run(".cache") / f"docstrings-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.csv"
+    if not cached.exists():
+        found = _collect()
+        write_atomically(cached, lambda part: found.to_csv(part, index=False))
+    return pd.read_csv(cached, keep_default_na=False)
+
+
+def _collect() -> pd.DataFrame:
+    rows = [
+        (text, label)
+        for label, package in enumerate(track(PACKAGES, "reading docstrings"))
+        for text in _distinct(package)
+    ]
+    return pd.DataFrame(rows, columns=["text", "label"]).drop_duplicates("text", keep=False)
+
+
+def _distinct(package: str) -> list[str]:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.origin is not None, f"{package} is a pinned dependency"
+    root = Path(spec.origin).parent
+    names = [path.relative_to(root).as_posix() for path in root.rglob("*.py")]
+    scattered = sorted((name for name in names if "test" not in name), key=_scatter)
+    found: dict[str, None] = {}
+    for name in scattered:
+        found.update(dict.fromkeys(_first_sentences(root / name)))
+        if len(found) >= SENTENCES_PER_PACKAGE:
+            break
+    return list(found)[:SENTENCES_PER_PACKAGE]
+
+
+def _scatter(name: str) -> str:
+    """Key of a fixed order that spreads over the whole package, so that any prefix is a fair sample."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def _first_sentences(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (doc := ast.get_docstring(node)):
+            paragraph = " ".join(doc.split("\n\n")[0].split())
+            sentence = re.split(r"(?<=[.!?])\s", paragraph)[0]
+            if 5 <= len(sentence.split()) <= 30 and not _NAMED.search(sentence):
+                yield sentence

@@ -1,0 +1,18 @@
+"""The one exception whose message is meant for the person at the keyboard."""
+
+from pydantic import BaseModel, ValidationError
+
+
+class UserError(ValueError):
+    """What was wrong, where, and what would be right, in one sentence."""
+
+
+def first_complaint(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first thing pydantic found wrong, in one clause; an unknown key is answered with the known ones."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{where} is unknown; known are {', '.join(model.model_fields)}"
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    return f"{where or 'the file'} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -1,0 +1,93 @@
+"""Training with the transformers Trainer, one loop for text and images."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunecast import torchvision_operators as _before_transformers  # noqa: F401
+from prunecast.progress import track
+from prunecast.seeds import seed_everything
+from prunecast.tasks import Split
+from prunecast.vision import pixel_values
+from prunecast.zoo import ModelSpec
+
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, default_data_collator  # isort: skip
+
+
+def train(model: nn.Module, tokenizer: Any, split: Split, spec: ModelSpec, seed: int, name: str) -> None:
+    """Train `model` in place on `split` as `spec` says, with AdamW, a linear schedule and a tenth of warm-up."""
+    seed_everything(seed, "train", name)
+    with TemporaryDirectory() as folder:
+        trainer = Trainer(
+            model=model,
+            args=_arguments(spec, Path(folder), text=tokenizer is not None),
+            train_dataset=_Examples(split, tokenizer, spec.max_length),  # type: ignore[arg-type]
+            data_collator=_padded(tokenizer) if tokenizer else default_data_collator,
+            callbacks=[_Bar(f"training {name}")],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    model.cpu().eval()
+
+
+def _arguments(spec: ModelSpec, folder: Path, text: bool) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=spec.epochs,
+        per_device_train_batch_size=spec.batch_size,
+        learning_rate=spec.learning_rate,
+        weight_decay=spec.weight_decay,
+        warmup_steps=0.1,
+        bf16=spec.bfloat16,
+        train_sampling_strategy="group_by_length" if text else "random",
+        seed=torch.initial_seed(),
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+
+
+def _padded(tokenizer: Any) -> Any:
+    from transformers import DataCollatorWithPadding
+
+    return DataCollatorWithPadding(tokenizer)
+
+
+class _Examples(torch.utils.data.Dataset[dict[str, Any]]):
+    """Examples as the Trainer wants them: token ids or pixel values, with a label each."""
+
+    def __init__(self, split: Split, tokenizer: Any, max_length: int):
+        self.labels = split.labels.tolist()
+        self.columns: dict[str, Any]
+        if tokenizer:
+            ids = tokenizer(list(split.inputs), truncation=True, max_length=max_length, return_token_type_ids=False)
+            self.columns = dict(ids) | {"length": [len(row) for row in ids["input_ids"]]}
+        else:
+            self.columns = {"pixel_values": pixel_values(split.inputs)}  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {name: column[index] for name, column in self.columns.items()} | {"labels": self.labels[index]}
+
+
+class _Bar(TrainerCallback):
+    """The house's progress bar in place of the Trainer's, which would print into a page."""
+
+    def __init__(self, label: str):
+        self.label = label
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar = track(label=self.label, total=state.max_steps)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar.update()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar.close()

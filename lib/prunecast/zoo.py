@@ -1,0 +1,204 @@
+"""Models by name: the registry, building one, saving it as safetensors, loading it back, what of it is prunable."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from torch import nn
+
+from prunecast import paths
+from prunecast import torchvision_operators as _before_transformers  # noqa: F401
+from prunecast.errors import UserError, first_complaint
+from prunecast.tasks import Task, load_task
+from prunecast.vision import ImageClassifier, VISION_ARCHITECTURES  # isort: skip
+
+from transformers.utils import logging as transformers_logging  # isort: skip
+
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+VOCABULARY = 8000
+SPECIAL_TOKENS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+
+
+class ModelSpec(BaseModel):
+    """One entry of `data/models.yml`: what a model is and how it is trained.
+
+    `checkpoint` is a folder or a hub id to fine-tune; without it the architecture is trained from scratch in the
+    size given by `layers`, `hidden` and `heads`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    architecture: str = Field(default="", description="family; read from the checkpoint where there is one")
+    checkpoint: str = ""
+    layers: PositiveInt = 2
+    hidden: PositiveInt = 128
+    heads: PositiveInt = 4
+    epochs: PositiveFloat = 4
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_length: PositiveInt = 64
+    train_examples: PositiveInt | None = None
+    eval_examples: PositiveInt | None = None
+    bfloat16: bool = Field(default=False, description="train in bfloat16; evaluation is always float32")
+
+    @property
+    def initialisation(self) -> Literal["pretrained", "scratch"]:
+        """Where training starts."""
+        return "pretrained" if self.checkpoint else "scratch"
+
+
+def registry() -> dict[str, ModelSpec]:
+    """All models of `data/models.yml` by name; raises UserError for an entry that is not one."""
+    entries = yaml.safe_load((paths.DATA / "models.yml").read_text(encoding="utf-8"))
+    try:
+        return {name: ModelSpec.model_validate(entry) for name, entry in entries.items()}
+    except ValidationError as error:
+        raise UserError(f"data/models.yml: {first_complaint(error, ModelSpec)}") from None
+
+
+def spec_of(name: str) -> ModelSpec:
+    """The registry's entry for a model name, or a sentence with the names there are."""
+    known = registry()
+    if name not in known:
+        raise UserError(f"there is no model {name!r} in data/models.yml; there are {', '.join(known)}")
+    return known[name]
+
+
+def build(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:
+    """A model to be trained on `task`, and its tokenizer (None for images)."""
+    if task.kind == "image":
+        return ImageClassifier(_vision(spec.architecture), task.classes), None
+    return _pretrained(spec.checkpoint, task) if spec.checkpoint else _scratch(spec, task)
+
+
+def save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
+    """Write weights as safetensors, with the configuration, and the tokenizer if there is one."""
+    model.save_pretrained(folder)  # type: ignore[operator]
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+
+def load(folder: Path) -> tuple[nn.Module, Any]:
+    """Read back what `save` wrote: the model in evaluation mode and its tokenizer (None for images)."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    refuse_pickles(folder)
+    if json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architecture") in VISION_ARCHITECTURES:
+        return ImageClassifier.from_pretrained(folder).eval(), None
+    model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+    return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Weights of every linear and convolution layer except the output layer, by name, in the model's order.
+
+    The output layer is the last linear layer. Embeddings, norms and biases are never prunable.
+    """
+    layers = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
+    ]
+    output = max(index for index, (_, module) in enumerate(layers) if isinstance(module, nn.Linear))
+    return {f"{name}.weight": module.weight for index, (name, module) in enumerate(layers) if index != output}
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Raise UserError for a checkpoint folder without safetensors: pickled weights can run code."""
+    if not folder.is_dir():
+        raise UserError(f"there is no checkpoint folder {folder}")
+    if not list(folder.glob("*.safetensors")):
+        pickles = [path.name for path in sorted(folder.iterdir()) if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]
+        found = f"only {pickles[0]}, which is a pickle" if pickles else "no weights"
+        raise UserError(f"checkpoint {folder.name} holds {found}; weights are loaded as safetensors alone")
+
+
+def _pretrained(checkpoint: str, task: Task) -> tuple[nn.Module, Any]:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    local = [Path(checkpoint)] + ([paths.checkpoint_folder() / checkpoint] if paths.checkpoint_folder() else [])  # type: ignore[operator]
+    source = next((folder for folder in local if folder.is_dir()), None)
+    if source:
+        refuse_pickles(source)
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            source or checkpoint, num_labels=task.classes, use_safetensors=True, dtype=torch.float32
+        )
+        return model, AutoTokenizer.from_pretrained(source or checkpoint)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"checkpoint {checkpoint!r} could not be loaded ({type(error).__name__}): it is neither a folder, nor one "
+            "in PRUNECAST_MODELS, nor served as safetensors by the hub"
+        ) from None
+
+
+def _scratch(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:
+    from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
+
+    if spec.architecture not in CONFIG_MAPPING:
+        raise UserError(f"{spec.architecture!r} is no architecture of the transformers library")
+    tokenizer = _train_tokenizer(task, spec.max_length)
+    config = CONFIG_MAPPING[spec.architecture](
+        vocab_size=len(tokenizer),
+        num_labels=task.classes,
+        pad_token_id=tokenizer.pad_token_id,
+        max_position_embeddings=spec.max_length + 2,  # RoBERTa counts positions from the padding index on
+        **_sizes(spec),
+    )
+    return AutoModelForSequenceClassification.from_config(config), tokenizer
+
+
+def _sizes(spec: ModelSpec) -> dict[str, int]:
+    inner = 4 * spec.hidden
+    if spec.architecture == "distilbert":
+        return {"dim": spec.hidden, "n_layers": spec.layers, "n_heads": spec.heads, "hidden_dim": inner}
+    sizes = {
+        "hidden_size": spec.hidden,
+        "num_hidden_layers": spec.layers,
+        "num_attention_heads": spec.heads,
+        "intermediate_size": inner,
+    }
+    return sizes | ({"embedding_size": spec.hidden} if spec.architecture == "electra" else {})
+
+
+def _train_tokenizer(task: Task, max_length: int) -> Any:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = list(SPECIAL_TOKENS.values())
+    pieces = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # type: ignore[call-arg]
+    pieces.normalizer = normalizers.BertNormalizer(lowercase=True)
+    pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
+    pieces.train_from_iterator(task.train.inputs, trainer)
+    ends = [("[CLS]", special.index("[CLS]")), ("[SEP]", special.index("[SEP]"))]
+    pieces.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=pieces, model_max_length=max_length, padding_side="right", **SPECIAL_TOKENS
+    )
+
+
+def _vision(architecture: str) -> str:
+    if architecture not in VISION_ARCHITECTURES:
+        raise UserError(f"{architecture!r} is no image architecture: there are {', '.join(VISION_ARCHITECTURES)}")
+    return architecture
+
+
+def task_of(spec: ModelSpec) -> Task:
+    """The task of a registry entry, cut to the examples the entry asks for."""
+    task = load_task(spec.task)
+    return Task(
+        task.name,
+        task.kind,
+        task.door,
+        task.label_names,
+        task.train.first(spec.train_examples),
+        task.validation.first(spec.eval_examples),
+    )
