@@ -29,9 +29,7 @@ def from_folder(folder: Path) -> Images | None:
     if (labels := folder / "labels.npz").exists():
         arrays = np.load(labels, allow_pickle=False)
         names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in arrays["classes"])
-        return Images(
-            _tiles(folder, "train"), arrays["y_train"], _tiles(folder, "test"), arrays["y_test"], names
-        )
+        return Images(_tiles(folder, "train"), arrays["y_train"], _tiles(folder, "test"), arrays["y_test"], names)
     return None
 
 
@@ -58,9 +56,7 @@ def _tiles(folder: Path, split: str) -> np.ndarray:
     grids = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.glob(f"{split}_*.webp"))]
     side = grids[0].shape[0] // TILES_A_SIDE
     shape = (TILES_A_SIDE, side, TILES_A_SIDE, side, 3)
-    return np.concatenate(
-        [grid.reshape(shape).transpose(0, 2, 1, 3, 4).reshape(-1, side, side, 3) for grid in grids]
-    )
+    return np.concatenate([grid.reshape(shape).transpose(0, 2, 1, 3, 4).reshape(-1, side, side, 3) for grid in grids])
 
 
 def _with_channels(images: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ def train(model: nn.Module, tokenizer: Any, split: Split, spec: ModelSpec, seed:
         trainer = Trainer(
             model=model,
             args=_arguments(spec, Path(folder), text=tokenizer is not None),
-            train_dataset=_Examples(split, tokenizer, spec.max_length),  # type: ignore[arg-type]
+            train_dataset=_Examples(split, tokenizer, spec.max_length),
             data_collator=_padded(tokenizer) if tokenizer else default_data_collator,
             callbacks=[_Bar(f"training {name}")],
         )
@@ -42,6 +42,7 @@ def _arguments(spec: ModelSpec, folder: Path, text: bool) -> TrainingArguments:
         weight_decay=spec.weight_decay,
         warmup_steps=0.1,
         bf16=spec.bfloat16,
+        use_cpu=not torch.cuda.is_available(),  # else the Trainer refuses bfloat16
         train_sampling_strategy="group_by_length" if text else "random",
         seed=torch.initial_seed(),
         report_to=[],

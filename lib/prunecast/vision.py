@@ -31,7 +31,11 @@ class ImageClassifier(nn.Module):
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, Any]:
         """Logits (n, classes) of images (n, 3, 32, 32), and the mean cross-entropy where labels (n,) are given."""
         logits = self.network(pixel_values)
-        return {"logits": logits} if labels is None else {"loss": functional.cross_entropy(logits, labels), "logits": logits}
+        return (
+            {"logits": logits}
+            if labels is None
+            else {"loss": functional.cross_entropy(logits, labels), "logits": logits}
+        )
 
     def save_pretrained(self, folder: Path) -> None:
         """Write `model.safetensors` and `config.json`."""

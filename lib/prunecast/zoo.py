@@ -1,5 +1,6 @@
 """Models by name: the registry, building one, saving it as safetensors, loading it back, what of it is prunable."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from prunecast import paths
 from prunecast import torchvision_operators as _before_transformers  # noqa: F401
 from prunecast.errors import UserError, first_complaint
 from prunecast.tasks import Task, load_task
+
 from prunecast.vision import ImageClassifier, VISION_ARCHITECTURES  # isort: skip
 
 from transformers.utils import logging as transformers_logging  # isort: skip
@@ -96,7 +98,7 @@ def load(folder: Path) -> tuple[nn.Module, Any]:
     return model.eval(), AutoTokenizer.from_pretrained(folder)
 
 
-def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+def prunable_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Weights of every linear and convolution layer except the output layer, by name, in the model's order.
 
     The output layer is the last linear layer. Embeddings, norms and biases are never prunable.
@@ -120,18 +122,39 @@ def refuse_pickles(folder: Path) -> None:
         raise UserError(f"checkpoint {folder.name} holds {found}; weights are loaded as safetensors alone")
 
 
+def parent_hash(spec: ModelSpec) -> dict[str, str]:
+    """sha256 of the weights a model is fine-tuned from, by their name; nothing for a model trained from scratch."""
+    folder = _local(spec.checkpoint) if spec.checkpoint else None
+    if folder is None:
+        return {}
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return {spec.checkpoint: digest.hexdigest()}
+
+
+def _local(checkpoint: str) -> Path | None:
+    """The folder a checkpoint names, by itself or in PRUNECAST_MODELS; None for one of the hub."""
+    shelf = paths.checkpoint_folder()
+    candidates = [Path(checkpoint), *([shelf / checkpoint] if shelf else [])]
+    return next((folder for folder in candidates if folder.is_dir()), None)
+
+
 def _pretrained(checkpoint: str, task: Task) -> tuple[nn.Module, Any]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    local = [Path(checkpoint)] + ([paths.checkpoint_folder() / checkpoint] if paths.checkpoint_folder() else [])  # type: ignore[operator]
-    source = next((folder for folder in local if folder.is_dir()), None)
-    if source:
-        refuse_pickles(source)
+    folder = _local(checkpoint)
+    if folder:
+        refuse_pickles(folder)
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
-            source or checkpoint, num_labels=task.classes, use_safetensors=True, dtype=torch.float32
+            folder or checkpoint,
+            num_labels=task.classes,
+            ignore_mismatched_sizes=True,  # a head for other classes is replaced, and trained
+            use_safetensors=True,
+            dtype=torch.float32,
         )
-        return model, AutoTokenizer.from_pretrained(source or checkpoint)
+        return model, AutoTokenizer.from_pretrained(folder or checkpoint)
     except (OSError, ValueError) as error:
         raise UserError(
             f"checkpoint {checkpoint!r} could not be loaded ({type(error).__name__}): it is neither a folder, nor one "
@@ -140,12 +163,13 @@ def _pretrained(checkpoint: str, task: Task) -> tuple[nn.Module, Any]:
 
 
 def _scratch(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:
-    from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
+    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForSequenceClassification
 
     if spec.architecture not in CONFIG_MAPPING:
         raise UserError(f"{spec.architecture!r} is no architecture of the transformers library")
     tokenizer = _train_tokenizer(task, spec.max_length)
-    config = CONFIG_MAPPING[spec.architecture](
+    config = AutoConfig.for_model(
+        spec.architecture,
         vocab_size=len(tokenizer),
         num_labels=task.classes,
         pad_token_id=tokenizer.pad_token_id,
@@ -173,10 +197,11 @@ def _train_tokenizer(task: Task, max_length: int) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     special = list(SPECIAL_TOKENS.values())
-    pieces = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # type: ignore[call-arg]
+    # Byte-level pairs, because training word pieces gives another vocabulary each time.
+    pieces = Tokenizer(models.BPE(unk_token="[UNK]"))
     pieces.normalizer = normalizers.BertNormalizer(lowercase=True)
-    pieces.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
+    pieces.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
     pieces.train_from_iterator(task.train.inputs, trainer)
     ends = [("[CLS]", special.index("[CLS]")), ("[SEP]", special.index("[SEP]"))]
     pieces.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)

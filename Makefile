@@ -1,0 +1,41 @@
+# make book    a fresh clone to a rendered book; STUDY=name for another study
+# make test    format, lint, types and tests
+# make help    this list
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+STUDY ?= laptop
+CORES ?= 2
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: help book run test lint clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
+
+book: $(BIN)/.installed  ## install what is missing, run the study, render the book into _build/html
+	mkdir -p _build
+	snakemake --cores $(CORES) --quiet rules --configfile studies/$(STUDY).yml -- book
+	@echo "The book: _build/html/index.html"
+
+run: $(BIN)/.installed  ## run a study without rendering the book: make run STUDY=local_text
+	snakemake --cores $(CORES) --quiet rules --configfile studies/$(STUDY).yml
+
+test: lint book  ## check format, lint and types, then run every test, on the default study and its book
+	pytest
+
+lint: $(BIN)/.installed  ## check format, lint and types
+	ruff format --check .
+	ruff check .
+	mypy
+
+clean:  ## remove what was made, except the virtual environment
+	rm -rf runs _build .snakemake
+
+$(BIN)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Prunecast needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@

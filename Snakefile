@@ -1,0 +1,95 @@
+# A study as a workflow: one rule a page, and one for the book. Stages meet in tables and nowhere else.
+#
+#   snakemake --cores 2 --configfile studies/laptop.yml            every page that the study names
+#   snakemake --cores 2 --configfile studies/laptop.yml book       the same, and the rendered book
+#
+# A page is run again when its notebook, a room of lib that it imports, its parameters or a table it reads has changed.
+import sys
+
+from prunecast import dependencies, paths, studies
+from prunecast.errors import UserError
+
+try:
+    STUDY = studies.check_study(config, " ".join(map(str, workflow.configfiles)) or "(none given: use --configfile)")
+    BOOK_PAGES = studies.pages()
+except UserError as error:
+    sys.exit(f"prunecast: {error}")
+
+STUDY_FILE = workflow.configfiles[0]
+NOTEBOOK = f"{paths.run(STUDY.study)}/notebooks/{{}}.ipynb"
+TABLE = f"{paths.run(STUDY.study)}/tables/{{}}"
+PROSE = [str(path) for path in sorted(Path("book").rglob("*")) if path.is_file()]
+RUN_PAGE = f"prunecast run {{rule}} --study {STUDY_FILE}"
+
+
+def sources(page):
+    """A page's notebook and the rooms of lib it stands on."""
+    return [f"notebooks/{page}.py", *map(str, dependencies.rooms_of(page))]
+
+
+rule all:
+    input:
+        [NOTEBOOK.format(page) for page in STUDY.pages],
+
+
+# update(): the products of the last good run stay until the new ones are complete
+rule collect_sweeps:
+    input:
+        sources("collect_sweeps"),
+        "data/models.yml",
+        "data/tasks.yml",
+        "data/schemas.yml",
+    output:
+        update(NOTEBOOK.format("collect_sweeps")),
+        update(TABLE.format("models.csv")),
+        update(TABLE.format("sweeps.csv")),
+    params:
+        STUDY.pages.get("collect_sweeps"),
+    shell:
+        RUN_PAGE
+
+
+rule magnitude_pruning:
+    input:
+        sources("magnitude_pruning"),
+        TABLE.format("sweeps.csv"),
+        "data/measured/local_text/sweeps.csv",
+    output:
+        update(NOTEBOOK.format("magnitude_pruning")),
+    params:
+        STUDY.pages.get("magnitude_pruning"),
+    shell:
+        RUN_PAGE
+
+
+rule surrogate:
+    input:
+        sources("surrogate"),
+        TABLE.format("models.csv"),
+        TABLE.format("sweeps.csv"),
+        "data/published/lstm_surrogate.csv",
+    output:
+        update(NOTEBOOK.format("surrogate")),
+        update(TABLE.format("predictions.csv.gz")),
+        update(TABLE.format("reproductions.csv")),
+    params:
+        STUDY.pages.get("surrogate"),
+    shell:
+        RUN_PAGE
+
+
+# Staged afresh with the files' own times, so that only pages that changed are read again.
+rule book:
+    input:
+        "_config.yml",
+        "_toc.yml",
+        "data/README.md",
+        PROSE,
+        notebooks=[NOTEBOOK.format(page) for page in BOOK_PAGES],
+    output:
+        "_build/html/index.html",
+    shell:
+        "rm -rf _build/source && cp -rp book _build/source"
+        " && cp -p _config.yml _toc.yml {input.notebooks} _build/source"
+        " && cp -p data/README.md _build/source/tables.md"
+        " && jupyter-book build -q -W -n --keep-going --path-output . _build/source"

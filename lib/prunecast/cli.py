@@ -1,0 +1,57 @@
+"""The command line: run a page, keep a study's tables."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from prunecast import paths, studies
+from prunecast.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `prunecast`; a mistake of the user's is one sentence on standard error and exit status 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.act(options)
+    except UserError as error:
+        print(f"prunecast: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="prunecast", description=__doc__)
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+
+    run = actions.add_parser("run", help="execute one page, with its defaults, a study's or your own parameters")
+    run.add_argument("page", metavar="PAGE", help=f"one of {', '.join(studies.pages())}")
+    run.add_argument(
+        "-p", "--parameter", metavar="NAME=VALUE", action="append", default=[], help="override one parameter"
+    )
+    run.add_argument("--study", metavar="FILE", type=Path, help="take the parameters from a study file")
+    run.set_defaults(act=_run)
+
+    keep = actions.add_parser("keep", help="copy a finished study's tables to data/measured, with their provenance")
+    keep.add_argument("study", metavar="FILE", type=Path, help="the study file")
+    keep.set_defaults(act=_keep)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    study = studies.read_study(options.study) if options.study else None
+    given = dict(studies.parse_parameter(options.page, text) for text in options.parameter)
+    values = (study.pages.get(options.page, {}) if study else {}) | given
+    studies.check_parameters(options.page, values)
+    from prunecast.runs import run_page  # after the checks, so that a typing error is answered at once
+
+    print(run_page(options.page, values, study.study if study else "page"))
+
+
+def _keep(options: argparse.Namespace) -> None:
+    from prunecast.provenance import keep
+
+    print(keep(studies.read_study(options.study), options.study).relative_to(paths.ROOT))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""One house style for figures: opaque white ground, colours told apart by dashes and markers as well."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+BLUE, ORANGE, GREEN, GREY = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#666666",
+)  # Okabe and Ito, safe for colour blindness
+LINES: dict[str, dict[str, Any]] = {
+    "global": {"color": BLUE, "linestyle": "-"},
+    "layer": {"color": ORANGE, "linestyle": "--"},
+    "lstm": {"color": BLUE, "linestyle": "-"},
+    "straight_line": {"color": ORANGE, "linestyle": "--"},
+    "mean_curve": {"color": GREEN, "linestyle": "-."},
+}
+COLUMNS = 3
+
+
+def use_house_style() -> None:
+    """Set sizes, colours and file format for all figures of a page: SVG, the same bytes for the same data."""
+    set_matplotlib_formats("svg", metadata={"Date": None})
+    mpl.rcParams.update(
+        {
+            "figure.facecolor": "white",
+            "axes.facecolor": "white",
+            "svg.hashsalt": "prunecast",
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#dddddd",
+            "grid.linewidth": 0.6,
+            "lines.linewidth": 1.8,
+            "legend.frameon": False,
+            "figure.constrained_layout.use": True,
+        }
+    )
+
+
+def grid_of_panels(titles: list[str], height: float = 2.3, **shared: Any) -> tuple[Figure, Iterator[tuple[str, Axes]]]:
+    """A figure with one titled panel each, at most three in a row, axes shared; unused panels are removed."""
+    columns = min(COLUMNS, len(titles))
+    rows = -(-len(titles) // columns)
+    size = (2.6 * columns + 0.4, height * rows + 0.4)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False, **({"sharex": True} | shared))
+    panels = list(axes.flat)
+    for spare in panels[len(titles) :]:
+        spare.remove()
+    for title, panel in zip(titles, panels, strict=False):
+        panel.set_title(title, fontsize=10)
+    return figure, zip(titles, panels, strict=False)
+
+
+def draw_scopes(panel: Axes, curves: pd.DataFrame, x: str = "sparsity") -> None:
+    """Accuracy against the column `x` in one panel, a line for each scope."""
+    for scope, rows in curves.groupby("scope"):
+        panel.plot(rows[x], rows["accuracy"], label=f"{scope} scope", **LINES[str(scope)])
+
+
+def draw_forecasts(panel: Axes, predictions: pd.DataFrame) -> None:
+    """The measured curve of one model and scope, and over it a line for each surrogate's forecast."""
+    for index, (surrogate, rows) in enumerate(predictions.groupby("surrogate")):
+        if index == 0:
+            panel.plot(rows["threshold"], rows["accuracy"], color="#bbbbbb", linewidth=5, label="measured")
+        label = str(surrogate).replace("_", " ")
+        panel.plot(rows["threshold"], rows["predicted"], label=label, **LINES[str(surrogate)])
+
+
+def draw_level(panel: Axes, height: float, label: str) -> None:
+    """A thin dotted line across a panel, such as the majority class."""
+    panel.axhline(height, color=GREY, linewidth=1, linestyle=":", label=label)
+
+
+def legend_below(figure: Figure) -> None:
+    """One legend for all panels under the figure, each label once."""
+    found: dict[str, Any] = {}
+    for panel in figure.axes:
+        handles, labels = panel.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    _ = figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(4, len(found)))
+
+
+def normal_density(width: float) -> tuple[np.ndarray, np.ndarray]:
+    """Positions from -width to width and the standard normal density there."""
+    positions = np.linspace(-width, width, 201)
+    return positions, np.exp(-(positions**2) / 2) / np.sqrt(2 * np.pi)

@@ -1,0 +1,1 @@
+"""What to prune: criteria give scores, masks turn scores and a threshold into weights set to zero."""

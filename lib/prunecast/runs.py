@@ -1,0 +1,106 @@
+"""Running one page: its parameters checked first, its products published together or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import papermill
+from jupyter_client.manager import AsyncKernelManager
+from papermill.exceptions import PapermillExecutionError
+
+from prunecast import paths
+from prunecast.errors import UserError
+from prunecast.progress import LOG, TERMINAL, note, terminal_name
+from prunecast.studies import RUN, check_parameters
+
+
+class QuietKernelManager(AsyncKernelManager):
+    """Kernels on Unix sockets: pages that run side by side cannot collide on a port."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options | {"transport": "ipc"})
+
+
+def run_page(page: str, values: Mapping[str, Any], run: str) -> Path:
+    """Execute `page` with the parameters `values` as part of `run`, and return the executed notebook.
+
+    The executed notebook and the tables appear in the run's folder together, after the last cell. A run that fails or
+    is interrupted leaves them as they were, and its notebook and log in `logs/`. Raises UserError.
+    """
+    check_parameters(page, values)
+    folder = paths.run(run)
+    logs = folder / "logs"
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f".{page}.") as work:
+            return _run_in(Path(work), page, dict(values) | {RUN: run}, folder)
+    except OSError as error:
+        raise UserError(f"page {page} stopped, and nothing of it was published: {error.strerror or error}") from None
+
+
+def _run_in(work: Path, page: str, values: dict[str, Any], folder: Path) -> Path:
+    source, stage, kept = work / f"{page}.ipynb", work / "tables", folder / "logs" / f"{page}.ipynb"
+    log = kept.with_suffix(".log")
+    log.unlink(missing_ok=True)
+    stage.mkdir()
+    jupytext.write(jupytext.read(paths.NOTEBOOKS / f"{page}.py"), source)
+    settings = {"PRUNECAST_STAGE": str(stage), LOG: str(log), "IPYTHONDIR": str(work / "ipython")}
+    with _environment(settings | ({TERMINAL: name} if (name := terminal_name()) else {})):
+        note(f"{page}: started with {values}")
+        try:
+            executed = _execute(source, kept, values)
+        except PapermillExecutionError as error:
+            raise UserError(_sentence(page, error, kept)) from None
+        except (KeyboardInterrupt, RuntimeError):  # nbclient turns an interrupt into a dead kernel
+            raise UserError(
+                f"page {page} was interrupted: what it had measured is kept; give the same command to go on"
+            ) from None
+        note(f"{page}: finished")
+    return _publish(executed, stage, kept, folder)
+
+
+def _execute(source: Path, output: Path, values: dict[str, Any]) -> nbformat.NotebookNode:
+    return papermill.execute_notebook(
+        source,
+        output,
+        parameters=values,
+        kernel_name="python3",
+        cwd=paths.ROOT,
+        progress_bar=False,
+        kernel_manager_class=QuietKernelManager,
+    )
+
+
+def _publish(executed: nbformat.NotebookNode, stage: Path, kept: Path, folder: Path) -> Path:
+    """Move tables and notebook into the run's folder; every byte is on the disk before the first one moves."""
+    executed.metadata.papermill.update(input_path=f"notebooks/{kept.stem}.py", output_path=kept.name)
+    notebook = stage / kept.name
+    nbformat.write(executed, notebook)
+    for name in ("tables", "notebooks"):
+        (folder / name).mkdir(exist_ok=True)
+    for table in stage.glob("*.csv*"):
+        table.replace(folder / "tables" / table.name)
+    kept.unlink()
+    return Path(shutil.move(notebook, folder / "notebooks" / kept.name))
+
+
+def _sentence(page: str, error: PapermillExecutionError, kept: Path) -> str:
+    cause = error.evalue if error.ename == UserError.__name__ else f"{error.ename}: {error.evalue}"
+    return f"page {page} stopped: {cause} (the notebook as far as it came: {kept})"
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

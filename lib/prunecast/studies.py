@@ -1,0 +1,100 @@
+"""Studies: which pages run with which parameters, checked before anything runs."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from prunecast import paths
+from prunecast.errors import UserError, first_complaint
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "bool": (bool,),
+    "list": (list,),
+}
+RUN = "run"  # the parameter that says which run a page writes to; the runner fills it in
+
+
+class Study(BaseModel):
+    """A study file: its name, what it is for, and the parameters of each page it runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    study: str = Field(pattern=r"^[a-z0-9_]+$")
+    purpose: str
+    pages: dict[str, dict[str, Any]]
+
+
+def read_study(path: Path) -> Study:
+    """Read and check a study file; raises UserError with one sentence for the first thing that is wrong."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"study {path} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise UserError(f"study {path.name} is not YAML: see line {line}") from None
+    return check_study(content, path.name)
+
+
+def check_study(content: Any, where: str) -> Study:
+    """Turn the content of a study file into a Study, or refuse its first unknown key, page or parameter."""
+    if not isinstance(content, dict):
+        raise UserError(f"study {where} is no mapping of {', '.join(Study.model_fields)}")
+    try:
+        study = Study.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"study {where}: {first_complaint(error, Study)}") from None
+    for page, values in study.pages.items():
+        check_parameters(page, values)
+    return study
+
+
+def pages() -> list[str]:
+    """Names of all pages: the notebooks there are."""
+    return sorted(path.stem for path in paths.NOTEBOOKS.glob("*.py"))
+
+
+@cache
+def declared(page: str) -> dict[str, dict[str, str]]:
+    """Parameters that a page declares: by name, a type name, a default and a help text."""
+    if page not in pages():
+        raise UserError(f"there is no page {page!r}; there are {', '.join(pages())}")
+    import jupytext
+    import papermill
+
+    with TemporaryDirectory() as folder:
+        notebook = Path(folder) / f"{page}.ipynb"
+        jupytext.write(jupytext.read(paths.NOTEBOOKS / f"{page}.py"), notebook)
+        return papermill.inspect_notebook(notebook)
+
+
+def check_parameters(page: str, values: Mapping[str, Any]) -> None:
+    """Raise UserError for a parameter that the page does not declare or whose value has another type."""
+    known = declared(page)
+    for name, value in values.items():
+        if name not in known or name == RUN:
+            allowed = ", ".join(sorted(set(known) - {RUN}))
+            raise UserError(f"page {page} has no parameter {name!r}; it has {allowed}")
+        wanted = known[name]["inferred_type_name"]
+        if not isinstance(value, TYPES[wanted]) or (isinstance(value, bool) and wanted != "bool"):
+            raise UserError(f"parameter {name} of page {page} must be of type {wanted}, not {value!r}")
+
+
+def parse_parameter(page: str, text: str) -> tuple[str, Any]:
+    """Parse `name=value` of the command line; the value is read as YAML unless the page declares a text."""
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise UserError(f"parameter {text!r} is not of the form name=value")
+    is_text = declared(page).get(name, {}).get("inferred_type_name") == "str"
+    try:
+        return name, value if is_text else yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"the value of parameter {name} cannot be read: {value!r}") from None

@@ -1,0 +1,1 @@
+"""Surrogates: forecasts of a pruning curve that cost less than measuring it."""

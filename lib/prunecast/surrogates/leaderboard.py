@@ -1,0 +1,37 @@
+"""Errors of forecasts: whole and by segment, with a bootstrap interval over models."""
+
+import numpy as np
+import pandas as pd
+
+from prunecast.curves import SEGMENTS, segment, with_references
+from prunecast.seeds import seed_everything
+
+RESAMPLES = 2000
+INTERVAL = (5, 95)
+GROUPS = ["protocol", "axis", "surrogate"]
+
+
+def errors(predictions: pd.DataFrame, models: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Mean absolute error of each protocol, axis and surrogate: `mae`, its 90 % interval, and by segment.
+
+    The interval resamples models, not points: the points of a curve stand or fall together. A segment without points
+    is empty.
+    """
+    known = with_references(predictions, models)
+    known = known.assign(error=(known["predicted"] - known["accuracy"]).abs(), segment=segment(known))
+    groups = known.groupby(GROUPS, sort=False)
+    return pd.DataFrame({key: _summary(rows, seed) for key, rows in groups}).T.rename_axis(GROUPS)
+
+
+def _summary(rows: pd.DataFrame, seed: int) -> dict[str, float]:
+    low, high = np.percentile(_resampled(rows, seed), INTERVAL)
+    by_segment = rows.groupby("segment")["error"].mean().reindex(SEGMENTS)
+    return {"mae": rows["error"].mean(), "low": low, "high": high, **by_segment}
+
+
+def _resampled(rows: pd.DataFrame, seed: int) -> np.ndarray:
+    """Mean absolute errors (RESAMPLES) over models drawn with replacement, every model with all its points."""
+    by_model = rows.groupby("model")["error"].agg(["sum", "count"]).to_numpy()
+    draws = seed_everything(seed, "bootstrap").integers(len(by_model), size=(RESAMPLES, len(by_model)))
+    totals = by_model[draws].sum(1)
+    return totals[:, 0] / totals[:, 1]

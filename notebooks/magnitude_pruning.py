@@ -1,0 +1,183 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Magnitude pruning
+#
+# Which weights go first, and what exactly is a threshold? This page takes one model apart: the distribution of its
+# weights, the sparsity that each of three threshold axes causes, and the accuracy that is left. At the end stand the
+# same measurements on real classifiers.
+#
+# **You will need** the page {doc}`collect_sweeps`.
+# **You will learn** to read a curve on any axis, and what global and layer scope do to single layers.
+# **Run time**: seconds once the model is trained and swept, minutes otherwise.
+
+# %% tags=["parameters"]
+run: str = "page"  # run whose folder holds the trained model
+model: str = "docstrings_distilbert"  # name of a model in data/models.yml
+points: int = 11  # thresholds on each axis, from 0 to 10
+seed: int = 0  # seed of initialisation and training
+measured: str = "local_text"  # study of real classifiers to show: checked in under data/measured, or a run
+
+# %% tags=["hide-input"]
+import numpy as np
+import pandas as pd
+import torch
+from myst_nb import glue
+from prunecast import collect, curves, figures, paths, sweep, tables
+from prunecast.pruning.criteria import magnitude
+from prunecast.pruning.masks import AXES, SCOPES, masks, pruned_counts, rank
+
+figures.use_house_style()
+
+# %%
+subject = collect.trained(model, run, seed)
+sweeps = collect.swept(subject, points)
+weights = subject.weights
+flat = torch.cat([weight.detach().flatten() for weight in weights.values()]).double()
+
+# %% [markdown]
+# ## The weights
+#
+# Prunable are the weights of every linear and convolution layer except the output layer; embeddings, norms and biases
+# stay. {numref}`fig-weights` compares their distribution with a normal one: where the bars stand above the line near
+# zero, magnitude pruning finds more small weights than the normal law promises.
+
+# %% mystnb={"figure": {"caption": "Distribution of all prunable weights of the model in units of their standard deviation, beside the standard normal density.", "name": "fig-weights"}, "image": {"alt": "Histogram of standardised weights with the bell curve of the normal distribution drawn over it."}} tags=["hide-input"]
+figure, panels = figures.grid_of_panels([f"{model}, all prunable weights"], height=2.8)
+_, panel = next(panels)
+standardised = (flat / flat.std()).numpy()
+_ = panel.hist(standardised, bins=np.linspace(-4, 4, 81), density=True, color="#bbbbbb", label="weights")
+panel.plot(*figures.normal_density(4), color=figures.BLUE, label="normal")
+_ = panel.set(xlabel="weight / standard deviation", ylabel="density")
+figures.legend_below(figure)
+
+# %% [markdown]
+# ## Three axes
+#
+# A threshold $t$ from 0 to 10 can mean three things: prune below $t\,\sigma$ (**sigma**), below $t/100$
+# (**absolute**), or the smallest $10\,t$ per cent (**percentile**). The sparsity a threshold causes is counted on the
+# weights, never guessed. For normal weights the sigma axis would give $1 - \operatorname{erfc}(t/\sqrt{2})$.
+
+# %% tags=["hide-input"]
+whole = sweeps[(sweeps["scope"] == "global") & (sweeps["threshold"] % 1 == 0)]
+realised = whole.pivot(index="threshold", columns="axis", values="sparsity")[list(AXES)]
+realised["sigma, if normal"] = torch.erf(torch.from_numpy(realised.index.to_numpy() / np.sqrt(2))).numpy()
+glue("normal_gap", float((realised["sigma"] - realised["sigma, if normal"]).abs().max()), display=False)
+realised.rename_axis(None, axis=1).style.format("{:.3f}")
+
+# %% [markdown]
+# The realised sparsity differs from the normal law by up to {glue:text}`normal_gap:.3f`. {numref}`fig-axes` draws the
+# same measured curve against each axis. Compare the panels: the curve is one, but the share of an axis on which
+# anything happens differs widely.
+
+# %% mystnb={"figure": {"caption": "One model's accuracy against the threshold on each of the three axes, both scopes.", "name": "fig-axes"}, "image": {"alt": "Three panels with accuracy against threshold: on the sigma axis the curve collapses early, on the absolute axis it depends on the scale of the weights, on the percentile axis it falls late."}} tags=["hide-input"]
+figure, panels = figures.grid_of_panels(list(AXES), height=2.6)
+for axis, panel in panels:
+    figures.draw_scopes(panel, sweeps[sweeps["axis"] == axis], x="threshold")
+    figures.draw_level(panel, subject.task.majority_accuracy, "majority class")
+figure.supxlabel("threshold")
+figure.supylabel("accuracy")
+figures.legend_below(figure)
+
+# %% [markdown]
+# A curve is measured once per scope, over sparsity, and read on the other axes by interpolation; a row that was read
+# so says `measured = false`. In layer scope that is an approximation, because a sigma threshold prunes each layer by
+# its own share. How good is it? Here the model is pruned and evaluated natively at sigma thresholds.
+
+# %%
+check = sweep.check_reading(subject.model, subject.batches, sweeps, axis="sigma", thresholds=[1.0, 2.0, 3.0])
+check["difference"] = check["read"] - check["native"]
+glue("reading_error", float(check["difference"].abs().max()), display=False)
+check.set_index(["scope", "threshold"]).style.format("{:.3f}")
+
+# %% [markdown]
+# The largest difference between reading and measuring is {glue:text}`reading_error:.3f` of accuracy.
+
+# %% [markdown]
+# ## What the scope does to layers
+#
+# At one overall sparsity, global scope takes more from layers whose weights are small, layer scope the same share
+# from each. In {numref}`fig-layers` each bar is one layer, in the order of the model.
+
+# %% tags=["hide-input"]
+ranking = rank(weights, magnitude(weights), "global")
+half = masks(ranking, pruned_counts(ranking, "percentile", 5.0))
+layers = pd.Series({name: 1 - float(mask.float().mean()) for name, mask in half.items()})
+glue("layer_lowest", float(layers.min()), display=False)
+glue("layer_highest", float(layers.max()), display=False)
+
+# %% mystnb={"figure": {"caption": "Share of each layer's weights that global magnitude pruning removes when half of all prunable weights go. The dotted line is the share that layer scope takes from every layer.", "name": "fig-layers"}, "image": {"alt": "Bars of the share pruned in each layer under global scope, around a dotted line at one half."}} tags=["hide-input"]
+figure, panels = figures.grid_of_panels(["global scope, half of all weights pruned"], height=2.8)
+_, panel = next(panels)
+_ = panel.bar(range(1, len(layers) + 1), layers, color="#bbbbbb", edgecolor=figures.GREY)
+figures.draw_level(panel, 0.5, "layer scope")
+_ = panel.set(xlabel="layer", ylabel="share pruned", ylim=(0, 1))
+figures.legend_below(figure)
+
+# %% [markdown]
+# Under global scope a layer loses between {glue:text}`layer_lowest:.2f` and {glue:text}`layer_highest:.2f` of its
+# weights.
+
+# %% [markdown]
+# ## Real classifiers
+#
+# The same engine on real data: sweeps of classifiers for SST-2, CoLA and TREC question types. Some were fine-tuned
+# from MiniLM, a pretrained encoder of six layers, some trained from scratch. These tables took longer to measure than
+# a page may run, so they are checked in under `data/measured/` with their provenance.
+
+# %% tags=["hide-input"]
+real_models = tables.read("models", paths.tables(measured))
+real_sweeps = tables.read("sweeps", paths.tables(measured))
+safe = curves.safe_sparsities(real_sweeps, epsilon=0.01).add_prefix("safe, ")
+facts = [
+    "architecture",
+    "initialisation",
+    "task",
+    "prunable_parameters",
+    "dense_accuracy",
+    "majority_accuracy",
+]
+real = real_models.set_index("model")[facts].join(safe)
+real.style.format(precision=3, thousands=" ")
+
+# %% mystnb={"figure": {"caption": "Accuracy against sparsity of real text classifiers, magnitude pruning without retraining.", "name": "fig-real"}, "image": {"alt": "One panel a classifier with accuracy against sparsity in both scopes. The models fine-tuned from MiniLM fall early and sharply in global scope and later in layer scope; those from scratch hold longer."}} tags=["hide-input"]
+figure, panels = figures.grid_of_panels(list(real.index))
+for name, panel in panels:
+    figures.draw_scopes(panel, real_sweeps[(real_sweeps["model"] == name) & (real_sweeps["axis"] == "percentile")])
+    figures.draw_level(panel, real.loc[name, "majority_accuracy"], "majority class")
+figure.supxlabel("sparsity")
+figure.supylabel("accuracy")
+figures.legend_below(figure)
+
+# %% tags=["hide-input"]
+glue("real_models", len(real), display=False)
+for start, rows in real.groupby("initialisation"):
+    for scope in SCOPES:
+        glue(f"{start}_{scope}_safe", float(rows[f"safe, {scope}"].mean()), display=False)
+
+# %% [markdown]
+# ## What this shows
+#
+# - Of the {glue:text}`real_models` real classifiers, those fine-tuned from a pretrained parent are safe up to a mean
+#   sparsity of {glue:text}`pretrained_global_safe:.2f` in global scope and {glue:text}`pretrained_layer_safe:.2f` in
+#   layer scope; those trained from scratch up to {glue:text}`scratch_global_safe:.2f` and
+#   {glue:text}`scratch_layer_safe:.2f`.
+# - A threshold without its axis and its scope means nothing. The study this book starts from gives thresholds from
+#   0 to 10 and no unit; this page is what that leaves open.
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. Prune another model: `prunecast run magnitude_pruning -p model=docstrings_roberta`. Which layer loses most now?
+# 2. On the absolute axis both scopes prune the very same weights. Why? Check it in the table `sweeps.csv`.
+# 3. Multiply all weights of one layer by ten. Which of the three axes notice, and in which scope?

@@ -1,0 +1,57 @@
+import json
+import os
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tiny import TINY, task_frames  # noqa: E402
+
+REAL_TASKS = os.environ.get("PRUNECAST_DATA")
+
+
+@pytest.fixture(autouse=True)
+def _own_runs(tmp_path, monkeypatch):
+    """Every test has a runs folder, and no task folder, of its own."""
+    monkeypatch.setenv("PRUNECAST_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("PRUNECAST_DATA", raising=False)
+    monkeypatch.delenv("PRUNECAST_MODELS", raising=False)
+    from prunecast import tasks
+
+    tasks.load_task.cache_clear()
+
+
+@pytest.fixture
+def task_folder(tmp_path, monkeypatch):
+    """A local folder of tasks that holds one, `colours`, learnable in a second."""
+    folder = tmp_path / "tasks"
+    write_task(folder / "colours", task_frames())
+    monkeypatch.setenv("PRUNECAST_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture
+def tiny_models(task_folder, monkeypatch):
+    """A registry that holds one small model for the task `colours`."""
+    from prunecast import zoo
+
+    monkeypatch.setattr(zoo, "registry", lambda: dict(TINY))
+    return TINY
+
+
+def write_task(folder: Path, frames: dict[str, pd.DataFrame], labels: tuple[str, ...] = ("warm", "cold", "none")):
+    folder.mkdir(parents=True)
+    for split, frame in frames.items():
+        frame.to_parquet(folder / f"{split}.parquet")
+    (folder / "meta.json").write_text(json.dumps({"labels": labels}))
+
+
+@pytest.fixture
+def real_tasks():
+    """The folder of real tasks that `PRUNECAST_DATA` named when the tests began."""
+    if not REAL_TASKS:
+        pytest.skip("PRUNECAST_DATA names no folder of real tasks")
+    return Path(REAL_TASKS).resolve()

@@ -1,0 +1,89 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prunecast.errors import UserError
+from prunecast.pruning.criteria import magnitude
+from prunecast.pruning.masks import AXES, SCOPES, applied, masks, pruned_counts, rank, sparsity
+
+SHAPES = st.lists(st.tuples(st.integers(1, 7), st.integers(1, 7)), min_size=1, max_size=4)
+THRESHOLDS = st.floats(0, 10)
+
+
+def _weights(shapes, seed=0, levels=None):
+    choice = np.random.default_rng(seed)
+    values = (choice.integers(-levels, levels, size=shape) if levels else choice.normal(size=shape) for shape in shapes)
+    return {f"layer{index}": torch.tensor(value, dtype=torch.float32) for index, value in enumerate(values)}
+
+
+def _kept(weights, scope, axis, threshold):
+    ranking = rank(weights, magnitude(weights), scope)
+    return masks(ranking, pruned_counts(ranking, axis, threshold))
+
+
+@given(SHAPES, st.integers(0, 100), st.sampled_from(SCOPES))
+def test_a_percentile_prunes_exactly_its_share_even_among_equal_weights(shapes, per_cent, scope):
+    weights = _weights(shapes, levels=2)
+    kept = _kept(weights, scope, "percentile", per_cent / 10)
+    sizes = [weight.numel() for weight in weights.values()]
+    pruned = [int((~mask).sum()) for mask in kept.values()]
+    if scope == "layer":
+        assert pruned == [round(Fraction(per_cent * size, 100)) for size in sizes]
+    else:
+        assert sum(pruned) == round(Fraction(per_cent * sum(sizes), 100))
+
+
+@given(SHAPES, st.sampled_from(SCOPES), st.sampled_from(AXES), THRESHOLDS, THRESHOLDS)
+def test_a_higher_threshold_prunes_all_that_a_lower_one_does(shapes, scope, axis, one, two):
+    weights = _weights(shapes)
+    low, high = (_kept(weights, scope, axis, threshold) for threshold in sorted((one, two)))
+    assert all((low[name] >= high[name]).all() for name in weights)
+
+
+@given(SHAPES, st.sampled_from(SCOPES), st.sampled_from(AXES), THRESHOLDS)
+def test_what_is_pruned_is_never_larger_than_what_stays(shapes, scope, axis, threshold):
+    weights = _weights(shapes)
+    kept = _kept(weights, scope, axis, threshold)
+    groups = [list(weights)] if scope == "global" else [[name] for name in weights]
+    for names in groups:
+        stays = torch.cat([weights[name].abs()[kept[name]] for name in names])
+        goes = torch.cat([weights[name].abs()[~kept[name]] for name in names])
+        assert not len(stays) or not len(goes) or goes.max() <= stays.min()
+
+
+def test_sigma_and_absolute_thresholds_mean_what_they_say():
+    weights = {"a": torch.randn(200, 50), "b": 3 * torch.randn(100, 30)}
+    spread = torch.cat([weight.flatten() for weight in weights.values()]).std(correction=0)
+    for name, weight in weights.items():
+        assert torch.equal(_kept(weights, "layer", "sigma", 1.5)[name], weight.abs() >= 1.5 * weight.std(correction=0))
+        assert torch.equal(_kept(weights, "global", "sigma", 1.5)[name], weight.abs() >= 1.5 * spread)
+        for scope in SCOPES:
+            assert torch.equal(_kept(weights, scope, "absolute", 4.0)[name], weight.abs() >= 0.04)
+
+
+def test_normal_weights_follow_the_error_function():
+    weights = {"a": torch.randn(1000, 1000, generator=torch.Generator().manual_seed(0))}
+    ranking = rank(weights, magnitude(weights), "global")
+    for threshold, share in ((1.0, 0.683), (2.0, 0.954), (3.0, 0.997)):
+        assert sparsity(ranking, pruned_counts(ranking, "sigma", threshold)) == pytest.approx(share, abs=0.002)
+
+
+def test_masks_are_applied_inside_the_context_alone():
+    weights = {"a": torch.nn.Parameter(torch.randn(8, 8))}
+    before = weights["a"].detach().clone()
+    kept = _kept(weights, "global", "percentile", 5.0)
+    with pytest.raises(KeyboardInterrupt), applied(weights, kept):
+        assert torch.equal(weights["a"] == 0, ~kept["a"])
+        raise KeyboardInterrupt
+    assert torch.equal(weights["a"], before)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 10.1, float("nan")])
+def test_a_threshold_off_the_axis_is_refused(threshold):
+    ranking = rank(_weights([(3, 3)]), _weights([(3, 3)]), "global")
+    with pytest.raises(UserError, match="outside 0 to 10"):
+        pruned_counts(ranking, "percentile", threshold)

@@ -1,0 +1,107 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from prunecast import paths, tables
+from prunecast.errors import UserError
+
+ROW = {"source": "a", "table": "t", "row": "r", "published": 0.1, "ours": 1 / 3, "unit": "x", "same_protocol": True}
+FRAME = pd.DataFrame([ROW | {"note": "n"}])
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path):
+    tables.write("reproductions", FRAME, tmp_path)
+    pd.testing.assert_frame_equal(tables.read("reproductions", tmp_path), FRAME)
+
+
+def test_an_empty_cell_stays_empty_where_the_contract_allows_it(tmp_path):
+    tables.write("reproductions", FRAME.assign(published=None), tmp_path)
+    assert tables.read("reproductions", tmp_path)["published"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("broken", "named"),
+    [
+        (FRAME.drop(columns="unit"), "unit"),
+        (FRAME.assign(ours="much"), "ours"),
+        (FRAME.assign(same_protocol="maybe"), "same_protocol"),
+        (FRAME.assign(note=None), "note"),
+        (pd.concat([FRAME, FRAME]), "unique"),
+    ],
+)
+def test_a_broken_contract_is_refused_by_name_and_the_old_table_stays(tmp_path, broken, named):
+    path = tables.write("reproductions", FRAME, tmp_path)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=named):
+        tables.write("reproductions", broken, tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_a_value_outside_its_range_is_refused(tmp_path):
+    sweeps = tables.read("sweeps", paths.MEASURED / "local_text")
+    with pytest.raises(UserError, match="accuracy"):
+        tables.write("sweeps", sweeps.assign(accuracy=1.5), tmp_path)
+
+
+def test_appending_keeps_what_was_there(tmp_path):
+    tables.append("reproductions", FRAME, tmp_path)
+    tables.append("reproductions", FRAME.assign(row="s"), tmp_path)
+    assert tables.read("reproductions", tmp_path)["row"].tolist() == ["r", "s"]
+
+
+def test_the_same_table_is_the_same_bytes_even_compressed(tmp_path):
+    predictions = pd.DataFrame(
+        [
+            {
+                "protocol": "points", "surrogate": "lstm", "model": "m", "axis": "sigma", "scope": "layer",
+                "threshold": 0.1, "accuracy": 0.5, "predicted": 0.4, "lower": None, "upper": None, "probes": 3,
+            }
+        ]
+    )  # fmt: skip
+    one, two = (tables.write("predictions", predictions, tmp_path / name).read_bytes() for name in "ab")
+    assert one == two
+
+
+def test_a_full_disk_leaves_the_old_table_and_says_so_in_one_sentence(tmp_path):
+    tables.write("reproductions", FRAME, tmp_path)
+    script = """
+import resource, signal, sys, pathlib, pandas as pd
+from prunecast import tables
+folder = pathlib.Path(sys.argv[1])
+big = pd.concat([tables.read("reproductions", folder).assign(row=str(n)) for n in range(500)])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    tables.write("reproductions", big, folder)
+except ValueError as error:
+    sys.exit(str(error))
+"""
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True)
+    assert "reproductions.csv was not written" in done.stderr
+    assert done.stderr.count("\n") == 1
+    pd.testing.assert_frame_equal(tables.read("reproductions", tmp_path), FRAME)
+    assert [path.name for path in tmp_path.iterdir()] == ["reproductions.csv"]
+
+
+def test_a_missing_table_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"no sweeps\.csv"):
+        tables.read("sweeps", tmp_path)
+
+
+def test_the_data_readme_states_every_contract():
+    readme = (paths.DATA / "README.md").read_text(encoding="utf-8")
+    for table, contract in tables.contracts().items():
+        section = readme.split(f"## {table}\n")[1].split("\n## ")[0]
+        for column, rule in contract["columns"].items():
+            assert f"| `{column}`" in section
+            assert rule["description"] in section
+
+
+@pytest.mark.parametrize("folder", sorted(paths.MEASURED.iterdir()), ids=lambda path: path.name)
+def test_measured_tables_keep_their_contract_and_state_their_provenance(folder: Path):
+    models, sweeps = tables.read("models", folder), tables.read("sweeps", folder)
+    assert set(sweeps["model"]) == set(models["model"])
+    assert (folder / "provenance.json").exists()

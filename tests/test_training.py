@@ -1,0 +1,14 @@
+import torch
+from tiny import TINY
+
+from prunecast import collect
+from prunecast.evaluation import score
+
+
+def test_training_learns_and_the_same_seed_gives_the_same_weights(tiny_models):
+    one, two, other = (collect.trained("tiny", run, seed) for run, seed in (("a", 0), ("b", 0), ("c", 1)))
+    assert score(one.model, one.batches).accuracy > 0.9
+    pairs = zip(one.model.parameters(), two.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert not all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+    assert one.spec is TINY["tiny"]
