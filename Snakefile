@@ -4,6 +4,7 @@
 #   snakemake --cores 2 --configfile studies/laptop.yml book       the same, and the rendered book
 #
 # A page is run again when its notebook, a room of lib that it imports, its parameters or a table it reads has changed.
+import os
 import sys
 
 from prunecast import dependencies, paths, studies
@@ -16,15 +17,16 @@ except UserError as error:
     sys.exit(f"prunecast: {error}")
 
 STUDY_FILE = workflow.configfiles[0]
-NOTEBOOK = f"{paths.run(STUDY.study)}/notebooks/{{}}.ipynb"
-TABLE = f"{paths.run(STUDY.study)}/tables/{{}}"
+RUN = os.path.relpath(paths.run(STUDY.study))
+NOTEBOOK = f"{RUN}/notebooks/{{}}.ipynb"
+TABLE = f"{RUN}/tables/{{}}"
 PROSE = [str(path) for path in sorted(Path("book").rglob("*")) if path.is_file()]
 RUN_PAGE = f"prunecast run {{rule}} --study {STUDY_FILE}"
 
 
 def sources(page):
     """A page's notebook and the rooms of lib it stands on."""
-    return [f"notebooks/{page}.py", *map(str, dependencies.rooms_of(page))]
+    return [f"notebooks/{page}.py", *map(os.path.relpath, dependencies.rooms_of(page))]
 
 
 rule all:
@@ -32,6 +34,7 @@ rule all:
         [NOTEBOOK.format(page) for page in STUDY.pages],
 
 
+# threads: a page computes on all cores, so that pages run one after the other.
 # update(): the products of the last good run stay until the new ones are complete
 rule collect_sweeps:
     input:
@@ -45,6 +48,7 @@ rule collect_sweeps:
         update(TABLE.format("sweeps.csv")),
     params:
         STUDY.pages.get("collect_sweeps"),
+    threads: workflow.cores
     shell:
         RUN_PAGE
 
@@ -58,6 +62,7 @@ rule magnitude_pruning:
         update(NOTEBOOK.format("magnitude_pruning")),
     params:
         STUDY.pages.get("magnitude_pruning"),
+    threads: workflow.cores
     shell:
         RUN_PAGE
 
@@ -74,6 +79,7 @@ rule surrogate:
         update(TABLE.format("reproductions.csv")),
     params:
         STUDY.pages.get("surrogate"),
+    threads: workflow.cores
     shell:
         RUN_PAGE
 

@@ -10,7 +10,7 @@ from prunecast import collect, paths, tables, zoo
 WORDS = (("red", "orange", "yellow"), ("blue", "cyan", "teal"), ("grey", "black", "white"))
 TINY = {
     "tiny": zoo.ModelSpec(
-        task="colours", architecture="bert", layers=1, hidden=32, heads=2, epochs=15, batch_size=16, learning_rate=2e-3
+        task="colours", architecture="bert", layers=1, hidden=64, heads=2, epochs=15, batch_size=16, learning_rate=2e-3
     )
 }
 

@@ -1,6 +1,7 @@
 """The command line: run a page, keep a study's tables."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from prunecast.errors import UserError
 def main(arguments: list[str] | None = None) -> int:
     """Run `prunecast`; a mistake of the user's is one sentence on standard error and exit status 2."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler that stops a job is a Ctrl-C
     try:
         options.act(options)
     except UserError as error:

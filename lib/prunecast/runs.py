@@ -12,6 +12,7 @@ import jupytext
 import nbformat
 import papermill
 from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from prunecast import paths
@@ -20,11 +21,12 @@ from prunecast.progress import LOG, TERMINAL, note, terminal_name
 from prunecast.studies import RUN, check_parameters
 
 
-class QuietKernelManager(AsyncKernelManager):
-    """Kernels on Unix sockets: pages that run side by side cannot collide on a port."""
+class SocketKernelManager(AsyncKernelManager):
+    """Kernels on Unix sockets in a folder of their own: pages that run side by side cannot collide on a port."""
 
     def __init__(self, **options: Any):
-        super().__init__(**options | {"transport": "ipc"})
+        self._sockets = tempfile.TemporaryDirectory(prefix="prunecast-")
+        super().__init__(**options | {"transport": "ipc", "ip": f"{self._sockets.name}/kernel"})
 
 
 def run_page(page: str, values: Mapping[str, Any], run: str) -> Path:
@@ -45,24 +47,28 @@ def run_page(page: str, values: Mapping[str, Any], run: str) -> Path:
 
 
 def _run_in(work: Path, page: str, values: dict[str, Any], folder: Path) -> Path:
-    source, stage, kept = work / f"{page}.ipynb", work / "tables", folder / "logs" / f"{page}.ipynb"
+    source, executed, stage = work / f"{page}.ipynb", work / f"{page}.executed.ipynb", work / "tables"
+    kept = folder / "logs" / f"{page}.ipynb"
     log = kept.with_suffix(".log")
-    log.unlink(missing_ok=True)
+    for old in (kept, log):
+        old.unlink(missing_ok=True)
     stage.mkdir()
     jupytext.write(jupytext.read(paths.NOTEBOOKS / f"{page}.py"), source)
     settings = {"PRUNECAST_STAGE": str(stage), LOG: str(log), "IPYTHONDIR": str(work / "ipython")}
     with _environment(settings | ({TERMINAL: name} if (name := terminal_name()) else {})):
         note(f"{page}: started with {values}")
         try:
-            executed = _execute(source, kept, values)
+            notebook = _execute(source, executed, values)
         except PapermillExecutionError as error:
+            shutil.move(executed, kept)
             raise UserError(_sentence(page, error, kept)) from None
-        except (KeyboardInterrupt, RuntimeError):  # nbclient turns an interrupt into a dead kernel
+        except (KeyboardInterrupt, DeadKernelError):  # nbclient turns an interrupt into a dead kernel
+            shutil.move(executed, kept)
             raise UserError(
                 f"page {page} was interrupted: what it had measured is kept; give the same command to go on"
             ) from None
         note(f"{page}: finished")
-    return _publish(executed, stage, kept, folder)
+    return _publish(notebook, stage, page, folder)
 
 
 def _execute(source: Path, output: Path, values: dict[str, Any]) -> nbformat.NotebookNode:
@@ -73,21 +79,21 @@ def _execute(source: Path, output: Path, values: dict[str, Any]) -> nbformat.Not
         kernel_name="python3",
         cwd=paths.ROOT,
         progress_bar=False,
-        kernel_manager_class=QuietKernelManager,
+        kernel_manager_class=SocketKernelManager,
+        extra_arguments=["--log-level=CRITICAL"],  # a kernel that is interrupted would print a traceback
     )
 
 
-def _publish(executed: nbformat.NotebookNode, stage: Path, kept: Path, folder: Path) -> Path:
+def _publish(executed: nbformat.NotebookNode, stage: Path, page: str, folder: Path) -> Path:
     """Move tables and notebook into the run's folder; every byte is on the disk before the first one moves."""
-    executed.metadata.papermill.update(input_path=f"notebooks/{kept.stem}.py", output_path=kept.name)
-    notebook = stage / kept.name
+    executed.metadata.papermill.update(input_path=f"notebooks/{page}.py", output_path=f"{page}.ipynb")
+    notebook = stage / f"{page}.ipynb"
     nbformat.write(executed, notebook)
     for name in ("tables", "notebooks"):
         (folder / name).mkdir(exist_ok=True)
     for table in stage.glob("*.csv*"):
         table.replace(folder / "tables" / table.name)
-    kept.unlink()
-    return Path(shutil.move(notebook, folder / "notebooks" / kept.name))
+    return notebook.replace(folder / "notebooks" / notebook.name)
 
 
 def _sentence(page: str, error: PapermillExecutionError, kept: Path) -> str:

@@ -56,7 +56,7 @@ def read(table: str, folder: Path) -> pd.DataFrame:
     path = folder / file_name(table)
     if not path.exists():
         raise UserError(f"there is no {path.name} in {folder}; run the page that writes it first")
-    return validate(table, pd.read_csv(path, float_precision="round_trip"))
+    return validate(table, pd.read_csv(path))
 
 
 def write_atomically(path: Path, fill: Any) -> None:

@@ -1,0 +1,47 @@
+import importlib.metadata
+import re
+import tomllib
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from prunecast import paths
+
+
+def _pins() -> dict[str, str]:
+    lines = (paths.ROOT / "requirements.lock").read_text().split()
+    return {name.lower().replace("_", "-"): version for name, version in (line.split("==") for line in lines)}
+
+
+def _project() -> dict:
+    return tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_every_requirement_is_pinned_within_its_range():
+    project, pins = _project(), _pins()
+    for text in [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins[requirement.name.lower()]), text
+
+
+def test_the_tests_run_on_the_pins():
+    for name, version in _pins().items():
+        assert importlib.metadata.version(name).split("+")[0] == version
+
+
+def test_conda_installs_the_same_pins():
+    environment = yaml.safe_load((paths.ROOT / "environment.yml").read_text())
+    python, pip, packages = environment["dependencies"]
+    assert packages == {"pip": ["-r requirements.lock"]}
+    assert pip == "pip"
+    assert Version(python.removeprefix("python=")) >= Version(_project()["requires-python"].removeprefix(">="))
+
+
+def test_the_commands_of_the_readme_exist():
+    readme = (paths.ROOT / "README.md").read_text()
+    makefile = (paths.ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"(?:^|`)make ([a-z]+)", readme, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for study in set(re.findall(r"STUDY=(\w+)", readme)):
+        assert (paths.STUDIES / f"{study}.yml").exists()
