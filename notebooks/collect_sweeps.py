@@ -17,9 +17,9 @@
 # This page trains the models of the study, or reuses them, prunes each at every threshold in two scopes, and writes
 # two tables that every later page reads: `models.csv` and `sweeps.csv`.
 #
-# **You will need** to know what a classifier and its accuracy are.
-# **You will learn** what a pruning curve looks like, and that most of it is flat.
-# **Run time**: minutes for the default study; a curve costs as many evaluations of a model as it has points.
+# - **You will need** to know what a classifier and its accuracy are.
+# - **You will learn** what a pruning curve looks like, and that most of it is flat.
+# - **Run time**: minutes for the default study; a curve costs as many evaluations of a model as it has points.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
@@ -55,9 +55,8 @@ glue("evaluations", int((sweeps["measured"] & (sweeps["axis"] == "percentile")).
 # or the hub.
 
 # %% tags=["hide-input"]
-shown = ["architecture", "initialisation", "task", "door", "classes", "prunable_parameters", "eval_examples"]
-accuracies = ["dense_accuracy", "majority_accuracy"]
-model_table.set_index("model")[shown + accuracies].round(3).style.format(precision=3, thousands=" ")
+shown = ["architecture", "task", "door", "classes", "prunable_parameters", "dense_accuracy", "majority_accuracy"]
+figures.table(model_table.set_index("model")[shown])
 
 # %% [markdown]
 # ## Look
@@ -74,7 +73,7 @@ for name, panel in panels:
     figures.draw_level(panel, majority, "majority class")
 figure.supxlabel("sparsity")
 figure.supylabel("accuracy")
-figures.legend_below(figure)
+figures.legend_above(figure)
 
 # %% [markdown]
 # How far is safe? The table gives the largest measured sparsity up to which no point lies more than one hundredth
@@ -84,7 +83,7 @@ figures.legend_below(figure)
 safe = curves.safe_sparsities(sweeps, epsilon=0.01)
 glue("safe_lowest", float(safe.min(axis=None)), display=False)
 glue("safe_highest", float(safe.max(axis=None)), display=False)
-safe.rename_axis(None, axis=1).rename_axis("safe sparsity").style.format("{:.2f}")
+figures.table(safe.add_prefix("safe sparsity, "), precision=2)
 
 # %% [markdown]
 # The safe sparsity lies between {glue:text}`safe_lowest:.2f` and {glue:text}`safe_highest:.2f`: it depends on the
@@ -101,7 +100,7 @@ known = curves.with_references(sweeps, model_table)
 shares = known.assign(segment=curves.segment(known)).groupby("axis")["segment"].value_counts(normalize=True)
 segments = shares.unstack(fill_value=0).reindex(index=AXES, columns=curves.SEGMENTS, fill_value=0)
 glue("sigma_collapsed", float(segments.loc["sigma", "collapsed"]), display=False)
-segments.rename_axis(None, axis=1).rename_axis("axis").style.format("{:.2f}")
+figures.table(segments, precision=2)
 
 # %% [markdown]
 # ## What this shows

@@ -17,9 +17,9 @@
 # weights, the sparsity that each of three threshold axes causes, and the accuracy that is left. At the end stand the
 # same measurements on real classifiers.
 #
-# **You will need** the page {doc}`collect_sweeps`.
-# **You will learn** to read a curve on any axis, and what global and layer scope do to single layers.
-# **Run time**: seconds once the model is trained and swept, minutes otherwise.
+# - **You will need** the page {doc}`collect_sweeps`.
+# - **You will learn** to read a curve on any axis, and what global and layer scope do to single layers.
+# - **Run time**: seconds once the model is trained and swept, minutes otherwise.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder holds the trained model
@@ -59,7 +59,7 @@ standardised = (flat / flat.std()).numpy()
 _ = panel.hist(standardised, bins=np.linspace(-4, 4, 81), density=True, color="#bbbbbb", label="weights")
 panel.plot(*figures.normal_density(4), color=figures.BLUE, label="normal")
 _ = panel.set(xlabel="weight / standard deviation", ylabel="density")
-figures.legend_below(figure)
+figures.legend_above(figure)
 
 # %% [markdown]
 # ## Three axes
@@ -73,7 +73,7 @@ whole = sweeps[(sweeps["scope"] == "global") & (sweeps["threshold"] % 1 == 0)]
 realised = whole.pivot(index="threshold", columns="axis", values="sparsity")[list(AXES)]
 realised["sigma, if normal"] = torch.erf(torch.from_numpy(realised.index.to_numpy() / np.sqrt(2))).numpy()
 glue("normal_gap", float((realised["sigma"] - realised["sigma, if normal"]).abs().max()), display=False)
-realised.rename_axis(None, axis=1).style.format("{:.3f}")
+figures.table(realised)
 
 # %% [markdown]
 # The realised sparsity differs from the normal law by up to {glue:text}`normal_gap:.3f`. {numref}`fig-axes` draws the
@@ -87,7 +87,7 @@ for axis, panel in panels:
     figures.draw_level(panel, subject.task.majority_accuracy, "majority class")
 figure.supxlabel("threshold")
 figure.supylabel("accuracy")
-figures.legend_below(figure)
+figures.legend_above(figure)
 
 # %% [markdown]
 # A curve is measured once per scope, over sparsity, and read on the other axes by interpolation; a row that was read
@@ -98,7 +98,7 @@ figures.legend_below(figure)
 check = sweep.check_reading(subject.model, subject.batches, sweeps, axis="sigma", thresholds=[1.0, 2.0, 3.0])
 check["difference"] = check["read"] - check["native"]
 glue("reading_error", float(check["difference"].abs().max()), display=False)
-check.set_index(["scope", "threshold"]).style.format("{:.3f}")
+figures.table(check.set_index(["scope", "threshold"]))
 
 # %% [markdown]
 # The largest difference between reading and measuring is {glue:text}`reading_error:.3f` of accuracy.
@@ -122,7 +122,7 @@ _, panel = next(panels)
 _ = panel.bar(range(1, len(layers) + 1), layers, color="#bbbbbb", edgecolor=figures.GREY)
 figures.draw_level(panel, 0.5, "layer scope")
 _ = panel.set(xlabel="layer", ylabel="share pruned", ylim=(0, 1))
-figures.legend_below(figure)
+figures.legend_above(figure)
 
 # %% [markdown]
 # Under global scope a layer loses between {glue:text}`layer_lowest:.2f` and {glue:text}`layer_highest:.2f` of its
@@ -148,7 +148,7 @@ facts = [
     "majority_accuracy",
 ]
 real = real_models.set_index("model")[facts].join(safe)
-real.style.format(precision=3, thousands=" ")
+figures.table(real)
 
 # %% mystnb={"figure": {"caption": "Accuracy against sparsity of real text classifiers, magnitude pruning without retraining.", "name": "fig-real"}, "image": {"alt": "One panel a classifier with accuracy against sparsity in both scopes. The models fine-tuned from MiniLM fall early and sharply in global scope and later in layer scope; those from scratch hold longer."}} tags=["hide-input"]
 figure, panels = figures.grid_of_panels(list(real.index))
@@ -157,7 +157,7 @@ for name, panel in panels:
     figures.draw_level(panel, real.loc[name, "majority_accuracy"], "majority class")
 figure.supxlabel("sparsity")
 figure.supylabel("accuracy")
-figures.legend_below(figure)
+figures.legend_above(figure)
 
 # %% tags=["hide-input"]
 glue("real_models", len(real), display=False)

@@ -18,9 +18,9 @@
 # better than a straight line. It does not say how its models were split into training and test. This page trains such
 # an LSTM on the curves of one study and shows how much the answer depends on that split.
 #
-# **You will need** the page {doc}`collect_sweeps`.
-# **You will learn** why a split by points flatters, and which trivial forecasts any surrogate must beat.
-# **Run time**: a minute or two.
+# - **You will need** the page {doc}`collect_sweeps`.
+# - **You will learn** why a split by points flatters, and which trivial forecasts any surrogate must beat.
+# - **Run time**: a minute or two.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
@@ -69,11 +69,15 @@ board = leaderboard.errors(pd.concat(predictions.values()), models, seed)
 # %% [markdown]
 # ## Look
 #
-# The table gives the mean absolute error in accuracy, with a 90 % bootstrap interval over models, and the error in
-# each segment of the curve. An empty cell is a segment without a point.
+# The first table gives the mean absolute error (MAE) in accuracy on the percentile axis, with a 90 % bootstrap interval
+# over models, and the error in each segment of the curve. The second compares the three axes.
 
 # %% tags=["hide-input"]
-board.rename(columns={"low": "5 %", "high": "95 %"}).style.format("{:.4f}", na_rep="")
+named = board.rename(columns={"low": "5 %", "high": "95 %"})
+figures.table(named.xs("percentile", level="axis"), precision=4)
+
+# %% tags=["hide-input"]
+figures.table(board["mae"].unstack("axis")[list(AXES)], precision=4)
 
 # %% tags=["hide-input"]
 from prunecast.surrogates.lstm import HIDDEN
@@ -104,7 +108,7 @@ for name, panel in panels:
     figures.draw_forecasts(panel, unseen[unseen["model"] == name])
 figure.supxlabel("threshold, tens of per cent")
 figure.supylabel("accuracy")
-figures.legend_below(figure)
+figures.legend_above(figure)
 
 # %% tags=["hide-input"]
 reading = {
@@ -124,7 +128,7 @@ rows = [
 fixed = {"source": "Predicting Model Performance Under Pruning", "table": "abstract", "same_protocol": False}
 reproductions = pd.DataFrame(rows).assign(**fixed)
 _ = tables.write("reproductions", reproductions, paths.outputs(run))
-reproductions[["row", "published", "ours", "note"]].style.format(precision=4).hide()
+figures.table(reproductions.set_index("row")[["published", "ours", "note"]], precision=4)
 
 # %% [markdown]
 # ## What this shows

@@ -1,7 +1,6 @@
 import json
 
 import pytest
-
 from prunecast import cli, collect, paths, provenance, studies, tables
 
 

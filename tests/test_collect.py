@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from prunecast import collect, paths, tables
 from prunecast.errors import UserError
 

@@ -5,7 +5,6 @@ import tomllib
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
-
 from prunecast import paths
 
 
@@ -20,7 +19,10 @@ def _project() -> dict:
 
 def test_every_requirement_is_pinned_within_its_range():
     project, pins = _project(), _pins()
-    for text in [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]:
+    for text in [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pins[requirement.name.lower()]), text
 

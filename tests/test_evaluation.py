@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from tiny import task_frames
-
 from prunecast import collect
 from prunecast.evaluation import score
+from tiny import task_frames
 
 
 def test_buckets_of_like_length_give_the_score_of_one_text_at_a_time(tiny_models):

@@ -7,7 +7,6 @@ import time
 import nbformat
 import pandas as pd
 import pytest
-
 from prunecast import paths, runs, studies, tables
 from prunecast.errors import UserError
 

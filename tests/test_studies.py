@@ -1,5 +1,4 @@
 import pytest
-
 from prunecast import paths, studies
 from prunecast.errors import UserError
 
@@ -17,7 +16,10 @@ def test_every_study_of_the_house_is_valid_and_named_after_its_file(path):
         (GOOD | {"page": {}}, "page is unknown; known are study, purpose, pages"),
         ({"study": "s", "pages": {}}, "purpose is missing"),
         (GOOD | {"study": "My Study!"}, "study is 'My Study!'"),
-        (GOOD | {"pages": {"collect": {}}}, "no page 'collect'; there are collect_sweeps, magnitude_pruning, surrogate"),
+        (
+            GOOD | {"pages": {"collect": {}}},
+            "no page 'collect'; there are collect_sweeps, magnitude_pruning, surrogate",
+        ),
         (
             GOOD | {"pages": {"collect_sweeps": {"point": 3}}},
             "collect_sweeps has no parameter 'point'; it has models, points, seed",

@@ -1,11 +1,10 @@
 import pandas as pd
 import pytest
 import torch
-from torch import nn
-
 from prunecast import collect, sweep
 from prunecast.evaluation import Batch
 from prunecast.pruning.masks import AXES, SCOPES
+from torch import nn
 
 SIZE = 20
 
@@ -64,7 +63,9 @@ def test_every_axis_is_read_at_its_exact_sparsity_and_says_what_was_measured(tin
     pooled = torch.cat([weight.detach().flatten() for weight in subject.weights.values()])
     for threshold in (1.0, 3.0):
         row = rows[(rows["axis"] == "sigma") & (rows["scope"] == "global") & (rows["threshold"] == threshold)].iloc[0]
-        assert row["sparsity"] == pytest.approx(int((pooled.abs() < threshold * pooled.std(correction=0)).sum()) / total)
+        assert row["sparsity"] == pytest.approx(
+            int((pooled.abs() < threshold * pooled.std(correction=0)).sum()) / total
+        )
     ends = rows[(rows["threshold"] == 0) | (rows["sparsity"] == 1)]
     assert ends["measured"].all()
     between = rows[(rows["axis"] != "percentile") & rows["sparsity"].between(0.001, 0.999)]

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
 from prunecast import paths, tables
 from prunecast.errors import UserError
 

@@ -6,10 +6,9 @@ import sys
 import numpy as np
 import pytest
 from conftest import write_task
-from tiny import task_frames
-
 from prunecast import docstrings, tasks
 from prunecast.errors import UserError
+from tiny import task_frames
 
 
 def test_docstrings_are_balanced_distinct_and_do_not_name_the_answer():

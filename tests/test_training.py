@@ -1,8 +1,7 @@
 import torch
-from tiny import TINY
-
 from prunecast import collect
 from prunecast.evaluation import score
+from tiny import TINY
 
 
 def test_training_learns_and_the_same_seed_gives_the_same_weights(tiny_models):

@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from prunecast import tasks, zoo
 from prunecast.errors import UserError
 from prunecast.evaluation import prepare, score

@@ -4,7 +4,6 @@ import sys
 
 import numpy as np
 import pandas as pd
-
 from prunecast import collect, paths, tables, zoo
 
 WORDS = (("red", "orange", "yellow"), ("blue", "cyan", "teal"), ("grey", "black", "white"))

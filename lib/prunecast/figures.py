@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
+from pandas.io.formats.style import Styler
 
 BLUE, ORANGE, GREEN, GREY = (
     "#0072b2",
@@ -82,13 +83,21 @@ def draw_level(panel: Axes, height: float, label: str) -> None:
     panel.axhline(height, color=GREY, linewidth=1, linestyle=":", label=label)
 
 
-def legend_below(figure: Figure) -> None:
-    """One legend for all panels under the figure, each label once."""
+def legend_above(figure: Figure) -> None:
+    """One legend for all panels above them, each label once."""
     found: dict[str, Any] = {}
     for panel in figure.axes:
         handles, labels = panel.get_legend_handles_labels()
         found |= dict(zip(labels, handles, strict=True))
-    _ = figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(4, len(found)))
+    _ = figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(4, len(found)))
+
+
+def table(frame: pd.DataFrame, precision: int = 3) -> Styler:
+    """A table for a page: names without underscores, decimals cut to `precision`, an empty cell for what is missing."""
+    plain = frame.rename_axis(index=[None] * frame.index.nlevels, columns=None)
+    named = plain.rename(columns=lambda name: str(name).replace("_", " "))
+    styled = named.style.format(precision=precision, thousands=" ", na_rep="")
+    return styled.format_index(precision=1, axis=0)
 
 
 def normal_density(width: float) -> tuple[np.ndarray, np.ndarray]:

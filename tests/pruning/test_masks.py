@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
 from prunecast.errors import UserError
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import AXES, SCOPES, applied, masks, pruned_counts, rank, sparsity

@@ -1,7 +1,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-
 from prunecast.surrogates import leaderboard, protocols
 from prunecast.surrogates.baselines import MeanCurve, StraightLine
 from prunecast.surrogates.features import Curves, curves_on
@@ -104,7 +103,9 @@ def test_the_interval_is_as_wide_as_the_models_differ():
     rows = pd.DataFrame({"model": np.repeat(MODELS, 50), "accuracy": 0.5, "scope": "global", "threshold": 1.0})
     rows = rows.assign(protocol="points", axis="sigma", surrogate="lstm")
     alike = leaderboard.errors(rows.assign(predicted=0.6), _models(), seed=0).iloc[0]
-    apart = leaderboard.errors(rows.assign(predicted=np.repeat([0.5, 0.5, 0.5, 0.7, 0.7, 0.7], 50)), _models(), 0).iloc[0]
+    apart = leaderboard.errors(rows.assign(predicted=np.repeat([0.5, 0.5, 0.5, 0.7, 0.7, 0.7], 50)), _models(), 0).iloc[
+        0
+    ]
     assert alike["high"] - alike["low"] == pytest.approx(0)
     assert apart["mae"] == pytest.approx(alike["mae"])
     assert apart["high"] - apart["low"] > 0.05
@@ -117,9 +118,9 @@ def test_tables_become_curves_with_their_own_context():
             "sparsity": [0.3, 0.0, 0.0, 0.4], "accuracy": [0.7, 0.8, 0.9, 0.6],
         }
     )  # fmt: skip
-    models = pd.DataFrame(
-        {"model": ["a", "b"], "dense_accuracy": [0.9, 0.8], "majority_accuracy": [0.1, 0.5]}
-    ).assign(classes=10, prunable_parameters=10**6)
+    models = pd.DataFrame({"model": ["a", "b"], "dense_accuracy": [0.9, 0.8], "majority_accuracy": [0.1, 0.5]}).assign(
+        classes=10, prunable_parameters=10**6
+    )
     found = curves_on("sigma", sweeps, models)
     assert found.names == [("a", "layer"), ("b", "layer")]
     assert found.accuracy.tolist() == [[0.9, 0.6], [0.8, 0.7]]

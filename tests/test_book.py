@@ -1,0 +1,111 @@
+"""The rendered book, as a reader without a network opens it."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pytest
+import yaml
+from products import HTML, missing_book
+from prunecast import paths, studies
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+PAGES = sorted(path.name for path in HTML.glob("*.html"))
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+KNOWN_KEYS = {
+    "title", "author", "copyright", "only_build_toc_files", "execute", "bibtex_bibfiles", "html", "launch_buttons",
+    "sphinx",
+}  # fmt: skip
+
+
+def test_the_configuration_has_no_key_that_would_be_silently_ignored():
+    from jupyter_book.config import get_default_sphinx_config, validate_yaml  # noqa: F401
+
+    config = yaml.safe_load((paths.ROOT / "_config.yml").read_text())
+    assert set(config) <= KNOWN_KEYS
+    assert config["execute"] == {"execute_notebooks": "off"}
+    assert config["sphinx"]["recursive_update"] is True
+    validate_yaml(config, raise_on_errors=True)
+
+
+def test_every_page_is_in_the_table_of_contents():
+    contents = yaml.safe_load((paths.ROOT / "_toc.yml").read_text())
+    named = {contents["root"], *(chapter["file"] for part in contents["parts"] for chapter in part["chapters"])}
+    prose = {path.stem for path in (paths.ROOT / "book").glob("*.md")}
+    assert named == prose | set(studies.pages()) | {"tables"}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    if not CHROMIUM:
+        pytest.skip("there is no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@missing_book
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_opens_without_a_network_an_error_or_a_sideways_scroll(browser, page, size):
+    width, height = SIZES[size]
+    context = browser.new_context(viewport={"width": width, "height": height}, offline=True)
+    tab = context.new_page()
+    complaints, requested = [], []
+    tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("request", lambda request: requested.append(request.url))
+    tab.goto((HTML / page).as_uri(), wait_until="load")
+    tab.wait_for_timeout(300)
+    assert not complaints
+    assert not [url for url in requested if urlparse(url).scheme in {"http", "https"}]
+    broken = "Array.from(document.images).filter(i => !i.complete || !i.naturalWidth).map(i => i.src)"
+    assert tab.evaluate(broken) == []
+    without_text = (
+        "Array.from(document.querySelectorAll('article img')).filter(i => !i.alt || i.alt.length < 20).length"
+    )
+    assert tab.evaluate(without_text) == 0
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
+
+
+@missing_book
+def test_no_link_inside_the_book_is_broken():
+    identifiers = {page: set(re.findall(r'\bid="([^"]+)"', (HTML / page).read_text())) for page in PAGES}
+    for page in PAGES:
+        for link in re.findall(r'<a [^>]*href="([^"]+)"', (HTML / page).read_text()):
+            parts = urlparse(link)
+            if parts.scheme:
+                continue
+            target = page if not parts.path else unquote(parts.path)
+            assert (HTML / target).exists(), f"{page} links to {link}"
+            if parts.fragment and target in identifiers:
+                assert unquote(parts.fragment) in identifiers[target] | {"", "top"}, f"{page} links to {link}"
+
+
+@missing_book
+def test_the_headline_figures_are_those_of_the_tables():
+    import pandas as pd
+
+    index = re.sub(r"<[^>]+>", "", (HTML / "index.html").read_text())
+    tables = paths.ROOT / "runs" / "laptop" / "tables"
+    sweeps = pd.read_csv(tables / "sweeps.csv")
+    evaluations = int(((sweeps["axis"] == "percentile") & sweeps["measured"]).sum())
+    assert f"{sweeps['model'].nunique()} models were trained here" in " ".join(index.split())
+    assert f"with {evaluations} evaluations" in " ".join(index.split())
+    predictions = pd.read_csv(tables / "predictions.csv.gz").query("surrogate == 'lstm'")
+    errors = (predictions["predicted"] - predictions["accuracy"]).abs().groupby(predictions["protocol"]).mean()
+    for error in errors:
+        assert f"{error:.4f}" in index
+
+
+@missing_book
+def test_no_path_of_the_machine_is_in_the_book():
+    for path in (*HTML.glob("*.html"), *HTML.glob("_sources/*")):
+        assert str(Path.home()) not in path.read_text(errors="replace")
+        assert str(paths.ROOT) not in path.read_text(errors="replace")
