@@ -66,14 +66,7 @@ figures.table(model_table.set_index("model")[shown])
 # always answering the commonest class. What matters is where the fall begins.
 
 # %% mystnb={"figure": {"caption": "Accuracy against sparsity for every model of this run, magnitude pruning, no retraining. Solid: weights compared across the whole model. Dashed: within each layer. Dotted: always answering the commonest class.", "name": "fig-curves"}, "image": {"alt": "One panel a model. Each shows two falling curves of accuracy against sparsity, global scope solid and layer scope dashed; both stay flat at first, then drop to the dotted line of the majority class."}} tags=["hide-input"]
-figure, panels = figures.grid_of_panels(list(model_table["model"]))
-for name, panel in panels:
-    figures.draw_scopes(panel, sweeps[(sweeps["model"] == name) & (sweeps["axis"] == "percentile")])
-    majority = model_table.set_index("model").loc[name, "majority_accuracy"]
-    figures.draw_level(panel, majority, "majority class")
-figure.supxlabel("sparsity")
-figure.supylabel("accuracy")
-figures.legend_above(figure)
+_ = figures.draw_curves(model_table, sweeps)
 
 # %% [markdown]
 # How far is safe? The table gives the largest measured sparsity up to which no point lies more than one hundredth

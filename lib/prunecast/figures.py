@@ -69,6 +69,19 @@ def draw_scopes(panel: Axes, curves: pd.DataFrame, x: str = "sparsity") -> None:
         panel.plot(rows[x], rows["accuracy"], label=f"{scope} scope", **LINES[str(scope)])
 
 
+def draw_curves(models: pd.DataFrame, sweeps: pd.DataFrame) -> Figure:
+    """Accuracy against sparsity, a panel for each row of `models`: both scopes, and the majority class."""
+    figure, panels = grid_of_panels(list(models["model"]))
+    majority = models.set_index("model")["majority_accuracy"]
+    for name, panel in panels:
+        draw_scopes(panel, sweeps[(sweeps["model"] == name) & (sweeps["axis"] == "percentile")])
+        draw_level(panel, majority[name], "majority class")
+    figure.supxlabel("sparsity")
+    figure.supylabel("accuracy")
+    legend_above(figure)
+    return figure
+
+
 def draw_forecasts(panel: Axes, predictions: pd.DataFrame) -> None:
     """The measured curve of one model and scope, and over it a line for each surrogate's forecast."""
     for index, (surrogate, rows) in enumerate(predictions.groupby("surrogate")):
@@ -94,9 +107,10 @@ def legend_above(figure: Figure) -> None:
 
 def table(frame: pd.DataFrame, precision: int = 3) -> Styler:
     """A table for a page: names without underscores, decimals cut to `precision`, an empty cell for what is missing."""
-    plain = frame.rename_axis(index=[None] * frame.index.nlevels, columns=None)
-    named = plain.rename(columns=lambda name: str(name).replace("_", " "))
-    styled = named.style.format(precision=precision, thousands=" ", na_rep="")
+    plain = frame.rename(columns=lambda name: str(name).replace("_", " "))
+    plain.index.names = [None] * frame.index.nlevels
+    plain.columns.name = None
+    styled = plain.style.format(precision=precision, thousands=" ", na_rep="")
     return styled.format_index(precision=1, axis=0)
 
 

@@ -126,3 +126,11 @@ def test_tables_become_curves_with_their_own_context():
     assert found.accuracy.tolist() == [[0.9, 0.6], [0.8, 0.7]]
     assert found.dense_accuracy[:, 0].tolist() == [0.9, 0.8]
     assert found.context[0].tolist() == pytest.approx([0.9, 0.1, 1.0, 0.6, 1.0])
+
+
+def test_the_gain_is_the_share_of_the_straight_lines_error_that_is_avoided(predictions):
+    board = leaderboard.errors(predictions, _models(), seed=0)["gain"].xs("points", level="protocol").droplevel("axis")
+    errors = (predictions["predicted"] - predictions["accuracy"]).abs()[predictions["protocol"] == "points"]
+    mae = errors.groupby(predictions["surrogate"]).mean()
+    assert board["straight_line"] == 0
+    assert board["lstm"] == pytest.approx(1 - mae["lstm"] / mae["straight_line"])

@@ -14,13 +14,17 @@ GROUPS = ["protocol", "axis", "surrogate"]
 def errors(predictions: pd.DataFrame, models: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Mean absolute error of each protocol, axis and surrogate: `mae`, its 90 % interval, and by segment.
 
-    The interval resamples models, not points: the points of a curve stand or fall together. A segment without points
-    is empty.
+    `gain` is the share of the straight line's error that is avoided, where there is a straight line. The interval
+    resamples models, not points: the points of a curve stand or fall together. A segment without points is empty.
     """
     known = with_references(predictions, models)
     known = known.assign(error=(known["predicted"] - known["accuracy"]).abs(), segment=segment(known))
     groups = known.groupby(GROUPS, sort=False)
-    return pd.DataFrame({key: _summary(rows, seed) for key, rows in groups}).T.rename_axis(GROUPS)
+    board = pd.DataFrame({key: _summary(rows, seed) for key, rows in groups}).T.rename_axis(GROUPS)
+    line = board["mae"].unstack("surrogate").get("straight_line")
+    if line is not None:
+        board.insert(3, "gain", 1 - board["mae"] / line)
+    return board
 
 
 def _summary(rows: pd.DataFrame, seed: int) -> dict[str, float]:

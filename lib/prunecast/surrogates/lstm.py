@@ -18,8 +18,8 @@ class LSTMSurrogate:
 
     Inputs at each threshold: the threshold, the sparsity it causes, and the five context features. Output: the share
     of the way from majority to dense accuracy that is left, between 0 and 1. Trained with Adam on the squared error in
-    accuracy, 400 full-batch steps; the absolute error has a trap, the constant median of a mostly flat curve. The source
-    study publishes neither size nor inputs of its LSTM.
+    accuracy, 400 full-batch steps; the absolute error has a trap, the constant median of a mostly flat curve. The
+    source study publishes neither size nor inputs of its LSTM.
     """
 
     def __init__(self, seed: int = 0):
