@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -150,11 +151,14 @@ def _train_into(folder: Path, key: str, name: str, spec: zoo.ModelSpec, task: Ta
     seed_everything(seed, "build", name)
     model, tokenizer = zoo.build(spec, task)
     training.train(model, tokenizer, task.train, spec, seed, name)
-    shutil.rmtree(folder, ignore_errors=True)
-    zoo.save(model, tokenizer, folder)
     took = round(time.monotonic() - started, 1)
-    kept = json.dumps({"key": key, "seconds": took, "inputs": {spec.task: task.fingerprint} | zoo.parent_hash(spec)})
-    tables.write_atomically(folder / "trained.json", lambda part: part.write_text(kept, encoding="utf-8"))
+    kept = {"key": key, "seconds": took, "inputs": {spec.task: task.fingerprint} | zoo.parent_hash(spec)}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as work:  # a checkpoint appears whole or not at all
+        zoo.save(model, tokenizer, Path(work) / name)
+        (Path(work) / name / "trained.json").write_text(json.dumps(kept), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        (Path(work) / name).rename(folder)
     note(f"{name}: trained in {took} s")
 
 
