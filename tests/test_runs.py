@@ -1,4 +1,6 @@
+import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -31,6 +33,7 @@ import time
 import pandas as pd
 from prunecast import paths, tables
 from prunecast.errors import UserError
+from prunecast.progress import track
 row = {"source": "a", "table": "t", "row": "r", "published": 0.1, "ours": ours, "unit": "x", "same_protocol": True}
 _ = tables.write("reproductions", pd.DataFrame([row | {"note": "n"}]), paths.outputs(run))
 
@@ -41,6 +44,8 @@ if fail == "bug":
     1 / 0
 if fail == "slow":
     time.sleep(60)
+for _ in track(range(3), "counting sheep"):
+    time.sleep(0.2)
 print("ours is", ours)
 """
 
@@ -129,3 +134,21 @@ def test_a_table_is_read_from_the_run_if_there_is_one_and_from_the_kept_ones_oth
     assert isinstance(tables.read("models", paths.tables("local_text")), pd.DataFrame)
     runs.run_page(page, {}, "local_text")
     assert paths.tables("local_text") == paths.run("local_text") / "tables"
+
+
+def test_progress_is_drawn_on_the_terminal_and_not_in_the_notebook(page):
+    script = (
+        "import sys, pathlib; from prunecast import cli, paths\n"
+        f"paths.NOTEBOOKS = pathlib.Path({str(paths.NOTEBOOKS)!r})\n"
+        "sys.exit(cli.main(['run', 'page']))"
+    )
+    keyboard, terminal = pty.openpty()
+    running = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # how Linux says that the last writer has gone
+        while piece := os.read(keyboard, 1024):
+            shown += piece
+    assert running.wait() == 0
+    assert b"counting sheep" in shown
+    assert "counting sheep: " not in (paths.run("page") / "notebooks" / "page.ipynb").read_text()
