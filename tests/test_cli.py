@@ -24,7 +24,7 @@ def test_a_mistake_is_one_sentence_and_status_two(arguments, sentence, capsys):
 
 def test_keeping_a_study_copies_its_tables_with_their_provenance(tiny_models, tmp_path, monkeypatch):
     file = tmp_path / "small.yml"
-    file.write_text("study: small\npurpose: p\npages: {}\n")
+    file.write_text("study: small\npurpose: p\npages: {collect_sweeps: {}}\n")
     models, sweeps = collect.collect(["tiny"], "small", 3, 0)
     for name, frame in (("models", models), ("sweeps", sweeps)):
         tables.write(name, frame, paths.run("small") / "tables")
@@ -33,7 +33,7 @@ def test_keeping_a_study_copies_its_tables_with_their_provenance(tiny_models, tm
     for name in ("models.csv", "sweeps.csv"):
         assert (folder / name).read_bytes() == (paths.run("small") / "tables" / name).read_bytes()
     stated = json.loads((folder / "provenance.json").read_text())
-    assert stated["command"] == "snakemake --configfile studies/small.yml"
+    assert stated["commands"] == ["prunecast run collect_sweeps --study studies/small.yml"]
     assert stated["models"]["tiny"]["weights"] == collect.record("small", "tiny")["weights"]
     assert {"torch", "transformers"} <= set(stated["packages"])
     assert stated["wall_time_s"] > 0

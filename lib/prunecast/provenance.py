@@ -5,7 +5,6 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ def _provenance(study: Study, file: Path, models: Any) -> dict[str, Any]:
     return {
         "study": file.name,
         "study_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        "command": shlex.join(["snakemake", "--configfile", f"studies/{file.name}"]),
+        "commands": [f"prunecast run {page} --study studies/{file.name}" for page in study.pages],
         "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name).split("+")[0] for name in PACKAGES},
