@@ -9,21 +9,25 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help book run test lint clean
+.PHONY: help book run test reproduce lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
 
 book: $(BIN)/.installed  ## install what is missing, run the study, render the book into _build/html
 	mkdir -p _build
-	snakemake --cores $(CORES) --quiet rules --configfile studies/$(STUDY).yml -- book
+	snakemake --cores $(CORES) --quiet host progress rules --configfile studies/$(STUDY).yml -- all book
 	@echo "The book: _build/html/index.html"
 
 run: $(BIN)/.installed  ## run a study without rendering the book: make run STUDY=local_text
-	snakemake --cores $(CORES) --quiet rules --configfile studies/$(STUDY).yml
+	snakemake --cores $(CORES) --quiet host progress rules --configfile studies/$(STUDY).yml
 
 test: lint book  ## check format, lint and types, then run every test, on the default study and its book
 	pytest
+
+reproduce: book  ## train, measure and execute everything again in an empty folder, and compare all outputs
+	rm -rf runs/reproduced
+	python tests/reproduce.py runs/reproduced
 
 lint: $(BIN)/.installed  ## check format, lint and types
 	ruff format --check .

@@ -1,7 +1,7 @@
 # A study as a workflow: one rule a page, and one for the book. Stages meet in tables and nowhere else.
 #
 #   snakemake --cores 2 --configfile studies/laptop.yml            every page that the study names
-#   snakemake --cores 2 --configfile studies/laptop.yml book       the same, and the rendered book
+#   snakemake --cores 2 --configfile studies/laptop.yml all book   the same, and the rendered book
 #
 # A page is run again when its notebook, a room of lib that it imports, its parameters or a table it reads has changed.
 import os
@@ -10,13 +10,15 @@ import sys
 from prunecast import dependencies, paths, studies
 from prunecast.errors import UserError
 
+if not workflow.configfiles:
+    sys.exit("prunecast: which study? Give its file: --configfile studies/laptop.yml")
+STUDY_FILE = os.path.relpath(workflow.configfiles[0])
 try:
-    STUDY = studies.check_study(config, " ".join(map(str, workflow.configfiles)) or "(none given: use --configfile)")
+    STUDY = studies.check_study(config, STUDY_FILE)
     BOOK_PAGES = studies.pages()
 except UserError as error:
     sys.exit(f"prunecast: {error}")
 
-STUDY_FILE = workflow.configfiles[0]
 RUN = os.path.relpath(paths.run(STUDY.study))
 NOTEBOOK = f"{RUN}/notebooks/{{}}.ipynb"
 TABLE = f"{RUN}/tables/{{}}"

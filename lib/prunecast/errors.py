@@ -9,7 +9,8 @@ class UserError(ValueError):
 
 def first_complaint(error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing pydantic found wrong, in one clause; an unknown key is answered with the known ones."""
-    first = error.errors()[0]
+    unknown = [found for found in error.errors() if found["type"] == "extra_forbidden"]
+    first = [*unknown, *error.errors()][0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"{where} is unknown; known are {', '.join(model.model_fields)}"

@@ -1,5 +1,6 @@
 """One house style for figures: opaque white ground, colours told apart by dashes and markers as well."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
@@ -105,13 +107,14 @@ def legend_above(figure: Figure) -> None:
     _ = figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(4, len(found)))
 
 
-def table(frame: pd.DataFrame, precision: int = 3) -> Styler:
+def table(frame: pd.DataFrame, precision: int = 3) -> HTML:
     """A table for a page: names without underscores, decimals cut to `precision`, an empty cell for what is missing."""
     plain = frame.rename(columns=lambda name: str(name).replace("_", " "))
     plain.index.names = [None] * frame.index.nlevels
     plain.columns.name = None
-    styled = plain.style.format(precision=precision, thousands=" ", na_rep="")
-    return styled.format_index(precision=1, axis=0)
+    name = hashlib.sha256(plain.to_csv().encode()).hexdigest()[:8]  # by default a random one
+    styled = Styler(plain, uuid=name, cell_ids=False).format(precision=precision, thousands=" ", na_rep="")
+    return HTML(styled.format_index(precision=1, axis=0).to_html())  # a Styler would print its address
 
 
 def normal_density(width: float) -> tuple[np.ndarray, np.ndarray]:

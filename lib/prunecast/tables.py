@@ -1,5 +1,6 @@
 """The table contracts: every table is validated against `data/schemas.yml` on each read and write."""
 
+import gzip
 import os
 import tempfile
 from functools import cache
@@ -30,7 +31,7 @@ def file_name(table: str) -> str:
 def validate(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     """Return `frame` with the types of its contract, or refuse it naming the first cell that breaks it."""
     try:
-        return _schema(table).validate(frame)
+        return _schema(table).validate(frame.reset_index(drop=True))
     except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"table {table} breaks its contract in data/schemas.yml: {reason[:300]}") from None
@@ -40,15 +41,16 @@ def write(table: str, frame: pd.DataFrame, folder: Path) -> Path:
     """Validate `frame` and put it into `folder` whole or not at all."""
     path = folder / file_name(table)
     valid = validate(table, frame)
-    mtime = {"method": "gzip", "mtime": 1} if table in COMPRESSED else None
-    write_atomically(path, lambda part: valid.to_csv(part, index=False, compression=mtime))
+    content = valid.to_csv(index=False).encode()
+    packed = gzip.compress(content, mtime=0) if table in COMPRESSED else content  # no time: same table, same bytes
+    write_atomically(path, lambda part: part.write_bytes(packed))
     return path
 
 
 def append(table: str, rows: pd.DataFrame, folder: Path) -> Path:
     """Add `rows` to the table in `folder`; a kill leaves the table with or without all of them."""
     path = folder / file_name(table)
-    return write(table, pd.concat([read(table, folder), rows], ignore_index=True) if path.exists() else rows, folder)
+    return write(table, pd.concat([read(table, folder), rows]) if path.exists() else rows, folder)
 
 
 def read(table: str, folder: Path) -> pd.DataFrame:
