@@ -144,7 +144,7 @@ for start, rows in real.groupby("initialisation"):
         glue(f"{start}_{scope}_safe", float(rows[f"safe, {scope}"].mean()), display=False)
 figures.table(real)
 
-# %% mystnb={"figure": {"caption": "Accuracy against sparsity of real text classifiers, magnitude pruning without retraining.", "name": "fig-real"}, "image": {"alt": "One panel a classifier with accuracy against sparsity in both scopes. The models fine-tuned from MiniLM fall early and sharply in global scope and later in layer scope; those from scratch hold longer."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Accuracy against sparsity of real text classifiers, magnitude pruning without retraining.", "name": "fig-real"}, "image": {"alt": "One panel a classifier. Each shows accuracy against sparsity, global scope solid and layer scope dashed, from the plateau down to the dotted line of the majority class."}} tags=["hide-input"]
 _ = figures.draw_curves(real_models, real_sweeps)
 
 # %% [markdown]
