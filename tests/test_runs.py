@@ -29,6 +29,7 @@ ours: float = 0.5  # a figure
 fail: str = ""  # how to fail
 
 # %%
+import os
 import time
 import pandas as pd
 from prunecast import paths, tables
@@ -42,6 +43,8 @@ if fail == "user":
     raise UserError("the moon is in the way")
 if fail == "bug":
     1 / 0
+if fail == "killed":
+    os.kill(os.getpid(), 9)
 if fail == "slow":
     time.sleep(60)
 for _ in track(range(3), "counting sheep"):
@@ -76,7 +79,12 @@ def test_a_page_publishes_its_notebook_and_tables_and_leaves_nothing_else(page):
 
 
 @pytest.mark.parametrize(
-    ("fail", "sentence"), [("user", "page page stopped: the moon is in the way"), ("bug", "ZeroDivisionError")]
+    ("fail", "sentence"),
+    [
+        ("user", "page page stopped: the moon is in the way"),
+        ("bug", "ZeroDivisionError"),
+        ("killed", "its kernel died"),
+    ],
 )
 def test_a_failing_page_changes_nothing_and_keeps_its_notebook_as_the_log(page, fail, sentence):
     good = runs.run_page(page, {"ours": 0.25}, "r").read_bytes()
@@ -87,7 +95,7 @@ def test_a_failing_page_changes_nothing_and_keeps_its_notebook_as_the_log(page, 
     assert (paths.run("r") / "notebooks" / "page.ipynb").read_bytes() == good
     outputs = [output for cell in nbformat.read(paths.run("r") / "logs" / "page.ipynb", 4).cells for output in
                cell.get("outputs", [])]  # fmt: skip
-    assert [output.ename for output in outputs if output.output_type == "error"]
+    assert fail == "killed" or [output.ename for output in outputs if output.output_type == "error"]
 
 
 def test_an_unknown_parameter_is_refused_before_anything_runs(page):

@@ -1,9 +1,11 @@
 """Running one page: its parameters checked first, its products published together or not at all."""
 
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import jupytext
 import nbformat
 import papermill
+import psutil
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
@@ -19,6 +22,8 @@ from prunecast import paths
 from prunecast.errors import UserError
 from prunecast.progress import LOG, TERMINAL, note, terminal_name
 from prunecast.studies import RUN, check_parameters
+
+logging.getLogger("papermill").addHandler(logging.NullHandler())  # what it has to say is said in a sentence below
 
 
 class SocketKernelManager(AsyncKernelManager):
@@ -58,15 +63,11 @@ def _run_in(work: Path, page: str, values: dict[str, Any], folder: Path) -> Path
     with _environment(settings | ({TERMINAL: name} if (name := terminal_name()) else {})):
         note(f"{page}: started with {values}")
         try:
-            notebook = _execute(source, executed, values)
-        except PapermillExecutionError as error:
-            shutil.move(executed, kept)
+            notebook = _interruptible(lambda: _execute(source, executed, values))
+        except (PapermillExecutionError, DeadKernelError, KeyboardInterrupt) as error:
+            if executed.exists():
+                shutil.move(executed, kept)
             raise UserError(_sentence(page, error, kept)) from None
-        except (KeyboardInterrupt, DeadKernelError):  # nbclient turns an interrupt into a dead kernel
-            shutil.move(executed, kept)
-            raise UserError(
-                f"page {page} was interrupted: what it had measured is kept; give the same command to go on"
-            ) from None
         note(f"{page}: finished")
     return _publish(notebook, stage, page, folder)
 
@@ -80,8 +81,21 @@ def _execute(source: Path, output: Path, values: dict[str, Any]) -> nbformat.Not
         cwd=paths.ROOT,
         progress_bar=False,
         kernel_manager_class=SocketKernelManager,
-        extra_arguments=["--log-level=CRITICAL"],  # a kernel that is interrupted would print a traceback
     )
+
+
+def _interruptible(execute: Callable[[], nbformat.NotebookNode]) -> nbformat.NotebookNode:
+    """Call `execute` so that an interrupt always ends it: in the event loop that waits for a kernel it can be lost."""
+    with ThreadPoolExecutor(max_workers=1) as worker:
+        execution = worker.submit(execute)
+        try:
+            return execution.result()
+        except KeyboardInterrupt:
+            while not execution.done():
+                for kernel in psutil.Process().children():
+                    kernel.kill()
+                wait([execution], timeout=0.2)
+            raise
 
 
 def _publish(executed: nbformat.NotebookNode, stage: Path, page: str, folder: Path) -> Path:
@@ -96,8 +110,13 @@ def _publish(executed: nbformat.NotebookNode, stage: Path, page: str, folder: Pa
     return notebook.replace(folder / "notebooks" / notebook.name)
 
 
-def _sentence(page: str, error: PapermillExecutionError, kept: Path) -> str:
-    cause = error.evalue if error.ename == UserError.__name__ else f"{error.ename}: {error.evalue}"
+def _sentence(page: str, error: BaseException, kept: Path) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return f"page {page} was interrupted: what it had measured is kept; give the same command to go on"
+    if isinstance(error, PapermillExecutionError):
+        cause = error.evalue if error.ename == UserError.__name__ else f"{error.ename}: {error.evalue}"
+    else:
+        cause = "its kernel died, perhaps for want of memory"
     return f"page {page} stopped: {cause} (the notebook as far as it came: {kept})"
 
 
