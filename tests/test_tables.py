@@ -45,12 +45,6 @@ def test_a_value_outside_its_range_is_refused(tmp_path):
         tables.write("sweeps", sweeps.assign(accuracy=1.5), tmp_path)
 
 
-def test_appending_keeps_what_was_there(tmp_path):
-    tables.append("reproductions", FRAME, tmp_path)
-    tables.append("reproductions", FRAME.assign(row="s"), tmp_path)
-    assert tables.read("reproductions", tmp_path)["row"].tolist() == ["r", "s"]
-
-
 def test_the_same_table_is_the_same_bytes_even_compressed(tmp_path):
     predictions = pd.DataFrame(
         [

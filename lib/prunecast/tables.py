@@ -47,12 +47,6 @@ def write(table: str, frame: pd.DataFrame, folder: Path) -> Path:
     return path
 
 
-def append(table: str, rows: pd.DataFrame, folder: Path) -> Path:
-    """Add `rows` to the table in `folder`; a kill leaves the table with or without all of them."""
-    path = folder / file_name(table)
-    return write(table, pd.concat([read(table, folder), rows]) if path.exists() else rows, folder)
-
-
 def read(table: str, folder: Path) -> pd.DataFrame:
     """Read and validate a table, or say in one sentence that it is not there."""
     path = folder / file_name(table)
