@@ -114,7 +114,12 @@ def test_an_interrupted_page_says_so_in_one_sentence_and_changes_nothing(page, s
     )
     study = tmp_path / "r.yml"
     study.write_text("study: r\npurpose: p\npages: {page: {ours: 0.75, fail: slow}}\n")
-    running = subprocess.Popen([sys.executable, "-c", script, study], stderr=subprocess.PIPE, text=True, env=os.environ)
+    running = subprocess.Popen(
+        [sys.executable, "-c", script, study],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a script's background jobs ignore it
+    )
     while not list(paths.run("r").glob(".page.*/tables/reproductions.csv")):
         assert running.poll() is None
         time.sleep(0.05)

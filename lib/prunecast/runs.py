@@ -85,7 +85,10 @@ def _execute(source: Path, output: Path, values: dict[str, Any]) -> nbformat.Not
 
 
 def _interruptible(execute: Callable[[], nbformat.NotebookNode]) -> nbformat.NotebookNode:
-    """Call `execute` so that an interrupt always ends it: in the event loop that waits for a kernel it can be lost."""
+    """Call `execute` in a thread: the main one waits, and on an interrupt kills the kernel, which ends `execute`.
+
+    So an interrupt is told from a kernel that died by itself, and no kernel is asked to print where it stood.
+    """
     with ThreadPoolExecutor(max_workers=1) as worker:
         execution = worker.submit(execute)
         try:
