@@ -51,12 +51,12 @@ def use_house_style() -> None:
     )
 
 
-def grid_of_panels(titles: list[str], height: float = 2.3, **shared: Any) -> tuple[Figure, Iterator[tuple[str, Axes]]]:
+def grid_of_panels(titles: list[str], height: float = 2.3) -> tuple[Figure, Iterator[tuple[str, Axes]]]:
     """A figure with one titled panel each, at most three in a row, axes shared; unused panels are removed."""
     columns = min(COLUMNS, len(titles))
     rows = -(-len(titles) // columns)
     size = (2.6 * columns + 0.4, height * rows + 0.4)
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False, **({"sharex": True} | shared))
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, sharex=True, squeeze=False)
     panels = list(axes.flat)
     for spare in panels[len(titles) :]:
         spare.remove()
