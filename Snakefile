@@ -1,4 +1,4 @@
-# A study as a workflow: one rule a page, and one for the book. Stages meet in tables and nowhere else.
+# A study as a workflow: one job a model, one a page, and one for the book. Stages meet in tables and nowhere else.
 #
 #   snakemake --cores 2 --configfile studies/laptop.yml            every page that the study names
 #   snakemake --cores 2 --configfile studies/laptop.yml all book   the same, and the rendered book
@@ -23,12 +23,14 @@ RUN = os.path.relpath(paths.run(STUDY.study))
 NOTEBOOK = f"{RUN}/notebooks/{{}}.ipynb"
 TABLE = f"{RUN}/tables/{{}}"
 PROSE = [str(path) for path in sorted(Path("book").rglob("*")) if path.is_file()]
+MODELS = STUDY.pages.get("collect_sweeps", {}).get("models", [])
+LOOKS = f"{RUN}/models/{{}}/looks.jsonl"
 RUN_PAGE = f"prunecast run {{rule}} --study {STUDY_FILE}"
 
 
-def sources(page):
-    """A page's notebook and the rooms of lib it stands on."""
-    return [f"notebooks/{page}.py", *map(os.path.relpath, dependencies.rooms_of(page))]
+def sources(file):
+    """A page's notebook, or a room of lib, and the rooms it stands on."""
+    return [file, *map(os.path.relpath, dependencies.rooms_of(paths.ROOT / file))]
 
 
 rule all:
@@ -36,11 +38,28 @@ rule all:
         [NOTEBOOK.format(page) for page in STUDY.pages],
 
 
-# threads: a page computes on all cores, so that pages run one after the other.
+# threads: a model and a page compute on all cores of a machine, so that they run one after the other.
 # update(): the products of the last good run stay until the new ones are complete
+rule model:
+    input:
+        sources("lib/prunecast/collect.py"),
+        "data/models.yml",
+        "data/tasks.yml",
+    output:
+        update(LOOKS.format("{model}")),
+    wildcard_constraints:
+        model="|".join(MODELS) or "none",
+    params:
+        STUDY.pages.get("collect_sweeps"),
+    threads: workflow.cores or 1
+    shell:
+        "prunecast collect {wildcards.model} --study {STUDY_FILE}"
+
+
 rule collect_sweeps:
     input:
-        sources("collect_sweeps"),
+        sources("notebooks/collect_sweeps.py"),
+        [LOOKS.format(model) for model in MODELS],
         "data/models.yml",
         "data/tasks.yml",
         "data/schemas.yml",
@@ -48,30 +67,31 @@ rule collect_sweeps:
         update(NOTEBOOK.format("collect_sweeps")),
         update(TABLE.format("models.csv")),
         update(TABLE.format("sweeps.csv")),
+        update(TABLE.format("engines.csv")),
     params:
         STUDY.pages.get("collect_sweeps"),
-    threads: workflow.cores
+    threads: workflow.cores or 1
     shell:
         RUN_PAGE
 
 
 rule magnitude_pruning:
     input:
-        sources("magnitude_pruning"),
+        sources("notebooks/magnitude_pruning.py"),
         TABLE.format("sweeps.csv"),
         "data/measured/local_text/sweeps.csv",
     output:
         update(NOTEBOOK.format("magnitude_pruning")),
     params:
         STUDY.pages.get("magnitude_pruning"),
-    threads: workflow.cores
+    threads: workflow.cores or 1
     shell:
         RUN_PAGE
 
 
 rule surrogate:
     input:
-        sources("surrogate"),
+        sources("notebooks/surrogate.py"),
         TABLE.format("models.csv"),
         TABLE.format("sweeps.csv"),
         "data/published/lstm_surrogate.csv",
@@ -81,7 +101,7 @@ rule surrogate:
         update(TABLE.format("reproductions.csv")),
     params:
         STUDY.pages.get("surrogate"),
-    threads: workflow.cores
+    threads: workflow.cores or 1
     shell:
         RUN_PAGE
 

@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -7,35 +8,62 @@ import time
 from pathlib import Path
 
 import pytest
-from prunecast import collect, paths, tables
+from prunecast import collect, journal, paths, tables
 from prunecast.errors import UserError
+from tiny import plan
 
 SCRIPT = Path(__file__).parent / "tiny.py"
 
 
+KILLS = int(os.environ.get("PRUNECAST_KILLS", "3"))  # at random moments; more of them take longer
+
+
 def _tiny_study(run: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, SCRIPT, run, "101"], env=os.environ)
+    return subprocess.Popen([sys.executable, SCRIPT, run, "101", "tiny"], env=os.environ)
 
 
-def test_a_sweep_killed_twice_ends_in_the_very_table_of_an_uninterrupted_one(tiny_models):
+def _tables(run: str) -> list[bytes]:
+    return [(paths.run(run) / "tables" / f"{name}.csv").read_bytes() for name in ("models", "sweeps", "engines")]
+
+
+def test_a_study_killed_at_random_moments_ends_in_the_very_tables_of_an_uninterrupted_one(tiny_models):
+    started = time.monotonic()
     assert _tiny_study("whole").wait() == 0
-    journal = paths.run("killed") / "models" / "tiny" / "curve.jsonl"
-    for points in (20, 120):
+    took, choice = time.monotonic() - started, random.Random(0)
+    journal = paths.run("killed") / "models" / "tiny" / collect.JOURNAL
+    killed_while_sweeping = 0
+    for _ in range(KILLS):
         running = _tiny_study("killed")
-        while not journal.exists() or journal.read_bytes().count(b"\n") < points:
-            assert running.poll() is None, "the study ended before it could be killed"
-            time.sleep(0.01)
+        time.sleep(took * choice.uniform(0.2, 0.95))
         running.send_signal(signal.SIGKILL)
         running.wait()
-        with journal.open("a") as file:
-            file.write('{"scope": "layer", "thresh')  # as a kill in the middle of a line leaves it
-    measured_before = len(collect._lines(journal)) - 1
-    assert not (paths.run("killed") / "tables" / "sweeps.csv").exists()
+        if journal.exists():
+            killed_while_sweeping += 1
+            with journal.open("a") as file:
+                file.write('{"curve": "magnitude, layer", "poi')  # as a kill in the middle of a line leaves it
+    assert killed_while_sweeping
     assert _tiny_study("killed").wait() == 0
-    assert 119 <= measured_before < 202
-    for table in ("models.csv", "sweeps.csv"):
-        whole, killed = (paths.run(run) / "tables" / table for run in ("whole", "killed"))
-        assert whole.read_bytes() == killed.read_bytes()
+    assert _tables("killed") == _tables("whole")
+
+
+def test_two_runs_of_a_study_at_once_do_not_damage_each_other(tiny_models):
+    both = [_tiny_study("shared") for _ in range(2)]
+    assert [running.wait() for running in both] == [0, 0]
+    looks = journal.whole_lines(paths.run("shared") / "models" / "tiny" / collect.JOURNAL)
+    asked = [(look["curve"], look["point"]) for look in looks[1:]]
+    assert len(asked) == len(set(asked)) == 3 * 101
+    assert _tiny_study("whole").wait() == 0
+    assert _tables("shared") == _tables("whole")
+
+
+def test_a_full_disk_is_one_sentence_and_no_look_is_lost(tiny_models, monkeypatch, tmp_path):
+    kept = journal.Journal(tmp_path / "looks.jsonl", "key")
+    kept._append({"curve": "a", "point": 0})
+    (tmp_path / "full.jsonl").symlink_to("/dev/full")
+    whole, kept.path = kept.path, tmp_path / "full.jsonl"
+    with pytest.raises(UserError, match="was not written to: No space left on device"):
+        kept._append({"curve": "a", "point": 1})
+    assert journal.whole_lines(whole) == [{"key": "key"}, {"curve": "a", "point": 0}]
 
 
 def test_a_checkpoint_is_reused_until_something_it_depends_on_changes(tiny_models, monkeypatch):
@@ -51,29 +79,42 @@ def test_a_checkpoint_is_reused_until_something_it_depends_on_changes(tiny_model
 
 def test_a_finer_grid_is_swept_anew_and_a_repeated_one_is_not(tiny_models):
     subject = collect.trained("tiny", "a", 0)
-    collect.swept(subject, points=3)
-    journal = subject.folder / "curve.jsonl"
-    first = journal.read_text().splitlines()
-    collect.swept(subject, points=3)
-    assert journal.read_text().splitlines() == first
-    assert len(collect.swept(subject, points=5)) == 5 * 6
-    assert journal.read_text().splitlines()[0] != first[0]
+    collect.swept(subject, plan(3))
+    looks = subject.folder / collect.JOURNAL
+    first = looks.read_text()
+    collect.swept(subject, plan(3))
+    assert looks.read_text() == first
+    assert len(collect.swept(subject, plan(5)).sweeps) == 5 * 7
+    assert looks.read_text().splitlines()[0] != first.splitlines()[0]
 
 
 def test_the_tables_keep_their_contracts_and_the_record_names_its_inputs(tiny_models):
-    models, sweeps = collect.collect(["tiny"], "a", 3, 0)
-    tables.validate("models", models)
-    tables.validate("sweeps", sweeps)
-    assert models["dense_accuracy"].iloc[0] == sweeps["accuracy"].iloc[0]
+    found = collect.collect(["tiny"], "a", plan(3))
+    for name in ("models", "sweeps", "engines"):
+        tables.validate(name, getattr(found, name))
+    assert found.models["dense_accuracy"].iloc[0] == found.sweeps["accuracy"].iloc[0]
     record = collect.record("a", "tiny")
     assert list(record["inputs"]) == ["colours"]
     assert record["train_s"] > 0
     assert json.dumps(record)
 
 
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ({"criteria": ["taylor"]}, "criteria.0 is 'taylor': input should be 'magnitude' or 'random'"),
+        ({"precision": "float8"}, "precision is 'float8': input should be 'float32' or 'bfloat16'"),
+        ({"points": 1}, "points is 1: input should be greater than or equal to 2"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_one_sentence(setting, sentence):
+    with pytest.raises(UserError, match=sentence):
+        plan(**{"points": 3} | setting)
+
+
 def test_a_missing_task_is_refused_before_anything_is_trained(tiny_models, monkeypatch):
     lost = tiny_models | {"lost": tiny_models["tiny"].model_copy(update={"task": "nowhere"})}
     monkeypatch.setattr(collect.zoo, "registry", lambda: lost)
     with pytest.raises(UserError, match="no task 'nowhere'"):
-        collect.collect(["tiny", "lost"], "a", 3, 0)
+        collect.collect(["tiny", "lost"], "a", plan(3))
     assert not paths.run("a").exists()

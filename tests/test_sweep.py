@@ -1,12 +1,17 @@
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from prunecast import collect, sweep
-from prunecast.evaluation import Batch
+from prunecast.adaptive import adaptive, exact, rehearse
+from prunecast.axes import check_reading
+from prunecast.evaluation import Examples, Outcome
 from prunecast.pruning.masks import AXES, SCOPES
+from tiny import plan
 from torch import nn
 
 SIZE = 20
+POINTS = 101
 
 
 class Diagonal(nn.Module):
@@ -18,43 +23,73 @@ class Diagonal(nn.Module):
         self.hidden.weight.data = torch.diag(torch.arange(1.0, SIZE + 1))
         self.output.weight.data = torch.eye(SIZE)
 
-    def forward(self, inputs):
-        return {"logits": self.output(self.hidden(inputs))}
+    def forward(self, pixel_values):
+        return {"logits": self.output(self.hidden(pixel_values))}
 
 
-@pytest.fixture
-def batches():
+def _sweeper(model):
     """Example i lights input i and has label i."""
-    return [Batch({"inputs": torch.eye(SIZE)}, torch.arange(SIZE))]
+    examples = Examples(torch.eye(SIZE), None, torch.arange(SIZE))
+    return sweep.Sweeper(model, {"hidden.weight": model.hidden.weight}, examples, "float32", seed=0)
 
 
-def test_a_known_curve_is_recovered(batches):
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("engine", ["exact", "adaptive"])
+def test_a_known_curve_is_recovered(engine, scope):
     """Zeros go first; then example after example fails, but the first, which the tie of all-zero logits gets right."""
-    curve = pd.DataFrame(sweep.measure(Diagonal(), batches, sweep.grid(401)))
-    for _, rows in curve.groupby("scope"):
-        lost = (rows["pruned"] - SIZE * (SIZE - 1)).clip(lower=0)
-        expected = 1 - (lost - 1).clip(lower=0) / SIZE
-        assert rows["accuracy"].to_list() == pytest.approx(expected.to_list())
-        assert rows["pruned"].to_list() == list(range(SIZE * SIZE + 1))
+    rows, _ = _sweeper(Diagonal()).curve("magnitude", scope, sweep.grid(401), engine)
+    lost = (rows["pruned"] - SIZE * (SIZE - 1)).clip(lower=0)
+    expected = 1 - (lost - 1).clip(lower=0) / SIZE
+    assert rows["accuracy"].to_list() == pytest.approx(expected.to_list())
+    assert rows["pruned"].to_list() == list(range(SIZE * SIZE + 1))
 
 
-def test_the_model_is_left_as_it_was(batches):
+def test_the_model_is_left_as_it_was():
     model = Diagonal()
-    list(sweep.measure(model, batches, sweep.grid(5)))
+    _sweeper(model).curve("random", "global", sweep.grid(5), "exact")
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), Diagonal().parameters(), strict=True))
 
 
-def test_known_points_are_not_measured_again(batches):
-    thresholds = sweep.grid(11)
-    whole = list(sweep.measure(Diagonal(), batches, thresholds))
-    faked = [point | {"accuracy": 0.123} for point in whole[:15]]
-    resumed = list(sweep.measure(Diagonal(), batches, thresholds, faked))
-    assert resumed == faked + whole[15:]
+def _falling(examples: int, seed: int) -> np.ndarray:
+    """Margins (points, examples) of a model that breaks between a third and two thirds of the grid, with noise."""
+    choice = np.random.default_rng(seed)
+    breaks = choice.normal(POINTS / 2, 6, size=examples)
+    return (breaks - np.arange(POINTS)[:, None]) / 10 + choice.normal(0, 0.05, size=(POINTS, examples))
+
+
+def _look(margins: np.ndarray):
+    def look(point, rows):
+        margin = torch.from_numpy(margins[point, rows])
+        return Outcome(margin > 0, margin.neg().exp(), margin)
+
+    return look
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_adaptive_engine_stays_near_the_exact_one_at_a_fraction_of_its_cost(seed):
+    margins = _falling(600, seed)
+    whole, frugal = (engine(_look(margins), POINTS, 600) for engine in (exact, adaptive))
+    assert np.abs(whole.accuracy - frugal.accuracy).max() <= 0.01
+    assert frugal.evaluated.sum() < 0.15 * whole.evaluated.sum()
+    assert frugal.accuracy[[0, 50, 100]].tolist() == whole.accuracy[[0, 50, 100]].tolist()
+    assert np.array_equal(rehearse(whole).accuracy, frugal.accuracy)
+
+
+def test_the_audit_notices_what_margins_hide():
+    """Between the points that are always looked at, a hidden half of the examples fails in spite of large margins."""
+    margins = np.full((POINTS, 600), 5.0)
+    margins[20:30, ::2] = -5.0
+    found = adaptive(_look(margins), POINTS, 600)
+    assert found.surprises > 0
+    assert found.accuracy[25] == pytest.approx(0.5, abs=0.01)
+    assert found.belief_error_bound() > adaptive(_look(np.full((POINTS, 600), 5.0)), POINTS, 600).belief_error_bound()
 
 
 def test_every_axis_is_read_at_its_exact_sparsity_and_says_what_was_measured(tiny_models):
     subject = collect.trained("tiny", "a", 0)
-    rows = collect.swept(subject, points=11)
+    rows = collect.swept(subject, plan(11, exact=["tiny"])).sweeps
+    random, rows = rows[rows["criterion"] == "random"], rows[rows["criterion"] == "magnitude"]
+    assert list(random["axis"].unique()) == ["percentile"]
     assert len(rows) == len(SCOPES) * len(AXES) * 11
     percentile = rows[rows["axis"] == "percentile"]
     assert percentile["measured"].all()
@@ -74,8 +109,19 @@ def test_every_axis_is_read_at_its_exact_sparsity_and_says_what_was_measured(tin
         assert curve["sparsity"].is_monotonic_increasing
 
 
+def test_adaptive_rows_say_what_was_looked_at(tiny_models):
+    subject = collect.trained("tiny", "a", 0)
+    found = collect.swept(subject, plan(101))
+    rows = found.sweeps[(found.sweeps["axis"] == "percentile") & (found.sweeps["criterion"] == "magnitude")]
+    assert (rows["measured"] == (rows["evaluated"] == rows["eval_examples"])).all()
+    assert rows["measured"].mean() < 1
+    assert rows.groupby("scope")["evaluated"].sum().to_list() == found.engines["adaptive_examples"][:2].to_list()
+
+
 def test_reading_agrees_with_measuring_where_the_masks_are_the_same(tiny_models):
     subject = collect.trained("tiny", "a", 0)
-    rows = collect.swept(subject, points=11)
-    check = sweep.check_reading(subject.model, subject.batches, rows, "percentile", [0.0, 3.0, 7.0])
+    rows = collect.swept(subject, plan(11, exact=["tiny"])).sweeps
+    check: pd.DataFrame = check_reading(
+        subject.model, subject.weights, subject.examples, rows, "percentile", [0.0, 3.0, 7.0]
+    )
     assert check["read"].to_list() == check["native"].to_list()

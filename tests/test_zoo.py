@@ -2,10 +2,12 @@ import pytest
 import torch
 from prunecast import tasks, zoo
 from prunecast.errors import UserError
-from prunecast.evaluation import prepare, score
+from prunecast.evaluation import evaluate, prepare
+from prunecast.pruning.prunable import prunable_weights
 from prunecast.seeds import seed_everything
+from transformers.pytorch_utils import Conv1D
 
-FAMILIES = ("bert", "distilbert", "roberta", "electra")
+FAMILIES = ("bert", "distilbert", "roberta", "electra", "albert", "deberta-v2", "mpnet", "convbert", "gpt2", "llama")
 BATCH = 8
 
 
@@ -25,7 +27,8 @@ def test_a_family_is_built_saved_and_loaded_with_the_same_answers(architecture, 
     batches = prepare(task.validation, tokenizer, 64)
     zoo.save(model, tokenizer, tmp_path / "kept")
     again, its_tokenizer = zoo.load(tmp_path / "kept")
-    assert score(model.eval(), batches) == score(again, prepare(task.validation, its_tokenizer, 64))
+    again_batches = prepare(task.validation, its_tokenizer, 64)
+    assert torch.equal(evaluate(model.eval(), batches).loss, evaluate(again, again_batches).loss)
     assert again.config.model_type == architecture
     assert [path.suffix for path in (tmp_path / "kept").glob("model*")] == [".safetensors"]
 
@@ -33,23 +36,34 @@ def test_a_family_is_built_saved_and_loaded_with_the_same_answers(architecture, 
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_prunable_are_the_linear_layers_but_the_output_layer(architecture, task_folder):
     model, _ = _built(_spec(architecture), tasks.load_task("colours"))
-    prunable = zoo.prunable_weights(model)
-    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    prunable = prunable_weights(model, classes=3)
+    kinds = (torch.nn.Linear, Conv1D, torch.nn.Conv1d)
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, kinds)}
     left_out = linear - set(prunable)
     assert len(left_out) == 1
     assert model.get_parameter(left_out.pop()).shape[0] == 3
     assert not [name for name in prunable if "embed" in name or "norm" in name.lower() or name.endswith("bias")]
 
 
-@pytest.mark.parametrize("architecture", ["vgg16", "vgg16_bn"])
-def test_vgg16_has_thirteen_prunable_convolutions_and_reads_digits(architecture, tmp_path):
+@pytest.mark.parametrize(
+    ("architecture", "dimensions"),
+    [
+        ("vgg16", [4] * 13),
+        ("vgg16_bn", [4] * 13),
+        ("preresnet20", [4] * 21),
+        ("fc2", [2]),
+        ("fc5", [2] * 4),
+        ("fc12", [2] * 11),
+    ],
+)
+def test_an_image_classifier_reads_digits_and_has_the_prunable_layers_of_its_name(architecture, dimensions, tmp_path):
     task = tasks.load_task("digits")
     model, tokenizer = _built(zoo.ModelSpec(task="digits", architecture=architecture), task)
     zoo.save(model, tokenizer, tmp_path / "kept")
     again, _ = zoo.load(tmp_path / "kept")
-    assert [weight.dim() for weight in zoo.prunable_weights(again).values()] == [4] * 13
+    assert [weight.dim() for weight in prunable_weights(again, classes=10).values()] == dimensions
     batches = prepare(task.validation.first(BATCH), None, 64)
-    assert score(model.eval(), batches) == score(again, batches)
+    assert torch.equal(evaluate(model.eval(), batches).loss, evaluate(again, batches).loss)
 
 
 def test_the_same_seed_builds_the_same_weights(task_folder):
@@ -67,9 +81,75 @@ def test_a_checkpoint_folder_is_fine_tuned_with_a_new_head(task_folder, tmp_path
     ten_classes = tasks.Task("t", "text", "folder", tuple("0123456789"), task.train, task.validation)
     child, _ = _built(spec, ten_classes)
     assert child.config.num_labels == 10
-    for name, weight in zoo.prunable_weights(child).items():
+    for name, weight in prunable_weights(child, classes=10).items():
         assert torch.equal(weight, parent.get_parameter(name))
     assert list(zoo.parent_hash(spec)) == ["someone/parent"]
+
+
+def _kept(task, folder, architecture="bert"):
+    model, tokenizer = _built(_spec(architecture), task)
+    zoo.save(model, tokenizer, folder)
+    return model, tokenizer
+
+
+def test_layers_of_a_checkpoint_can_be_left_out_before_fine_tuning(task_folder, tmp_path):
+    task = tasks.load_task("colours")
+    parent, _ = _kept(task, tmp_path / "parent")
+    child, tokenizer = zoo.build(
+        zoo.ModelSpec(task="colours", checkpoint=str(tmp_path / "parent"), keep_layers=(1,)), task
+    )
+    assert torch.equal(
+        child.bert.encoder.layer[0].output.dense.weight, parent.bert.encoder.layer[1].output.dense.weight
+    )
+    zoo.save(child, tokenizer, tmp_path / "child")
+    again, _ = zoo.load(tmp_path / "child")
+    assert len(prunable_weights(again, classes=3)) == 7
+    with pytest.raises(UserError, match="names layer 5, but the checkpoint has layers 0 to 1"):
+        zoo.build(zoo.ModelSpec(task="colours", checkpoint=str(tmp_path / "parent"), keep_layers=(5,)), task)
+
+
+def test_a_checkpoint_that_does_the_task_already_is_taken_as_it_is(task_folder, tmp_path):
+    task = tasks.load_task("colours")
+    parent, _ = _kept(task, tmp_path / "parent")
+    spec = zoo.ModelSpec(task="colours", checkpoint=str(tmp_path / "parent"), fine_tuned=True)
+    assert all(
+        torch.equal(a, b) for a, b in zip(zoo.build(spec, task)[0].parameters(), parent.parameters(), strict=True)
+    )
+    ten_classes = tasks.Task("t", "text", "folder", tuple("0123456789"), task.train, task.validation)
+    with pytest.raises(UserError, match="tells 3 classes apart, task 't' has 10"):
+        zoo.build(spec, ten_classes)
+
+
+def test_a_checkpoint_of_the_wrong_architecture_is_refused(task_folder, tmp_path):
+    task = tasks.load_task("colours")
+    _kept(task, tmp_path / "one")
+    config = (tmp_path / "one" / "config.json").read_text()
+    with pytest.raises(UserError, match="is a bert, not a roberta"):
+        zoo.build(zoo.ModelSpec(task="colours", checkpoint=str(tmp_path / "one"), architecture="roberta"), task)
+    _kept(task, tmp_path / "two", "distilbert")
+    (tmp_path / "two" / "config.json").write_text(config)
+    with pytest.raises(UserError, match=r"checkpoint 'two' is not a bert: it lacks \d+ of its weights"):
+        zoo.load(tmp_path / "two")
+    (tmp_path / "two" / "config.json").unlink()
+    with pytest.raises(UserError, match="has no config.json"):
+        zoo.load(tmp_path / "two")
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(task_folder, tmp_path):
+    _, tokenizer = _kept(tasks.load_task("colours"), tmp_path / "one")
+    tokenizer.add_tokens(["another piece"])
+    tokenizer.save_pretrained(tmp_path / "one")
+    with pytest.raises(UserError, match=r"its tokenizer knows \d+ pieces, its model only \d+"):
+        zoo.load(tmp_path / "one")
+
+
+def test_a_model_without_prunable_weights_or_with_broken_ones_is_refused():
+    with pytest.raises(UserError, match="Linear has no prunable weights"):
+        prunable_weights(torch.nn.Linear(4, 3), classes=3)
+    broken = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 3))
+    broken[0].weight.data[1, 2] = float("nan")
+    with pytest.raises(UserError, match=r"layer 0\.weight holds weights that are not finite numbers"):
+        prunable_weights(broken, classes=3)
 
 
 def test_a_pickle_is_refused(tmp_path, task_folder):

@@ -1,6 +1,7 @@
 """A task that can be learnt in a second, and a model for it. Run as a script, it collects that model's sweep."""
 
 import sys
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,9 +26,16 @@ def _frame(rows: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame({"text": texts, "label": labels})
 
 
+PLAN = {"criteria": ["magnitude", "random"], "exact": [], "precision": "float32", "seed": 0}
+
+
+def plan(points: int, **settings: Any) -> collect.Plan:
+    return collect.plan_of(**PLAN | {"points": points} | settings)
+
+
 if __name__ == "__main__":
-    run, points = sys.argv[1], int(sys.argv[2])
+    run, points, *exact = sys.argv[1:]
     zoo.registry = lambda: dict(TINY)
-    models, sweeps = collect.collect(["tiny"], run, points, seed=0)
-    tables.write("models", models, paths.outputs(run))
-    tables.write("sweeps", sweeps, paths.outputs(run))
+    collected = collect.collect(["tiny"], run, plan(int(points), exact=exact))
+    for table in ("models", "sweeps", "engines"):
+        tables.write(table, getattr(collected, table), paths.outputs(run))

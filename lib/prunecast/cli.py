@@ -1,4 +1,4 @@
-"""The command line: run a page, keep a study's tables."""
+"""The command line: run a page, measure one model of a study, keep a study's tables."""
 
 import argparse
 import signal
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from prunecast import paths, studies
 from prunecast.errors import UserError
+
+COLLECTING = "collect_sweeps"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,6 +35,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--study", metavar="FILE", type=Path, help="take the parameters from a study file")
     run.set_defaults(act=_run)
 
+    collect = actions.add_parser("collect", help="train and sweep one model of a study: the work of one cluster job")
+    collect.add_argument("model", metavar="MODEL", help="a name in data/models.yml that the study lists")
+    collect.add_argument("--study", metavar="FILE", type=Path, required=True, help="the study file")
+    collect.set_defaults(act=_collect)
+
     keep = actions.add_parser("keep", help="copy a finished study's tables to data/measured, with their provenance")
     keep.add_argument("study", metavar="FILE", type=Path, help="the study file")
     keep.set_defaults(act=_keep)
@@ -47,6 +54,16 @@ def _run(options: argparse.Namespace) -> None:
     from prunecast.runs import run_page  # after the checks, so that a typing error is answered at once
 
     print(run_page(options.page, values, study.study if study else "page"))
+
+
+def _collect(options: argparse.Namespace) -> None:
+    study = studies.read_study(options.study)
+    values = studies.parameters(study, COLLECTING)
+    if options.model not in values.pop("models"):
+        raise UserError(f"study {study.study} has no model {options.model!r} on its page {COLLECTING}")
+    from prunecast import collect
+
+    collect.collect([options.model], study.study, collect.plan_of(**values))
 
 
 def _keep(options: argparse.Namespace) -> None:

@@ -6,25 +6,45 @@ import inspect
 import json
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from prunecast import evaluation, paths, sweep, tables, training, vision, zoo
+from prunecast import adaptive, axes, evaluation, paths, sweep, training, vision, zoo
+from prunecast.errors import UserError, first_complaint
+from prunecast.journal import Journal, whole_lines
 from prunecast.progress import note, track
-from prunecast.pruning import criteria, masks
+from prunecast.pruning import criteria, masks, prunable
 from prunecast.seeds import seed_everything
 from prunecast.tasks import Task
 
-TRAINED_BY = (zoo, training, vision)
-SWEPT_BY = (sweep, evaluation, criteria, masks)
+JOURNAL = "looks.jsonl"
+TRAINED_BY = (zoo, training)
+SWEPT_BY = (adaptive, sweep, evaluation, prunable, criteria, masks)
+
+
+class Plan(BaseModel):
+    """How the models of a study are trained and swept; the fields are parameters of the page `collect_sweeps`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    points: int = Field(ge=2)
+    criteria: tuple[criteria.CriterionName, ...]
+    exact: tuple[str, ...] = Field(description="models measured at every point; the others adaptively")
+    precision: evaluation.Precision
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -35,26 +55,40 @@ class Trained:
     spec: zoo.ModelSpec
     task: Task
     model: nn.Module
-    batches: list[evaluation.Batch]
+    examples: evaluation.Examples
     folder: Path
     seed: int
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
         """The prunable weights by layer."""
-        return zoo.prunable_weights(self.model)
+        return prunable.prunable_weights(self.model, self.task.classes)
 
 
-def collect(models: Sequence[str], run: str, points: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train or reuse each model, sweep or resume it, and return the tables `models` and `sweeps`."""
-    for name in models:
+def plan_of(**parameters: Any) -> Plan:
+    """The plan with these parameters; raises UserError for one that cannot be."""
+    try:
+        return Plan(**parameters)
+    except ValidationError as error:
+        raise UserError(first_complaint(error, Plan)) from None
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The tables of one or more models: rows of `models`, `sweeps` and `engines`."""
+
+    models: pd.DataFrame
+    sweeps: pd.DataFrame
+    engines: pd.DataFrame
+
+
+def collect(models: Sequence[str], run: str, plan: Plan) -> Collected:
+    """Train or reuse each model, sweep or resume it."""
+    for name in (*models, *plan.exact):
         zoo.task_of(zoo.spec_of(name))  # a wrong name or a missing task is refused before the first hour is spent
-    rows, curves = [], []
-    for name in track(models, "models"):
-        subject = trained(name, run, seed)
-        curves.append(swept(subject, points))
-        rows.append(describe(subject, curves[-1]["accuracy"].iloc[0]))
-    return pd.DataFrame(rows), pd.concat(curves, ignore_index=True)
+    parts = [swept(trained(name, run, plan.seed), plan) for name in track(models, "models")]
+    tables = ([getattr(part, field.name) for part in parts] for field in fields(Collected))
+    return Collected(*(pd.concat(frames, ignore_index=True) for frames in tables))
 
 
 def trained(name: str, run: str, seed: int) -> Trained:
@@ -62,12 +96,14 @@ def trained(name: str, run: str, seed: int) -> Trained:
     spec = zoo.spec_of(name)
     task = zoo.task_of(spec)
     folder = paths.run(run) / "models" / name
-    key = _key(TRAINED_BY, spec.model_dump_json(), zoo.parent_hash(spec), task.fingerprint, seed)
-    if _trained_key(folder / "trained.json") != key:
-        _train_into(folder, key, name, spec, task, seed)
-    model, tokenizer = zoo.load(folder)
-    batches = evaluation.prepare(task.validation, tokenizer, spec.max_length)
-    return Trained(name, spec, task, model, batches, folder, seed)
+    rooms = TRAINED_BY if task.kind == "text" else (*TRAINED_BY, vision)
+    key = _key(rooms, spec.model_dump_json(), zoo.parent_hash(spec), task.fingerprint, seed)
+    with alone(folder):
+        if _trained_key(folder / "trained.json") != key:
+            _train_into(folder, key, name, spec, task, seed)
+        model, tokenizer = zoo.load(folder)
+    examples = evaluation.prepare(task.validation, tokenizer, spec.max_length)
+    return Trained(name, spec, task, model, examples, folder, seed)
 
 
 def describe(subject: Trained, dense_accuracy: float) -> dict[str, Any]:
@@ -91,19 +127,51 @@ def describe(subject: Trained, dense_accuracy: float) -> dict[str, Any]:
     }
 
 
-def swept(subject: Trained, points: int) -> pd.DataFrame:
-    """The rows of `sweeps` for one model at `points` thresholds an axis, resumed where an earlier sweep was killed."""
-    thresholds = sweep.grid(points)
-    key = _key(SWEPT_BY, _file_hash(subject.folder / "model.safetensors"), subject.task.fingerprint, points)
-    curve = pd.DataFrame(_resumed(subject, thresholds, key))
-    rows = sweep.read_on_axes(subject.model, curve, thresholds)
-    return rows.assign(
-        model=subject.name,
-        task=subject.task.name,
-        criterion="magnitude",
-        eval_examples=len(subject.task.validation),
-        seed=subject.seed,
+def swept(subject: Trained, plan: Plan) -> Collected:
+    """The rows of one model, resumed where an earlier sweep was killed."""
+    thresholds = sweep.grid(plan.points)
+    engine: sweep.Engine = "exact" if subject.name in plan.exact else "adaptive"
+    weights_hash = _file_hash(subject.folder / "model.safetensors")
+    settings = plan.model_dump(exclude={"exact"}) | {"engine": engine}
+    key = _key(SWEPT_BY, weights_hash, subject.task.fingerprint, settings)
+    measured, engines = [], []
+    with alone(subject.folder):
+        journal = Journal(subject.folder / JOURNAL, key)
+        sweeper = sweep.Sweeper(subject.model, subject.weights, subject.examples, plan.precision, subject.seed)
+        for criterion, scope in sweep.worth_measuring(plan.criteria):
+            keep = partial(journal.kept, f"{criterion}, {scope}")
+            points, curve = sweeper.curve(criterion, scope, thresholds, engine, keep)
+            measured.append(points)
+            engines.append({"criterion": criterion, "scope": scope} | _engine_row(curve))
+    note(f"{subject.name}: swept, {len(journal.lines) - 1} looks")
+    read = axes.read_on_axes(subject.weights, pd.concat(measured, ignore_index=True), thresholds)
+    examples = len(subject.task.validation)
+    common: dict[str, Any] = {
+        "model": subject.name,
+        "engine": engine,
+        "precision": plan.precision,
+        "eval_examples": examples,
+    }
+    return Collected(
+        pd.DataFrame([describe(subject, measured[0]["accuracy"].iloc[0])]),
+        read.assign(**common, measured=read["evaluated"] == examples, task=subject.task.name, seed=subject.seed),
+        pd.DataFrame(engines).assign(**common),
     )
+
+
+def _engine_row(measured: adaptive.Curve) -> dict[str, Any]:
+    """What the adaptive engine asked for, and how far it is from the exact one where that was used."""
+    frugal = adaptive.rehearse(measured)
+    error = np.abs(frugal.accuracy - measured.accuracy) if measured.outcomes else np.array([np.nan])
+    return {
+        "points": len(frugal.accuracy),
+        "adaptive_examples": int(frugal.evaluated.sum()),
+        "audited": frugal.audited,
+        "surprises": frugal.surprises,
+        "belief_error_bound": frugal.belief_error_bound(),
+        "largest_error": error.max(),
+        "mean_error": error.mean(),
+    }
 
 
 def record(run: str, name: str) -> dict[str, Any]:
@@ -114,46 +182,34 @@ def record(run: str, name: str) -> dict[str, Any]:
         "inputs": kept["inputs"],
         "weights": _file_hash(folder / "model.safetensors"),
         "train_s": kept["seconds"],
-        "sweep_s": round(sum(point["seconds"] for point in _lines(folder / "curve.jsonl")[1:]), 1),
+        "sweep_s": round(sum(line["seconds"] for line in whole_lines(folder / JOURNAL)[1:]), 1),
     }
 
 
-def _resumed(subject: Trained, thresholds: list[float], key: str) -> list[sweep.Point]:
-    """All points of a sweep; those already in the journal are taken from there, the others go into it."""
-    journal = subject.folder / "curve.jsonl"
-    lines = _lines(journal)
-    known = lines[1:] if lines and lines[0] == {"key": key} else []
-    header = "".join(json.dumps(line) + "\n" for line in [{"key": key}, *known])
-    tables.write_atomically(journal, lambda part: part.write_text(header, encoding="utf-8"))
-    points, started = [], time.monotonic()
-    with journal.open("a", encoding="utf-8") as file:
-        for point in sweep.measure(subject.model, subject.batches, thresholds, known):
-            if "seconds" not in point:
-                point["seconds"] = round(time.monotonic() - started, 3)
-                file.write(json.dumps(point) + "\n")
-                file.flush()
-            points.append(point)
-            started = time.monotonic()
-    note(f"{subject.name}: swept, {len(points)} points, {len(known)} of them from an earlier run")
-    return points
-
-
-def _lines(journal: Path) -> list[dict[str, Any]]:
-    """The whole lines of a journal; a last line cut short by a kill is left out."""
-    if not journal.exists():
-        return []
-    whole = journal.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in whole]
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Only one run at a time works on a model's folder; a second one waits, and then finds the work done."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        note(f"{folder.name}: another run works on it; waiting")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _train_into(folder: Path, key: str, name: str, spec: zoo.ModelSpec, task: Task, seed: int) -> None:
     started = time.monotonic()
     seed_everything(seed, "build", name)
     model, tokenizer = zoo.build(spec, task)
-    training.train(model, tokenizer, task.train, spec, seed, name)
+    if not spec.fine_tuned:
+        training.train(model, tokenizer, task.train, spec, seed, name)
     took = round(time.monotonic() - started, 1)
     kept = {"key": key, "seconds": took, "inputs": {spec.task: task.fingerprint} | zoo.parent_hash(spec)}
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as work:  # a checkpoint appears whole or not at all
         zoo.save(model, tokenizer, Path(work) / name)
         (Path(work) / name / "trained.json").write_text(json.dumps(kept), encoding="utf-8")

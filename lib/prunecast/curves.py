@@ -6,6 +6,12 @@ import pandas as pd
 SEGMENTS = ("plateau", "transition", "collapsed")
 PLATEAU_ABOVE = 0.95
 COLLAPSED_BELOW = 0.05
+LEARNED_ABOVE = 0.10
+
+
+def learned(models: pd.DataFrame) -> pd.Series:
+    """Whether each model is at least ten points above the majority class; only such ones go into training sets."""
+    return models["dense_accuracy"] >= models["majority_accuracy"] + LEARNED_ABOVE
 
 
 def with_references(sweeps: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
@@ -26,14 +32,15 @@ def segment(points: pd.DataFrame) -> np.ndarray:
 
 
 def safe_sparsity(curve: pd.DataFrame, epsilon: float) -> float:
-    """Largest measured sparsity up to which no point of one curve lies more than `epsilon` below its densest point."""
-    measured = curve[curve["measured"]].sort_values("sparsity")
-    unsafe = (measured["accuracy"] < measured["accuracy"].iloc[0] - epsilon).to_numpy()
-    last_safe = int(unsafe.argmax()) - 1 if unsafe.any() else len(measured) - 1
-    return float(measured["sparsity"].iloc[last_safe])
+    """Largest sparsity up to which no point of one curve lies more than `epsilon` below its densest point."""
+    points = curve.sort_values("sparsity")
+    unsafe = (points["accuracy"] < points["accuracy"].iloc[0] - epsilon).to_numpy()
+    last_safe = int(unsafe.argmax()) - 1 if unsafe.any() else len(points) - 1
+    return float(points["sparsity"].iloc[last_safe])
 
 
-def safe_sparsities(sweeps: pd.DataFrame, epsilon: float) -> pd.DataFrame:
-    """`safe_sparsity` of every model (rows) and scope (columns), on the percentile axis."""
-    curves = sweeps[sweeps["axis"] == "percentile"].groupby(["model", "scope"], sort=False)
+def safe_sparsities(sweeps: pd.DataFrame, epsilon: float, criterion: str = "magnitude") -> pd.DataFrame:
+    """`safe_sparsity` of every model (rows) and scope (columns) under one criterion, on the percentile axis."""
+    chosen = sweeps[(sweeps["axis"] == "percentile") & (sweeps["criterion"] == criterion)]
+    curves = chosen.groupby(["model", "scope"], sort=False)
     return pd.Series({key: safe_sparsity(curve, epsilon) for key, curve in curves}).unstack()

@@ -1,17 +1,15 @@
-"""Which rooms of lib a page stands on, so that an edit reruns the pages it touches and no others."""
+"""Which rooms of lib a page or a room stands on, so that an edit reruns the work it touches and no other."""
 
 import ast
 from pathlib import Path
 
-from prunecast import paths
-
 PACKAGE = Path(__file__).parent
 
 
-def rooms_of(page: str) -> list[Path]:
-    """Files of lib that a page imports, directly or through another, in alphabetical order."""
+def rooms_of(source: Path) -> list[Path]:
+    """Files of lib that a source file imports, directly or through another, in alphabetical order."""
     found: set[Path] = set()
-    waiting = [paths.NOTEBOOKS / f"{page}.py"]
+    waiting = [source]
     while waiting:
         new = _imported(waiting.pop()) - found
         found |= new

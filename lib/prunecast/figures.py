@@ -23,6 +23,7 @@ BLUE, ORANGE, GREEN, GREY = (
 LINES: dict[str, dict[str, Any]] = {
     "global": {"color": BLUE, "linestyle": "-"},
     "layer": {"color": ORANGE, "linestyle": "--"},
+    "random": {"color": GREEN, "linestyle": ":"},
     "lstm": {"color": BLUE, "linestyle": "-"},
     "straight_line": {"color": ORANGE, "linestyle": "--"},
     "mean_curve": {"color": GREEN, "linestyle": "-."},
@@ -66,14 +67,16 @@ def grid_of_panels(titles: list[str], height: float = 2.3) -> tuple[Figure, Iter
 
 
 def draw_scopes(panel: Axes, curves: pd.DataFrame, x: str = "sparsity") -> None:
-    """Accuracy against the column `x` in one panel, a line for each scope."""
-    for scope, rows in curves.groupby("scope"):
-        panel.plot(rows[x], rows["accuracy"], label=f"{scope} scope", **LINES[str(scope)])
+    """Accuracy against the column `x` in one panel: a line for magnitude in each scope, and one for random."""
+    for (criterion, scope), rows in curves.groupby(["criterion", "scope"]):
+        name = scope if criterion == "magnitude" else criterion
+        label = f"magnitude, {scope} scope" if criterion == "magnitude" else str(criterion)
+        panel.plot(rows[x], rows["accuracy"], label=label, **LINES[str(name)])
 
 
 def draw_curves(models: pd.DataFrame, sweeps: pd.DataFrame) -> Figure:
     """Accuracy against sparsity, a panel for each row of `models`: both scopes, and the majority class."""
-    figure, panels = grid_of_panels(list(models["model"]))
+    figure, panels = grid_of_panels(list(models["model"]), height=1.9)
     majority = models.set_index("model")["majority_accuracy"]
     for name, panel in panels:
         draw_scopes(panel, sweeps[(sweeps["model"] == name) & (sweeps["axis"] == "percentile")])
@@ -94,8 +97,8 @@ def draw_forecasts(panel: Axes, predictions: pd.DataFrame) -> None:
 
 
 def draw_level(panel: Axes, height: float, label: str) -> None:
-    """A thin dotted line across a panel, such as the majority class."""
-    panel.axhline(height, color=GREY, linewidth=1, linestyle=":", label=label)
+    """A thin line across a panel, such as the majority class."""
+    panel.axhline(height, color=GREY, linewidth=0.8, label=label)
 
 
 def legend_above(figure: Figure) -> None:

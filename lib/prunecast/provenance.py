@@ -25,29 +25,35 @@ def keep(study: Study, file: Path) -> Path:
         raise UserError(f"study {study.study} has no tables in {source}; run it first")
     for name in made:
         tables.write(name, tables.read(name, source), target)
-    text = json.dumps(_provenance(study, file, tables.read("models", source)), indent=1)
-    tables.write_atomically(target / "provenance.json", lambda part: part.write_text(text + "\n", encoding="utf-8"))
-    return target
-
-
-def _provenance(study: Study, file: Path, models: Any) -> dict[str, Any]:
+    models = tables.read("models", source)
     records = {name: collect.record(study.study, name) for name in models["model"]}
-    return {
+    described = {
         "study": file.name,
         "study_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "commands": [f"prunecast run {page} --study studies/{file.name}" for page in study.pages],
-        "date": datetime.date.today().isoformat(),
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name).split("+")[0] for name in PACKAGES},
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
         "seeds": sorted({int(seed) for seed in models["seed"]}),
         "wall_time_s": round(sum(record["train_s"] + record["sweep_s"] for record in records.values()), 1),
         "models": records,
     }
+    write(target, described)
+    return target
 
 
-def _processor() -> str:
+def write(folder: Path, described: dict[str, Any]) -> None:
+    """Write `provenance.json`: what is given, and the date, the versions and the processor."""
+    whole = described | {
+        "date": datetime.date.today().isoformat(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name).split("+")[0] for name in PACKAGES},
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+    }
+    text = json.dumps(whole, indent=1) + "\n"
+    tables.write_atomically(folder / "provenance.json", lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def processor() -> str:
+    """Name of the processor, as the operating system gives it."""
     cpuinfo = Path("/proc/cpuinfo")
     names = [
         line.partition(":")[2].strip()

@@ -1,5 +1,6 @@
 """Studies: which pages run with which parameters, checked before anything runs."""
 
+import ast
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -74,6 +75,12 @@ def declared(page: str) -> dict[str, dict[str, str]]:
         notebook = Path(folder) / f"{page}.ipynb"
         jupytext.write(jupytext.read(paths.NOTEBOOKS / f"{page}.py"), notebook)
         return papermill.inspect_notebook(notebook)
+
+
+def parameters(study: Study, page: str) -> dict[str, Any]:
+    """All parameters of a page in a study but its run: the study's values, and the page's defaults for the others."""
+    defaults = {name: ast.literal_eval(rule["default"]) for name, rule in declared(page).items() if name != RUN}
+    return defaults | study.pages.get(page, {})
 
 
 def check_parameters(page: str, values: Mapping[str, Any]) -> None:

@@ -1,31 +1,21 @@
-"""The plain sweep: prune one model at many sparsities, measure each, read the curve on every axis."""
+"""Sweeps: one model pruned at many sparsities and measured, every example at every point or only where it matters."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from prunecast.evaluation import Batch, score
+from prunecast.adaptive import Curve, Look, adaptive, exact
+from prunecast.evaluation import Examples, Outcome, Precision, evaluate
 from prunecast.progress import track
-from prunecast.pruning.criteria import magnitude
-from prunecast.pruning.masks import (
-    AXES,
-    MAXIMUM,
-    SCOPES,
-    Axis,
-    Ranking,
-    applied,
-    masks,
-    pruned_counts,
-    rank,
-    sparsity,
-)
-from prunecast.zoo import prunable_weights
+from prunecast.pruning.criteria import CriterionName, criterion_called
+from prunecast.pruning.masks import MAXIMUM, SCOPES, Pruner, Scope, cut, pruned_counts, rank, sparsity
 
-Point = dict[str, Any]
-POINT = ("scope", "threshold", "pruned", "sparsity", "accuracy", "loss")
+Engine = Literal["exact", "adaptive"]
+ENGINES = {"exact": exact, "adaptive": adaptive}
 
 
 def grid(points: int) -> list[float]:
@@ -33,84 +23,64 @@ def grid(points: int) -> list[float]:
     return [round(float(threshold), 6) for threshold in np.linspace(0, MAXIMUM, points)]
 
 
-def measure(
-    model: nn.Module, batches: list[Batch], thresholds: Sequence[float], known: Iterable[Point] = ()
-) -> Iterator[Point]:
-    """Measure the pruned model at every percentile threshold in both scopes, one row a mask as it is measured.
-
-    A point has the keys `POINT`; those `known` from an interrupted sweep are yielded again, not measured again.
-    The weights are back to what they were after each row.
-    """
-    weights = prunable_weights(model)
-    done = {(row["scope"], row["threshold"]): row for row in known}
-    for scope in SCOPES:
-        ranking = rank(weights, magnitude(weights), scope)
-        for threshold in track(thresholds, f"sweeping, {scope} scope"):
-            if (scope, threshold) in done:
-                yield done[scope, threshold]
-                continue
-            counts = pruned_counts(ranking, "percentile", threshold)
-            with applied(weights, masks(ranking, counts)):
-                found = score(model, batches)
-            values = (
-                scope,
-                threshold,
-                sum(counts.values()),
-                sparsity(ranking, counts),
-                found.accuracy,
-                found.loss,
-            )
-            yield dict(zip(POINT, values, strict=True))
-
-
-def read_on_axes(model: nn.Module, curve: pd.DataFrame, thresholds: Sequence[float]) -> pd.DataFrame:
-    """Read a measured curve (columns `POINT`) on all three axes at `thresholds`.
-
-    The sparsity of each threshold is exact: it is counted on the weights. Accuracy and loss are those of the
-    measurement where that very mask was measured, and interpolated linearly over sparsity elsewhere
-    (`measured` false). In layer scope a sigma or absolute threshold prunes each layer by its own share, which the
-    measured curve, with one share for all layers, only approximates.
-    """
-    weights = prunable_weights(model)
-    rankings = {scope: rank(weights, magnitude(weights), scope) for scope in SCOPES}
-    rows = [
-        _read(curve[curve["scope"] == scope], ranking, axis, threshold)
-        for scope, ranking in rankings.items()
-        for axis in AXES
-        for threshold in thresholds
+def worth_measuring(criteria: Sequence[CriterionName]) -> list[tuple[CriterionName, Scope]]:
+    """Pairs of criterion and scope; random scores take the same share of every layer in either scope, up to chance."""
+    return [
+        (criterion, scope)
+        for criterion in criteria
+        for scope in SCOPES
+        if criterion == "magnitude" or scope == "global"
     ]
-    return pd.DataFrame(rows)
 
 
-def check_reading(
-    model: nn.Module, batches: list[Batch], rows: pd.DataFrame, axis: Axis, thresholds: Sequence[float]
-) -> pd.DataFrame:
-    """Accuracy read off a curve (`rows` of `read_on_axes`) beside the accuracy measured natively at `thresholds`."""
-    weights = prunable_weights(model)
-    found = []
-    for scope in SCOPES:
-        ranking = rank(weights, magnitude(weights), scope)
-        curve = rows[(rows["scope"] == scope) & (rows["axis"] == axis)]
-        for threshold in thresholds:
-            counts = pruned_counts(ranking, axis, threshold)
-            with applied(weights, masks(ranking, counts)):
-                native = score(model, batches).accuracy
-            read = float(np.interp(threshold, curve["threshold"], curve["accuracy"]))
-            values = (scope, threshold, sparsity(ranking, counts), native, read)
-            found.append(dict(zip(("scope", "threshold", "sparsity", "native", "read"), values, strict=True)))
-    return pd.DataFrame(found)
+class Sweeper:
+    """Measures curves of one model, whose prunable `weights` it changes and gives back.
 
+    The dense model and the one with nothing left are the same under every criterion and in every scope: they are
+    evaluated once. Beside the model and a batch it holds one copy of the prunable weights.
+    """
 
-def _read(curve: pd.DataFrame, ranking: Ranking, axis: Axis, threshold: float) -> dict[str, Any]:
-    counts = pruned_counts(ranking, axis, threshold)
-    pruned, share = sum(counts.values()), sparsity(ranking, counts)
-    same_mask = ranking.scope == "global" or axis == "percentile" or share in (0.0, 1.0)
-    return {
-        "scope": ranking.scope,
-        "axis": axis,
-        "threshold": threshold,
-        "sparsity": share,
-        "accuracy": float(np.interp(pruned, curve["pruned"], curve["accuracy"])),
-        "loss": float(np.interp(pruned, curve["pruned"], curve["loss"])),
-        "measured": bool(same_mask and (curve["pruned"] == pruned).any()),
-    }
+    def __init__(
+        self, model: nn.Module, weights: dict[str, Tensor], examples: Examples, precision: Precision, seed: int
+    ):
+        self.model, self.weights, self.examples = model, weights, examples
+        self.precision, self.seed = precision, seed
+        self.total = sum(weight.numel() for weight in weights.values())
+        self.ends: dict[int, Outcome] = {}
+
+    def curve(
+        self,
+        criterion: CriterionName,
+        scope: Scope,
+        thresholds: Sequence[float],
+        engine: Engine,
+        keep: Callable[[Look], Look] = lambda look: look,
+    ) -> tuple[pd.DataFrame, Curve]:
+        """Measure at percentile `thresholds`; `keep` wraps the function that looks, for instance by a journal.
+
+        Returns the points as a table with the columns criterion, scope, threshold, pruned (weights), sparsity,
+        accuracy, loss (nats), evaluated (examples looked at with this very mask), and the curve as the engine gave it.
+        """
+        scores = criterion_called(criterion, self.seed)
+        ranking = rank(self.weights, scores, scope)
+        counts = [pruned_counts(ranking, "percentile", threshold) for threshold in thresholds]
+        cuts, groups = [cut(ranking, count) for count in counts], ranking.groups
+        pruned, shares = [sum(count.values()) for count in counts], [sparsity(ranking, count) for count in counts]
+        del ranking  # before the weights are copied
+        bar = track(label=f"sweeping {criterion}, {scope} scope", total=len(thresholds) if engine == "exact" else None)
+        with Pruner(self.weights, scores, groups) as pruner:
+
+            def look(point: int, rows: np.ndarray) -> Outcome:
+                bar.update()
+                end = pruned[point] in (0, self.total) and len(rows) == len(self.examples)
+                if end and pruned[point] in self.ends:
+                    return self.ends[pruned[point]]
+                pruner.prune(cuts[point])
+                found = evaluate(self.model, self.examples, torch.from_numpy(rows), self.precision)
+                return self.ends.setdefault(pruned[point], found) if end else found
+
+            found = ENGINES[engine](keep(look), len(thresholds), len(self.examples))
+        bar.close()
+        columns = {"threshold": thresholds, "pruned": pruned, "sparsity": shares}
+        points = pd.DataFrame(columns).assign(criterion=criterion, scope=scope)
+        return points.assign(accuracy=found.accuracy, loss=found.loss, evaluated=found.evaluated), found

@@ -11,7 +11,7 @@ from prunecast import torchvision_operators as _before_transformers  # noqa: F40
 from prunecast.progress import track
 from prunecast.seeds import seed_everything
 from prunecast.tasks import Split
-from prunecast.vision import pixel_values
+from prunecast.vision import flipped_and_shifted, pixel_values
 from prunecast.zoo import ModelSpec
 
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, default_data_collator  # isort: skip
@@ -24,7 +24,7 @@ def train(model: nn.Module, tokenizer: Any, split: Split, spec: ModelSpec, seed:
         trainer = Trainer(
             model=model,
             args=_arguments(spec, Path(folder), text=tokenizer is not None),
-            train_dataset=_Examples(split, tokenizer, spec.max_length),
+            train_dataset=_Examples(split, tokenizer, spec),
             data_collator=_padded(tokenizer) if tokenizer else default_data_collator,
             callbacks=[_Bar(f"training {name}")],
         )
@@ -62,11 +62,13 @@ def _padded(tokenizer: Any) -> Any:
 class _Examples(torch.utils.data.Dataset[dict[str, Any]]):
     """Examples as the Trainer wants them: token ids or pixel values, with a label each."""
 
-    def __init__(self, split: Split, tokenizer: Any, max_length: int):
-        self.labels = split.labels.tolist()
+    def __init__(self, split: Split, tokenizer: Any, spec: ModelSpec):
+        self.labels, self.augment = split.labels.tolist(), spec.augment
         self.columns: dict[str, Any]
         if tokenizer:
-            ids = tokenizer(list(split.inputs), truncation=True, max_length=max_length, return_token_type_ids=False)
+            ids = tokenizer(
+                list(split.inputs), truncation=True, max_length=spec.max_length, return_token_type_ids=False
+            )
             self.columns = dict(ids) | {"length": [len(row) for row in ids["input_ids"]]}
         else:
             self.columns = {"pixel_values": pixel_values(split.inputs)}  # type: ignore[arg-type]
@@ -75,7 +77,8 @@ class _Examples(torch.utils.data.Dataset[dict[str, Any]]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {name: column[index] for name, column in self.columns.items()} | {"labels": self.labels[index]}
+        example = {name: column[index] for name, column in self.columns.items()} | {"labels": self.labels[index]}
+        return example | {"pixel_values": flipped_and_shifted(example["pixel_values"])} if self.augment else example
 
 
 class _Bar(TrainerCallback):

@@ -1,4 +1,4 @@
-"""Models by name: the registry, building one, saving it as safetensors, loading it back, what of it is prunable."""
+"""Models by name: the registry, building one, saving it as safetensors, loading it back."""
 
 import hashlib
 import json
@@ -41,6 +41,8 @@ class ModelSpec(BaseModel):
     layers: PositiveInt = 2
     hidden: PositiveInt = 128
     heads: PositiveInt = 4
+    fine_tuned: bool = Field(default=False, description="the checkpoint already does the task: nothing is trained")
+    keep_layers: tuple[int, ...] = Field(default=(), description="layers of the checkpoint to keep; empty: all")
     epochs: PositiveFloat = 4
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 1e-3
@@ -48,7 +50,8 @@ class ModelSpec(BaseModel):
     max_length: PositiveInt = 64
     train_examples: PositiveInt | None = None
     eval_examples: PositiveInt | None = None
-    bfloat16: bool = Field(default=False, description="train in bfloat16; evaluation is always float32")
+    augment: bool = Field(default=False, description="train on images mirrored and moved at random")
+    bfloat16: bool = Field(default=False, description="train in bfloat16; evaluation is float32 unless asked")
 
     @property
     def initialisation(self) -> Literal["pretrained", "scratch"]:
@@ -76,8 +79,9 @@ def spec_of(name: str) -> ModelSpec:
 def build(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:
     """A model to be trained on `task`, and its tokenizer (None for images)."""
     if task.kind == "image":
-        return ImageClassifier(_vision(spec.architecture), task.classes), None
-    return _pretrained(spec.checkpoint, task) if spec.checkpoint else _scratch(spec, task)
+        _, height, width, channels = task.train.inputs.shape  # type: ignore[union-attr]
+        return ImageClassifier(_vision(spec.architecture), task.classes, (channels, height, width)), None
+    return _pretrained(spec, task) if spec.checkpoint else _scratch(spec, task)
 
 
 def save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
@@ -88,28 +92,19 @@ def save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
 
 
 def load(folder: Path) -> tuple[nn.Module, Any]:
-    """Read back what `save` wrote: the model in evaluation mode and its tokenizer (None for images)."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    """Read back what `save` wrote: the model in evaluation mode and its tokenizer (None for images).
 
-    refuse_pickles(folder)
-    if json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architecture") in VISION_ARCHITECTURES:
-        return ImageClassifier.from_pretrained(folder).eval(), None
-    model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
-    return model.eval(), AutoTokenizer.from_pretrained(folder)
-
-
-def prunable_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights of every linear and convolution layer except the output layer, by name, in the model's order.
-
-    The output layer is the last linear layer. Embeddings, norms and biases are never prunable.
+    Raises UserError where there is no model, where its weights are not those of its architecture, or where its
+    tokenizer knows more pieces than the model.
     """
-    layers = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
-    ]
-    output = max(index for index, (_, module) in enumerate(layers) if isinstance(module, nn.Linear))
-    return {f"{name}.weight": module.weight for index, (name, module) in enumerate(layers) if index != output}
+    refuse_pickles(folder)
+    config = folder / "config.json"
+    if not config.exists():
+        raise UserError(f"checkpoint {folder.name} has no config.json, which names its architecture")
+    if json.loads(config.read_text(encoding="utf-8")).get("architecture") in VISION_ARCHITECTURES:
+        return ImageClassifier.from_pretrained(folder).eval(), None
+    model, tokenizer = _from_pretrained(str(folder), folder.name, new_head=False)
+    return model.eval(), tokenizer
 
 
 def refuse_pickles(folder: Path) -> None:
@@ -140,26 +135,66 @@ def _local(checkpoint: str) -> Path | None:
     return next((folder for folder in candidates if folder.is_dir()), None)
 
 
-def _pretrained(checkpoint: str, task: Task) -> tuple[nn.Module, Any]:
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    folder = _local(checkpoint)
+def _pretrained(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:
+    folder = _local(spec.checkpoint)
     if folder:
         refuse_pickles(folder)
+    sized = {} if spec.fine_tuned else {"num_labels": task.classes}
+    model, tokenizer = _from_pretrained(str(folder or spec.checkpoint), spec.checkpoint, not spec.fine_tuned, **sized)
+    if model.config.num_labels != task.classes:
+        raise UserError(
+            f"checkpoint {spec.checkpoint!r} tells {model.config.num_labels} classes apart, "
+            f"task {task.name!r} has {task.classes}"
+        )
+    if spec.architecture not in ("", model.config.model_type):
+        raise UserError(f"checkpoint {spec.checkpoint!r} is a {model.config.model_type}, not a {spec.architecture}")
+    if spec.keep_layers:
+        _keep_layers(model, spec.keep_layers)
+    return model, tokenizer
+
+
+def _from_pretrained(source: str, name: str, new_head: bool, **options: Any) -> tuple[Any, Any]:
+    """A text classifier and its tokenizer; only `new_head` may leave weights outside the base model untrained."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            folder or checkpoint,
-            num_labels=task.classes,
-            ignore_mismatched_sizes=True,  # a head for other classes is replaced, and trained
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            source,
+            ignore_mismatched_sizes=new_head,  # a head for other classes is replaced, and trained
+            output_loading_info=True,
             use_safetensors=True,
             dtype=torch.float32,
+            **options,
         )
-        return model, AutoTokenizer.from_pretrained(folder or checkpoint)
-    except (OSError, ValueError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"checkpoint {checkpoint!r} could not be loaded ({type(error).__name__}): it is neither a folder, nor one "
-            "in PRUNECAST_MODELS, nor served as safetensors by the hub"
+            f"checkpoint {name!r} could not be loaded as a text classifier ({type(error).__name__}): it is neither "
+            "such a folder, nor one in PRUNECAST_MODELS, nor served as safetensors by the hub"
         ) from None
+    base = f"{model.base_model_prefix}."
+    absent = sorted(
+        key for key in loaded["missing_keys"] if not new_head or (key.startswith(base) and "pooler" not in key)
+    )
+    if absent:
+        raise UserError(
+            f"checkpoint {name!r} is not a {model.config.model_type}: it lacks {len(absent)} of its weights"
+        )
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise UserError(f"checkpoint {name!r}: its tokenizer knows {len(tokenizer)} pieces, its model only {rows}")
+    return model, tokenizer
+
+
+def _keep_layers(model: Any, kept: tuple[int, ...]) -> None:
+    depth = model.config.num_hidden_layers
+    if max(kept) >= depth:
+        raise UserError(f"keep_layers names layer {max(kept)}, but the checkpoint has layers 0 to {depth - 1}")
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == depth:
+                setattr(module, name, nn.ModuleList(child[index] for index in kept))
+    model.config.num_hidden_layers = len(kept)
 
 
 def _scratch(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:

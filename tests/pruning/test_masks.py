@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from prunecast.errors import UserError
-from prunecast.pruning.criteria import magnitude
-from prunecast.pruning.masks import AXES, SCOPES, applied, masks, pruned_counts, rank, sparsity
+from prunecast.pruning.criteria import criterion_called, magnitude
+from prunecast.pruning.masks import AXES, SCOPES, Pruner, cut, masks, pruned_counts, rank, sparsity
 
 SHAPES = st.lists(st.tuples(st.integers(1, 7), st.integers(1, 7)), min_size=1, max_size=4)
 THRESHOLDS = st.floats(0, 10)
@@ -20,8 +20,8 @@ def _weights(shapes, seed=0, levels=None):
 
 
 def _kept(weights, scope, axis, threshold):
-    ranking = rank(weights, magnitude(weights), scope)
-    return masks(ranking, pruned_counts(ranking, axis, threshold))
+    ranking = rank(weights, magnitude, scope)
+    return masks(weights, magnitude, ranking.groups, cut(ranking, pruned_counts(ranking, axis, threshold)))
 
 
 @given(SHAPES, st.integers(0, 100), st.sampled_from(SCOPES))
@@ -66,23 +66,38 @@ def test_sigma_and_absolute_thresholds_mean_what_they_say():
 
 def test_normal_weights_follow_the_error_function():
     weights = {"a": torch.randn(1000, 1000, generator=torch.Generator().manual_seed(0))}
-    ranking = rank(weights, magnitude(weights), "global")
+    ranking = rank(weights, magnitude, "global")
     for threshold, share in ((1.0, 0.683), (2.0, 0.954), (3.0, 0.997)):
         assert sparsity(ranking, pruned_counts(ranking, "sigma", threshold)) == pytest.approx(share, abs=0.002)
 
 
-def test_masks_are_applied_inside_the_context_alone():
-    weights = {"a": torch.nn.Parameter(torch.randn(8, 8))}
-    before = weights["a"].detach().clone()
-    kept = _kept(weights, "global", "percentile", 5.0)
-    with pytest.raises(KeyboardInterrupt), applied(weights, kept):
-        assert torch.equal(weights["a"] == 0, ~kept["a"])
+def test_a_pruner_goes_to_and_fro_and_gives_the_weights_back():
+    weights = {"a": torch.nn.Parameter(torch.randn(8, 8)), "b": torch.nn.Parameter(torch.randn(4, 8))}
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
+    ranking = rank(weights, magnitude, "global")
+    with pytest.raises(KeyboardInterrupt), Pruner(weights, magnitude, ranking.groups) as pruner:
+        for threshold in (9.0, 2.0, 5.0):
+            cuts = cut(ranking, pruned_counts(ranking, "percentile", threshold))
+            pruner.prune(cuts)
+            for name, mask in masks(before, magnitude, ranking.groups, cuts).items():
+                assert torch.equal(weights[name].detach(), before[name] * mask)
         raise KeyboardInterrupt
-    assert torch.equal(weights["a"], before)
+    assert all(torch.equal(weights[name], before[name]) for name in weights)
+
+
+def test_random_scores_are_the_same_each_time_and_look_at_no_weight():
+    weights, others = {"a": torch.randn(50, 40), "b": torch.randn(9)}, {"a": torch.zeros(50, 40), "b": torch.ones(9)}
+    once, again, another = (
+        {name: criterion_called("random", seed)(name, weight) for name, weight in which.items()}
+        for which, seed in ((weights, 0), (others, 0), (weights, 1))
+    )
+    assert all(torch.equal(once[name], again[name]) for name in weights)
+    assert not torch.equal(once["a"], another["a"])
+    assert float(once["a"].mean()) == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 10.1, float("nan")])
 def test_a_threshold_off_the_axis_is_refused(threshold):
-    ranking = rank(_weights([(3, 3)]), _weights([(3, 3)]), "global")
+    ranking = rank(_weights([(3, 3)]), magnitude, "global")
     with pytest.raises(UserError, match="outside 0 to 10"):
         pruned_counts(ranking, "percentile", threshold)

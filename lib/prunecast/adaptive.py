@@ -1,0 +1,127 @@
+"""Which masks to evaluate, and on which examples: all of them, or only where the curve can still move.
+
+Both engines ask for outcomes through a function `look(point, rows)` and know nothing of models. The adaptive one rests
+on two observations. Between two masks that classify an example alike, a mask in between mostly does so too; and where
+it does not, the margin of the example was small. So it halves the grid again and again and looks, at each new point,
+at the examples that differ between the two ends, at those of the smallest margins, and at an even sample of all
+others, the audit. It goes on to larger margins as long as it finds changes. What it has not looked at is taken from
+the ends; how often the audit found such a belief wrong bounds the error.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy.stats import beta
+
+from prunecast.evaluation import Outcome
+
+Look = Callable[[int, np.ndarray], Outcome]
+
+CHUNK = 24  # examples of the smallest margins that must change nothing before the rest is believed
+AUDIT = 8  # examples of any margin that are looked at besides
+GAP = 8  # points that may lie unseen between two that classify alike
+TOLERANCE = 0.012  # share of examples that may differ between two points with none looked at in between
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve over p points: `accuracy` (p,), `loss` (p,) in nats, `evaluated` (p,) examples that were looked at.
+
+    `audited` beliefs were checked, and `surprises` of them were wrong; of an exact curve all `outcomes` are kept.
+    """
+
+    accuracy: np.ndarray
+    loss: np.ndarray
+    evaluated: np.ndarray
+    audited: int = 0
+    surprises: int = 0
+    outcomes: tuple[Outcome, ...] = ()
+
+    def belief_error_bound(self, confidence: float = 0.95) -> float:
+        """Upper limit of the share of wrong beliefs at points that were looked at (Clopper and Pearson, 1934)."""
+        wrong, right = self.surprises, self.audited - self.surprises
+        return float(beta.ppf(confidence, wrong + 1, right)) if right else 1.0
+
+
+def exact(look: Look, points: int, examples: int) -> Curve:
+    """Look at every example at every point."""
+    outcomes = [look(point, np.arange(examples)) for point in range(points)]
+    accuracy, loss = ([getattr(found, name) for found in outcomes] for name in ("accuracy", "mean_loss"))
+    return Curve(np.array(accuracy), np.array(loss), np.full(points, examples), outcomes=tuple(outcomes))
+
+
+def rehearse(measured: Curve) -> Curve:
+    """What the adaptive engine would have made of an exact curve's outcomes; an adaptive curve is returned as it is."""
+    if not measured.outcomes:
+        return measured
+    return adaptive(
+        lambda point, rows: measured.outcomes[point].of(rows), len(measured.outcomes), len(measured.outcomes[0].correct)
+    )
+
+
+class _Seen:
+    """What is known of every example (columns) at every point (rows), looked at or taken from the neighbours."""
+
+    def __init__(self, look: Look, points: int, examples: int):
+        self.look = look
+        self.correct = np.zeros((points, examples), bool)
+        self.loss, self.margin = np.zeros((2, points, examples))
+        self.looked = np.zeros((points, examples), bool)
+        self.audited = self.surprises = 0
+
+    def see(self, point: int, rows: np.ndarray) -> None:
+        found = self.look(point, rows)
+        for name in ("correct", "loss", "margin"):
+            getattr(self, name)[point, rows] = getattr(found, name).numpy()
+        self.looked[point, rows] = True
+
+    def changes(self, low: int, point: int, rows: np.ndarray) -> int:
+        """How many of the rows, which both ends classify alike, are classified otherwise at the point."""
+        return int((self.correct[point, rows] != self.correct[low, rows]).sum())
+
+    def believe(self, point: int, rows: np.ndarray, low: int, high: int) -> None:
+        weight = (point - low) / (high - low)
+        self.correct[point, rows] = self.correct[low, rows]
+        for values in (self.loss, self.margin):
+            values[point, rows] = (1 - weight) * values[low, rows] + weight * values[high, rows]
+
+
+def adaptive(look: Look, points: int, examples: int) -> Curve:
+    """Look where the curve can still move; interpolate linearly over the points that were never looked at."""
+    seen = _Seen(look, points, examples)
+    whole = sorted({0, points // 2, points - 1})
+    for point in whole:
+        seen.see(point, np.arange(examples))
+    open_brackets = list(pairwise(whole))
+    while open_brackets:
+        low, high = open_brackets.pop(0)
+        differ = seen.correct[low] != seen.correct[high]
+        if high - low < 2 or (high - low <= GAP and differ.mean() <= TOLERANCE):
+            continue
+        point = (low + high) // 2
+        _look_between(seen, low, point, high, differ)
+        open_brackets += [(low, point), (point, high)]
+    at = np.flatnonzero(seen.looked.any(axis=1))
+    accuracy, loss = (np.interp(np.arange(points), at, known[at].mean(axis=1)) for known in (seen.correct, seen.loss))
+    return Curve(accuracy, loss, seen.looked.sum(axis=1), seen.audited, seen.surprises)
+
+
+def _look_between(seen: _Seen, low: int, point: int, high: int, differ: np.ndarray) -> None:
+    alike = np.flatnonzero(~differ)
+    smallest = np.minimum(np.abs(seen.margin[low, alike]), np.abs(seen.margin[high, alike]))
+    by_margin = alike[np.argsort(smallest, kind="stable")]
+    risky, others = by_margin[:CHUNK], by_margin[CHUNK:]
+    audited = np.arange(len(others)) % max(1, len(others) // AUDIT) == 0
+    audit, waiting = others[audited], others[~audited]
+    seen.see(point, np.concatenate([np.flatnonzero(differ), risky, audit]))
+    seen.audited += len(audit)
+    seen.surprises += seen.changes(low, point, audit)
+    news, chunk = seen.changes(low, point, np.concatenate([risky, audit])), CHUNK
+    while news and len(waiting):
+        chunk *= 2
+        rows, waiting = waiting[:chunk], waiting[chunk:]
+        seen.see(point, rows)
+        news = seen.changes(low, point, rows)
+    seen.believe(point, waiting, low, high)
