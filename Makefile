@@ -19,7 +19,7 @@ book: $(BIN)/.installed  ## install what is missing, run the study, render the b
 	snakemake --cores $(CORES) --quiet host progress rules --configfile studies/$(STUDY).yml -- all book
 	@echo "The book: _build/html/index.html"
 
-run: $(BIN)/.installed  ## run a study without rendering the book: make run STUDY=local_text
+run: $(BIN)/.installed  ## run a study without rendering the book: make run STUDY=campaign
 	snakemake --cores $(CORES) --quiet host progress rules --configfile studies/$(STUDY).yml
 
 test: lint book  ## check format, lint and types, then run every test, on the default study and its book

@@ -24,7 +24,8 @@ NOTEBOOK = f"{RUN}/notebooks/{{}}.ipynb"
 TABLE = f"{RUN}/tables/{{}}"
 PROSE = [str(path) for path in sorted(Path("book").rglob("*")) if path.is_file()]
 MODELS = STUDY.pages.get("collect_sweeps", {}).get("models", [])
-LOOKS = f"{RUN}/models/{{}}/looks.jsonl"
+SWEPT = f"{RUN}/models/{{}}/swept"
+THREADS = 8
 RUN_PAGE = f"prunecast run {{rule}} --study {STUDY_FILE}"
 
 
@@ -38,7 +39,7 @@ rule all:
         [NOTEBOOK.format(page) for page in STUDY.pages],
 
 
-# threads: a model and a page compute on all cores of a machine, so that they run one after the other.
+# threads: what a job asks of a cluster; a machine with fewer cores gives all it has, and runs job after job.
 # update(): the products of the last good run stay until the new ones are complete
 rule model:
     input:
@@ -46,12 +47,12 @@ rule model:
         "data/models.yml",
         "data/tasks.yml",
     output:
-        update(LOOKS.format("{model}")),
+        touch(SWEPT.format("{model}")),  # not the journal: Snakemake removes the outputs of a job that was stopped
     wildcard_constraints:
         model="|".join(MODELS) or "none",
     params:
         STUDY.pages.get("collect_sweeps"),
-    threads: workflow.cores or 1
+    threads: THREADS
     shell:
         "prunecast collect {wildcards.model} --study {STUDY_FILE}"
 
@@ -59,10 +60,12 @@ rule model:
 rule collect_sweeps:
     input:
         sources("notebooks/collect_sweeps.py"),
-        [LOOKS.format(model) for model in MODELS],
+        [SWEPT.format(model) for model in MODELS],
         "data/models.yml",
         "data/tasks.yml",
         "data/schemas.yml",
+        "data/measured/campaign/engines.csv",
+        "data/measured/benchmarks/speed.csv",
     output:
         update(NOTEBOOK.format("collect_sweeps")),
         update(TABLE.format("models.csv")),
@@ -70,7 +73,7 @@ rule collect_sweeps:
         update(TABLE.format("engines.csv")),
     params:
         STUDY.pages.get("collect_sweeps"),
-    threads: workflow.cores or 1
+    threads: THREADS
     shell:
         RUN_PAGE
 
@@ -79,12 +82,23 @@ rule magnitude_pruning:
     input:
         sources("notebooks/magnitude_pruning.py"),
         TABLE.format("sweeps.csv"),
-        "data/measured/local_text/sweeps.csv",
     output:
         update(NOTEBOOK.format("magnitude_pruning")),
     params:
         STUDY.pages.get("magnitude_pruning"),
-    threads: workflow.cores or 1
+    threads: THREADS
+    shell:
+        RUN_PAGE
+
+
+rule campaign:
+    input:
+        sources("notebooks/campaign.py"),
+        [f"data/measured/campaign/{table}.csv" for table in ("models", "sweeps")],
+    output:
+        update(NOTEBOOK.format("campaign")),
+    params:
+        STUDY.pages.get("campaign"),
     shell:
         RUN_PAGE
 
@@ -101,7 +115,7 @@ rule surrogate:
         update(TABLE.format("reproductions.csv")),
     params:
         STUDY.pages.get("surrogate"),
-    threads: workflow.cores or 1
+    threads: THREADS
     shell:
         RUN_PAGE
 

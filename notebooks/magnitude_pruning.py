@@ -14,8 +14,7 @@
 # # Magnitude pruning
 #
 # Which weights go first, and what exactly is a threshold? This page takes one model apart: the distribution of its
-# weights, the sparsity that each of three threshold axes causes, and the accuracy that is left. At the end stand the
-# same measurements on real classifiers.
+# weights, the sparsity that each of three threshold axes causes, and the accuracy that is left.
 #
 # - **You will need** the page {doc}`collect_sweeps`.
 # - **You will learn** to read a curve on any axis, and what global and layer scope do to single layers.
@@ -24,24 +23,24 @@
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder holds the trained model
 model: str = "docstrings_distilbert"  # name of a model in data/models.yml
-points: int = 11  # thresholds on each axis, from 0 to 10
-seed: int = 0  # seed of initialisation and training
-measured: str = "local_text"  # study of real classifiers to show: checked in under data/measured, or a run
+points: int = 101  # thresholds on each axis, from 0 to 10
+seed: int = 0  # seed of initialisation, training and random scores
 
 # %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 import torch
 from myst_nb import glue
-from prunecast import collect, curves, figures, paths, sweep, tables
+from prunecast import axes, collect, figures
 from prunecast.pruning.criteria import magnitude
-from prunecast.pruning.masks import AXES, SCOPES, masks, pruned_counts, rank
+from prunecast.pruning.masks import AXES, cut, masks, pruned_counts, rank
 
 figures.use_house_style()
 
 # %%
 subject = collect.trained(model, run, seed)
-sweeps = collect.swept(subject, points)
+plan = collect.plan_of(points=points, criteria=["magnitude", "random"], exact=[model], precision="float32", seed=seed)
+sweeps = collect.swept(subject, plan).sweeps
 weights = subject.weights
 flat = torch.cat([weight.detach().flatten() for weight in weights.values()]).double()
 
@@ -69,7 +68,8 @@ figures.legend_above(figure)
 # weights, never guessed. For normal weights the sigma axis would give $1 - \operatorname{erfc}(t/\sqrt{2})$.
 
 # %% tags=["hide-input"]
-whole = sweeps[(sweeps["scope"] == "global") & (sweeps["threshold"] % 1 == 0)]
+counted = sweeps[(sweeps["scope"] == "global") & (sweeps["criterion"] == "magnitude")]
+whole = counted[counted["threshold"] % 1 == 0]
 realised = whole.pivot(index="threshold", columns="axis", values="sparsity")[list(AXES)]
 realised["sigma, if normal"] = torch.erf(torch.from_numpy(realised.index.to_numpy() / np.sqrt(2))).numpy()
 glue("normal_gap", float((realised["sigma"] - realised["sigma, if normal"]).abs().max()), display=False)
@@ -83,7 +83,8 @@ figures.table(realised)
 # %% mystnb={"figure": {"caption": "One model's accuracy against the threshold on each of the three axes, both scopes.", "name": "fig-axes"}, "image": {"alt": "Three panels with accuracy against threshold: on the sigma axis the curve collapses early, on the absolute axis it depends on the scale of the weights, on the percentile axis it falls late."}} tags=["hide-input"]
 figure, panels = figures.grid_of_panels(list(AXES), height=2.6)
 for axis, panel in panels:
-    figures.draw_scopes(panel, sweeps[sweeps["axis"] == axis], x="threshold")
+    on_axis = sweeps[(sweeps["axis"] == axis) & (sweeps["criterion"] == "magnitude")]
+    figures.draw_scopes(panel, on_axis, x="threshold")
     figures.draw_level(panel, subject.task.majority_accuracy, "majority class")
 figure.supxlabel("threshold")
 figure.supylabel("accuracy")
@@ -95,7 +96,8 @@ figures.legend_above(figure)
 # its own share. How good is it? Here the model is pruned and evaluated natively at sigma thresholds.
 
 # %%
-check = sweep.check_reading(subject.model, subject.batches, sweeps, axis="sigma", thresholds=[1.0, 2.0, 3.0])
+natively = {"axis": "sigma", "thresholds": [1.0, 2.0, 3.0]}
+check = axes.check_reading(subject.model, weights, subject.examples, sweeps, **natively)
 check["difference"] = check["read"] - check["native"]
 glue("reading_error", float(check["difference"].abs().max()), display=False)
 figures.table(check.set_index(["scope", "threshold"]))
@@ -109,8 +111,8 @@ figures.table(check.set_index(["scope", "threshold"]))
 # from each. In {numref}`fig-layers` each bar is one layer, in the order of the model.
 
 # %% mystnb={"figure": {"caption": "Share of each layer's weights that global magnitude pruning removes when half of all prunable weights go. The dotted line is the share that layer scope takes from every layer.", "name": "fig-layers"}, "image": {"alt": "Bars of the share pruned in each layer under global scope, around a dotted line at one half."}} tags=["hide-input"]
-ranking = rank(weights, magnitude(weights), "global")
-half = masks(ranking, pruned_counts(ranking, "percentile", 5.0))
+ranking = rank(weights, magnitude, "global")
+half = masks(weights, magnitude, ranking.groups, cut(ranking, pruned_counts(ranking, "percentile", 5.0)))
 layers = pd.Series({name: 1 - float(mask.float().mean()) for name, mask in half.items()})
 glue("layer_lowest", float(layers.min()), display=False)
 glue("layer_highest", float(layers.max()), display=False)
@@ -125,37 +127,12 @@ figures.legend_above(figure)
 # Under global scope a layer loses between {glue:text}`layer_lowest:.2f` and {glue:text}`layer_highest:.2f` of its
 # weights.
 #
-# ## Real classifiers
-#
-# The same engine on real data: sweeps of classifiers for SST-2, CoLA and TREC question types. Some were fine-tuned
-# from MiniLM, a pretrained encoder of six layers, some trained from scratch. These tables took longer to measure than
-# a page may run, so they are checked in under `data/measured/` with their provenance. Read the columns *safe* as the
-# sparsity up to which no more than one hundredth of accuracy is lost, and {numref}`fig-real` from left to right.
-
-# %% tags=["hide-input"]
-real_models = tables.read("models", paths.tables(measured))
-real_sweeps = tables.read("sweeps", paths.tables(measured))
-safe = curves.safe_sparsities(real_sweeps, epsilon=0.01).add_prefix("safe, ")
-facts = ["initialisation", "task", "prunable_parameters", "dense_accuracy", "majority_accuracy"]
-real = real_models.set_index("model")[facts].join(safe)
-glue("real_models", len(real), display=False)
-for start, rows in real.groupby("initialisation"):
-    for scope in SCOPES:
-        glue(f"{start}_{scope}_safe", float(rows[f"safe, {scope}"].mean()), display=False)
-figures.table(real)
-
-# %% mystnb={"figure": {"caption": "Accuracy against sparsity of real text classifiers, magnitude pruning without retraining.", "name": "fig-real"}, "image": {"alt": "One panel a classifier. Each shows accuracy against sparsity, global scope solid and layer scope dashed, from the plateau down to the dotted line of the majority class."}} tags=["hide-input"]
-_ = figures.draw_curves(real_models, real_sweeps)
-
-# %% [markdown]
 # ## What this shows
 #
-# - Of the {glue:text}`real_models` real classifiers, those fine-tuned from a pretrained parent are safe up to a mean
-#   sparsity of {glue:text}`pretrained_global_safe:.2f` in global scope and {glue:text}`pretrained_layer_safe:.2f` in
-#   layer scope; those trained from scratch up to {glue:text}`scratch_global_safe:.2f` and
-#   {glue:text}`scratch_layer_safe:.2f`.
 # - A threshold without its axis and its scope means nothing. The study this book starts from gives thresholds from
 #   0 to 10 and no unit; this page is what that leaves open.
+# - The axis changes how much of a grid is news, the scope which layers pay. What that does to the accuracy of real
+#   classifiers, and what random pruning shows, is on the page {doc}`campaign`.
 
 # %% [markdown]
 # ## Exercises

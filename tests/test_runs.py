@@ -144,9 +144,9 @@ def test_two_runs_of_a_page_at_once_do_not_disturb_each_other(page):
 
 
 def test_a_table_is_read_from_the_run_if_there_is_one_and_from_the_kept_ones_otherwise(page):
-    assert isinstance(tables.read("models", paths.tables("local_text")), pd.DataFrame)
-    runs.run_page(page, {}, "local_text")
-    assert paths.tables("local_text") == paths.run("local_text") / "tables"
+    assert isinstance(tables.read("models", paths.tables("campaign")), pd.DataFrame)
+    runs.run_page(page, {}, "campaign")
+    assert paths.tables("campaign") == paths.run("campaign") / "tables"
 
 
 def test_progress_is_drawn_on_the_terminal_and_not_in_the_notebook(page):

@@ -40,7 +40,7 @@ def test_a_broken_contract_is_refused_by_name_and_the_old_table_stays(tmp_path, 
 
 
 def test_a_value_outside_its_range_is_refused(tmp_path):
-    sweeps = tables.read("sweeps", paths.MEASURED / "local_text")
+    sweeps = tables.read("sweeps", paths.MEASURED / "campaign")
     with pytest.raises(UserError, match="accuracy"):
         tables.write("sweeps", sweeps.assign(accuracy=1.5), tmp_path)
 

@@ -11,7 +11,7 @@ from products import missing_book, missing_run
 from prunecast import paths
 
 pytestmark = [missing_run, missing_book]
-LEFT_OUT = {".git", ".venv", "_build/source", "runs/laptop/models", "runs/local_text", "runs/page", ".mypy_cache"}
+LEFT_OUT = {".git", ".venv", "_build/source", "runs/laptop/models", "runs/campaign", "runs/page", ".mypy_cache"}
 
 
 def _left_out(folder: str, names: list[str]) -> set[str]:
@@ -64,7 +64,7 @@ def _edit(file: Path, old: str, new: str):
         ("book/glossary.md", "Not pruned.", "Not pruned at all.", {"book"}),
         ("notebooks/surrogate.py", "a fifth", "a fifth part", {"surrogate", "book"}),
         ("lib/prunecast/surrogates/lstm.py", "HIDDEN = 32", "HIDDEN = 16", {"surrogate", "book"}),
-        ("studies/laptop.yml", "sweeps_from: laptop", "sweeps_from: local_text", {"surrogate", "book"}),
+        ("studies/laptop.yml", "sweeps_from: laptop", "sweeps_from: campaign", {"surrogate", "book"}),
         (
             "lib/prunecast/sweep.py",
             "The plain sweep",

@@ -42,7 +42,7 @@ def test_prunable_are_the_linear_layers_but_the_output_layer(architecture, task_
     left_out = linear - set(prunable)
     assert len(left_out) == 1
     assert model.get_parameter(left_out.pop()).shape[0] == 3
-    assert not [name for name in prunable if "embed" in name or "norm" in name.lower() or name.endswith("bias")]
+    assert not [name for name in prunable if "embeddings." in name or "norm" in name.lower() or name.endswith("bias")]
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ def trained(name: str, run: str, seed: int) -> Trained:
         if _trained_key(folder / "trained.json") != key:
             _train_into(folder, key, name, spec, task, seed)
         model, tokenizer = zoo.load(folder)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     examples = evaluation.prepare(task.validation, tokenizer, spec.max_length)
     return Trained(name, spec, task, model, examples, folder, seed)
 
@@ -121,6 +122,9 @@ def describe(subject: Trained, dense_accuracy: float) -> dict[str, Any]:
         "prunable_parameters": sum(weight.numel() for weight in subject.weights.values()),
         "dense_accuracy": dense_accuracy,
         "majority_accuracy": subject.task.majority_accuracy,
+        "epochs": subject.spec.epochs,
+        "batch_size": subject.spec.batch_size,
+        "weight_decay": subject.spec.weight_decay,
         "train_examples": len(subject.task.train),
         "eval_examples": len(subject.task.validation),
         "seed": subject.seed,

@@ -14,6 +14,13 @@ def learned(models: pd.DataFrame) -> pd.Series:
     return models["dense_accuracy"] >= models["majority_accuracy"] + LEARNED_ABOVE
 
 
+def base_of(models: pd.DataFrame) -> pd.Series:
+    """For each model the one whose name it extends: the same task and size, trained otherwise; else its own name."""
+    names = list(models["model"])
+    bases = [next((other for other in names if name.startswith(f"{other}_")), name) for name in names]
+    return pd.Series(bases, index=models.index)
+
+
 def with_references(sweeps: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
     """Rows of `sweeps` with the dense and the majority accuracy of their model beside them."""
     return sweeps.merge(models[["model", "dense_accuracy", "majority_accuracy"]], on="model", validate="many_to_one")

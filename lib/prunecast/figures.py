@@ -28,6 +28,12 @@ LINES: dict[str, dict[str, Any]] = {
     "straight_line": {"color": ORANGE, "linestyle": "--"},
     "mean_curve": {"color": GREEN, "linestyle": "-."},
 }
+VARIANTS = [
+    {"color": GREY, "linestyle": "-", "linewidth": 3},
+    {"color": BLUE, "linestyle": "--"},
+    {"color": ORANGE, "linestyle": "-."},
+    {"color": GREEN, "linestyle": ":"},
+]
 COLUMNS = 3
 
 
@@ -81,6 +87,25 @@ def draw_curves(models: pd.DataFrame, sweeps: pd.DataFrame) -> Figure:
     for name, panel in panels:
         draw_scopes(panel, sweeps[(sweeps["model"] == name) & (sweeps["axis"] == "percentile")])
         draw_level(panel, majority[name], "majority class")
+    figure.supxlabel("sparsity")
+    figure.supylabel("accuracy")
+    legend_above(figure)
+    return figure
+
+
+def draw_variants(bases: pd.Series, sweeps: pd.DataFrame) -> Figure:
+    """Accuracy against sparsity, magnitude pruning in global scope: a panel for each base, a line for each variant.
+
+    `bases` gives the base of each model, by its name; a model that has no variants gets no panel.
+    """
+    families = [(base, members) for base, members in bases.groupby(bases, sort=False) if len(members) > 1]
+    figure, panels = grid_of_panels([str(base) for base, _ in families], height=1.9)
+    chosen = sweeps[(sweeps["criterion"] == "magnitude") & (sweeps["scope"] == "global")]
+    for (base, panel), (_, members) in zip(panels, families, strict=True):
+        for style, model in zip(VARIANTS, members.index, strict=False):
+            rows = chosen[(chosen["model"] == model) & (chosen["axis"] == "percentile")]
+            label = model.removeprefix(f"{base}_").replace("_", " ") if model != base else "as it is"
+            panel.plot(rows["sparsity"], rows["accuracy"], label=label, **style)
     figure.supxlabel("sparsity")
     figure.supylabel("accuracy")
     legend_above(figure)

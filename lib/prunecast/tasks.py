@@ -114,7 +114,8 @@ def from_hub(name: str, entry: dict[str, str]) -> Task:
     label = entry.get("label", "label")
     feature = source[splits["train"]].features[label]
     names = getattr(feature, "names", None) or sorted({str(value) for value in source[splits["train"]][label]})
-    frames = {split: source[hub_name].to_pandas() for split, hub_name in splits.items()}
+    # Shuffled, because some splits are sorted by class, and a study may ask for the first examples alone.
+    frames = {name: source[split].to_pandas().sample(frac=1, random_state=0) for name, split in splits.items()}
     columns = {entry.get("text", "text"): "text", label: "label"}
     return _text_task(name, "hub", tuple(names), {k: f.rename(columns=columns) for k, f in frames.items()})
 

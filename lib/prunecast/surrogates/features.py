@@ -45,8 +45,9 @@ class Curves:
 
 
 def curves_on(axis: str, sweeps: pd.DataFrame, models: pd.DataFrame) -> Curves:
-    """All curves of `sweeps` on one axis, with the context that `models` gives."""
-    chosen = sweeps[sweeps["axis"] == axis].sort_values(["model", "scope", "threshold"])
+    """All magnitude curves of `models` in `sweeps` on one axis, with the context that `models` gives."""
+    wanted = (sweeps["axis"] == axis) & (sweeps["criterion"] == "magnitude") & sweeps["model"].isin(models["model"])
+    chosen = sweeps[wanted].sort_values(["model", "scope", "threshold"])
     wide = chosen.pivot(index=["model", "scope"], columns="threshold", values=["sparsity", "accuracy"])
     facts = models.set_index("model").loc[wide.index.get_level_values("model")]
     context = np.column_stack(

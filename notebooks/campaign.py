@@ -1,0 +1,121 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The campaign
+#
+# What decides how far a classifier can be pruned: its architecture, its task, or how it was trained? This page looks at
+# the curves of many real classifiers. They took longer to measure than a page may run, so their tables are checked in
+# under `data/measured/` with their provenance.
+#
+# - **You will need** the page {doc}`magnitude_pruning`.
+# - **You will learn** what a pretrained parent, a task and a way of training change, and what random pruning shows.
+# - **Run time**: seconds.
+
+# %% tags=["parameters"]
+run: str = "page"  # run whose folder the page belongs to
+measured: str = "campaign"  # study to show: checked in under data/measured, or a run
+
+# %% tags=["hide-input"]
+import pandas as pd
+from myst_nb import glue
+from prunecast import curves, figures, paths, tables
+
+figures.use_house_style()
+
+# %%
+real_models = tables.read("models", paths.tables(measured)).set_index("model", drop=False)
+real_sweeps = tables.read("sweeps", paths.tables(measured))
+real_models["base"] = curves.base_of(real_models)
+safe = curves.safe_sparsities(real_sweeps, epsilon=0.01).add_prefix("safe, ")
+safe["safe, random"] = curves.safe_sparsities(real_sweeps, epsilon=0.01, criterion="random")["global"]
+real = real_models.join(safe)
+bases = real[real["base"] == real["model"]]
+text = bases[~bases["task"].isin(["cifar10", "mnist"])]
+
+# %% [markdown]
+# ## The models
+#
+# Transformers of many architectures, fine-tuned from MiniLM (some with layers removed before) or trained from scratch,
+# and image classifiers. Each was evaluated on at most 2,000 examples it was not trained on. The columns *safe* give
+# the sparsity up to which no more than one hundredth of accuracy is lost.
+
+# %% tags=["hide-input"]
+facts = ["architecture", "initialisation", "task", "classes", "prunable_parameters", "dense_accuracy"]
+figures.table(bases[[*facts, "majority_accuracy", *safe]])
+
+# %% [markdown]
+# ## All curves
+#
+# Read {numref}`fig-real` from left to right. The solid line compares weights across the whole model, the dashed one
+# within each layer. The dotted line is the control: weights drawn at random. What random pruning keeps, any criterion
+# would.
+
+# %% mystnb={"figure": {"caption": "Accuracy against sparsity of real classifiers without retraining. Solid: smallest weights of the whole model first. Dashed: smallest weights of each layer first. Dotted: weights drawn at random.", "name": "fig-real"}, "image": {"alt": "One panel a classifier. Each shows accuracy against sparsity, magnitude pruning in global scope solid, in layer scope dashed, random pruning dotted, from the plateau down to the thin line of the majority class."}} tags=["hide-input"]
+_ = figures.draw_curves(bases, real_sweeps)
+
+# %% [markdown]
+# ## What architecture and task change
+#
+# Each row below gathers the text classifiers that share one thing, and shows how far apart their safe sparsities in
+# global scope still are: where a range is narrow, what is shared decides.
+
+# %% tags=["hide-input"]
+groups = {"pretrained": text["initialisation"] == "pretrained", "from scratch": text["initialisation"] == "scratch"}
+groups |= {task: text["task"] == task for task, count in text["task"].value_counts().items() if count > 1}
+ranges = pd.DataFrame({name: text.loc[rows, "safe, global"].describe() for name, rows in groups.items()}).T
+glue("text_models", len(text), display=False)
+glue("text_architectures", text["architecture"].nunique(), display=False)
+glue("text_tasks", text["task"].nunique(), display=False)
+for start, rows in text.groupby("initialisation"):
+    for column in ("global", "layer", "random"):
+        glue(f"{start}_{column}_safe", float(rows[f"safe, {column}"].mean()), display=False)
+figures.table(ranges[["count", "min", "mean", "max"]], precision=2)
+
+# %% [markdown]
+# ## What training changes
+#
+# The same model trained more briefly, with a batch four times as large, or with far stronger weight decay. These are
+# temperature-like settings: they change how sharply training settles, and with it how much can be pruned.
+# {numref}`fig-variants` shows the curves; where the lines of a panel part, the training and not the architecture
+# decides.
+
+# %% mystnb={"figure": {"caption": "Magnitude pruning in global scope of the same models trained otherwise. Thick grey: as in the figure above. Dashed: fewer epochs. Dash-dotted: larger batches. Dotted: stronger weight decay.", "name": "fig-variants"}, "image": {"alt": "One panel a model with four falling curves of accuracy against sparsity, one for each way of training."}} tags=["hide-input"]
+_ = figures.draw_variants(real["base"], real_sweeps)
+
+# %% tags=["hide-input"]
+varied = real[real["base"].isin(real.loc[real["base"] != real["model"], "base"])]
+spread = varied.groupby("base", sort=False)["safe, global"].agg(["min", "max"])
+glue("variant_spread", float((spread["max"] - spread["min"]).max()), display=False)
+glue("variants", int((varied["base"] != varied["model"]).sum()), display=False)
+figures.table(varied[["epochs", "batch_size", "weight_decay", "dense_accuracy", "safe, global", "safe, layer"]])
+
+# %% [markdown]
+# ## What this shows
+#
+# - Of {glue:text}`text_models` text classifiers over {glue:text}`text_architectures` architectures and
+#   {glue:text}`text_tasks` tasks, those fine-tuned from a pretrained parent are safe up to a mean sparsity of
+#   {glue:text}`pretrained_global_safe:.2f` in global scope and {glue:text}`pretrained_layer_safe:.2f` in layer scope;
+#   those trained from scratch up to {glue:text}`scratch_global_safe:.2f` and {glue:text}`scratch_layer_safe:.2f`.
+# - Random pruning is safe up to {glue:text}`pretrained_random_safe:.2f` and {glue:text}`scratch_random_safe:.2f`:
+#   the difference is what looking at magnitudes is worth.
+# - Training alone moves the safe sparsity of one and the same architecture by up to {glue:text}`variant_spread:.2f`
+#   ({glue:text}`variants` variants).
+# - Some tasks share sentences: most of the validation sentences of `sst2` stand in the training set of `mr`. No model is
+#   scored on a task whose sentences it was trained on, but curves of the two are not independent.
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. Which model keeps most under random pruning? Relate it to the number of classes and of weights.
+# 2. Layers were removed from some MiniLM before fine-tuning. Do they break earlier or later than whole ones?
+# 3. Train a variant of your own: add a line to `data/models.yml`, then `prunecast run collect_sweeps -p models=[…]`.
