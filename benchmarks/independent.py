@@ -1,4 +1,4 @@
-"""Recompute an exact magnitude curve without prunecast: python benchmarks/independent.py MODEL_FOLDER TASK_FOLDER SWEEPS"""
+"""Recompute an exact curve without prunecast: python benchmarks/independent.py MODEL_FOLDER TASK_FOLDER SWEEPS"""
 
 import sys
 from pathlib import Path

@@ -94,7 +94,8 @@ figures.table(safe.add_prefix("safe sparsity, "), precision=2)
 #
 # The **exact** engine evaluates every example at every point. The **adaptive** engine halves the grid again and again.
 # Between two masks that classify an example alike it looks only at the examples whose margin is smallest, and at an
-# even sample of the others, the audit: how often the audit contradicts what was inferred bounds the error. The first
+# even sample of the others, the audit: how often the audit contradicts what was inferred bounds the error
+# {cite:p}`clopper1934`. The first
 # table is the measured campaign; *evaluations* counts whole evaluations of the model a curve, and the errors are those
 # against the exact curve, for the models that have both.
 

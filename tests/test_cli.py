@@ -2,6 +2,8 @@ import json
 
 import pytest
 from prunecast import cli, collect, paths, provenance, studies, tables
+from prunecast.journal import whole_lines
+from tiny import plan
 
 
 @pytest.mark.parametrize(
@@ -12,6 +14,7 @@ from prunecast import cli, collect, paths, provenance, studies, tables
         (["run", "collect_sweeps", "-p", "points=three"], "must be of type int, not 'three'"),
         (["run", "collect_sweeps", "--study", "studies/none.yml"], "cannot be read"),
         (["keep", "studies/laptop.yml"], "study laptop has no tables"),
+        (["collect", "sst2_minilm", "--study", "studies/laptop.yml"], "study laptop has no model 'sst2_minilm'"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_two(arguments, sentence, capsys):
@@ -25,15 +28,27 @@ def test_a_mistake_is_one_sentence_and_status_two(arguments, sentence, capsys):
 def test_keeping_a_study_copies_its_tables_with_their_provenance(tiny_models, tmp_path, monkeypatch):
     file = tmp_path / "small.yml"
     file.write_text("study: small\npurpose: p\npages: {collect_sweeps: {}}\n")
-    models, sweeps = collect.collect(["tiny"], "small", 3, 0)
-    for name, frame in (("models", models), ("sweeps", sweeps)):
-        tables.write(name, frame, paths.run("small") / "tables")
+    found = collect.collect(["tiny"], "small", plan(3))
+    for name in ("models", "sweeps", "engines"):
+        tables.write(name, getattr(found, name), paths.run("small") / "tables")
     monkeypatch.setattr(paths, "MEASURED", tmp_path / "measured")
     folder = provenance.keep(studies.read_study(file), file)
-    for name in ("models.csv", "sweeps.csv"):
+    for name in ("models.csv", "sweeps.csv", "engines.csv"):
         assert (folder / name).read_bytes() == (paths.run("small") / "tables" / name).read_bytes()
     stated = json.loads((folder / "provenance.json").read_text())
     assert stated["commands"] == ["prunecast run collect_sweeps --study studies/small.yml"]
     assert stated["models"]["tiny"]["weights"] == collect.record("small", "tiny")["weights"]
     assert {"torch", "transformers"} <= set(stated["packages"])
     assert stated["wall_time_s"] > 0
+
+
+def test_one_model_of_a_study_is_collected_as_its_page_would(tiny_models, tmp_path, capsys):
+    file = tmp_path / "small.yml"
+    file.write_text("study: small\npurpose: p\npages: {collect_sweeps: {models: [tiny], points: 3, exact: [tiny]}}\n")
+    assert cli.main(["collect", "tiny", "--study", str(file)]) == 0
+    assert "tiny: accuracy 1.000, majority class 0.333" in capsys.readouterr().out
+    journal = paths.run("small") / "models" / "tiny" / collect.JOURNAL
+    assert len(whole_lines(journal)) == 1 + 3 * 2
+    before = journal.read_bytes()
+    collect.collect(["tiny"], "small", plan(3, exact=["tiny"], criteria=["magnitude"]))
+    assert journal.read_bytes() == before

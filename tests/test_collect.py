@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from prunecast import collect, journal, paths, tables
+from prunecast import collect, journal, paths, tables, zoo
 from prunecast.errors import UserError
 from tiny import plan
 
@@ -97,6 +98,20 @@ def test_the_tables_keep_their_contracts_and_the_record_names_its_inputs(tiny_mo
     assert list(record["inputs"]) == ["colours"]
     assert record["train_s"] > 0
     assert json.dumps(record)
+
+
+def test_a_public_classifier_is_swept_as_it_is(tiny_models, tmp_path, monkeypatch):
+    parent = collect.trained("tiny", "a", 0)
+    shelf = tmp_path / "shelf"
+    shutil.copytree(parent.folder, shelf / "someone" / "classifier")
+    monkeypatch.setenv("PRUNECAST_MODELS", str(shelf))
+    public = zoo.ModelSpec(task="colours", checkpoint="someone/classifier", fine_tuned=True)
+    monkeypatch.setattr(collect.zoo, "registry", lambda: {"public": public})
+    found = collect.collect(["public"], "b", plan(11))
+    assert found.models["parent"].to_list() == ["someone/classifier"]
+    assert found.models["initialisation"].to_list() == ["pretrained"]
+    assert found.models["dense_accuracy"].iloc[0] == collect.swept(parent, plan(11)).models["dense_accuracy"].iloc[0]
+    assert found.sweeps["accuracy"].to_list() == collect.swept(parent, plan(11)).sweeps["accuracy"].to_list()
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,9 @@ import pytest
 from prunecast import curves
 
 
-def _curve(accuracies, measured=True):
+def _curve(accuracies):
     rows = len(accuracies)
-    return pd.DataFrame(
-        {"sparsity": [i / (rows - 1) for i in range(rows)], "accuracy": accuracies, "measured": measured}
-    )
+    return pd.DataFrame({"sparsity": [i / (rows - 1) for i in range(rows)], "accuracy": accuracies})
 
 
 @pytest.mark.parametrize(
@@ -22,9 +20,15 @@ def test_safe_is_what_lies_before_the_first_loss(accuracies, safe):
     assert curves.safe_sparsity(_curve(accuracies), epsilon=0.01) == safe
 
 
-def test_an_interpolated_point_is_never_called_safe():
-    curve = _curve([0.9, 0.9, 0.9, 0.5, 0.5]).assign(measured=[True, True, False, True, True])
-    assert curves.safe_sparsity(curve, epsilon=0.01) == 0.25
+def test_a_model_at_chance_has_not_learned():
+    models = pd.DataFrame({"dense_accuracy": [0.5, 0.59, 0.6, 0.9], "majority_accuracy": 0.5})
+    assert list(curves.learned(models)) == [False, False, True, True]
+
+
+def test_a_variant_is_told_by_the_name_it_extends():
+    names = ["trec6_bert", "trec6_bert_brief", "trec6_bertha", "cr_3", "cr_3_decayed", "cr"]
+    bases = curves.base_of(pd.DataFrame({"model": names}))
+    assert list(bases) == ["trec6_bert", "trec6_bert", "trec6_bertha", "cr", "cr_3", "cr"]
 
 
 def test_segments_are_cut_at_five_and_ninety_five_per_cent_of_the_way():

@@ -1,9 +1,9 @@
-from prunecast import studies
+from prunecast import paths, studies
 from prunecast.dependencies import PACKAGE, rooms_of
 
 
 def _rooms(page):
-    return {path.relative_to(PACKAGE).as_posix() for path in rooms_of(page)}
+    return {path.relative_to(PACKAGE).as_posix() for path in rooms_of(paths.NOTEBOOKS / f"{page}.py")}
 
 
 def test_a_page_depends_on_what_it_imports_and_on_what_that_imports():

@@ -35,7 +35,7 @@ def test_a_page_keeps_the_style_of_the_house(page):
 def test_every_figure_has_a_caption_an_alternative_text_and_a_mention(page):
     cells = _cells(page)
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    drawing = [cell for cell in cells if "grid_of_panels" in cell.source or "draw_curves" in cell.source]
+    drawing = [cell for cell in cells if "grid_of_panels" in cell.source or "figures.draw_" in cell.source]
     assert drawing
     for cell in drawing:
         settings = cell.metadata["mystnb"]
@@ -74,4 +74,4 @@ def test_executing_every_page_again_gives_the_same_outputs_and_tables(tmp_path):
         [sys.executable, paths.ROOT / "tests" / "reproduce.py", tmp_path], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout[-3000:]
-    assert (tmp_path / "laptop" / "models" / ANEW / "curve.jsonl").stat().st_size > 0
+    assert (tmp_path / "laptop" / "models" / ANEW / "looks.jsonl").stat().st_size > 0

@@ -67,9 +67,9 @@ def _edit(file: Path, old: str, new: str):
         ("studies/laptop.yml", "sweeps_from: laptop", "sweeps_from: campaign", {"surrogate", "book"}),
         (
             "lib/prunecast/sweep.py",
-            "The plain sweep",
-            "A plain sweep",
-            {"collect_sweeps", "magnitude_pruning", "surrogate", "book"},
+            "Sweeps: one model",
+            "Sweeps: a model",
+            {"model", "collect_sweeps", "magnitude_pruning", "surrogate", "book"},
         ),
     ],
 )

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from prunecast import tasks, zoo
+from prunecast import paths, studies, tasks, zoo
 from prunecast.errors import UserError
 from prunecast.evaluation import evaluate, prepare
 from prunecast.pruning.prunable import prunable_weights
@@ -179,6 +179,16 @@ def test_the_registry_is_valid_and_its_names_are_offered():
     assert len({spec.architecture for spec in zoo.registry().values() if spec.task == "docstrings"}) >= 4
     with pytest.raises(UserError, match=r"no model 'x' in data/models\.yml.*docstrings_bert"):
         zoo.spec_of("x")
+
+
+def test_every_model_of_the_studies_is_in_the_registry_and_every_hub_task_is_known():
+    for name in ("laptop", "campaign", "hub"):
+        page = studies.read_study(paths.ROOT / "studies" / f"{name}.yml").pages["collect_sweeps"]
+        specs = [zoo.spec_of(model) for model in page["models"]]
+        assert set(page.get("exact", [])) <= set(page["models"])
+    assert len(specs) == 17
+    assert {spec.task for spec in specs} <= set(tasks.hub_tasks())
+    assert all(spec.fine_tuned for spec in specs)
 
 
 def test_a_misspelt_setting_in_the_registry_is_named(tmp_path, monkeypatch):

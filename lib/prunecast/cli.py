@@ -61,9 +61,12 @@ def _collect(options: argparse.Namespace) -> None:
     values = studies.parameters(study, COLLECTING)
     if options.model not in values.pop("models"):
         raise UserError(f"study {study.study} has no model {options.model!r} on its page {COLLECTING}")
-    from prunecast import collect
+    from prunecast import collect, curves
 
-    collect.collect([options.model], study.study, collect.plan_of(**values))
+    found = collect.collect([options.model], study.study, collect.plan_of(**values)).models
+    dense, majority = found[["dense_accuracy", "majority_accuracy"]].iloc[0]
+    warning = "" if curves.learned(found).all() else "; it is kept out of training sets: not clearly above the majority"
+    print(f"{options.model}: accuracy {dense:.3f}, majority class {majority:.3f}{warning}")
 
 
 def _keep(options: argparse.Namespace) -> None:
