@@ -4,8 +4,9 @@ Both engines ask for outcomes through a function `look(point, rows)` and know no
 on two observations. Between two masks that classify an example alike, a mask in between mostly does so too; and where
 it does not, the margin of the example was small. So it halves the grid again and again and looks, at each new point,
 at the examples that differ between the two ends, at those of the smallest margins, and at an even sample of all
-others, the audit. It goes on to larger margins as long as it finds changes. What it has not looked at is taken from
-the ends; how often the audit found such a belief wrong bounds the error.
+others, the audit. It goes on to larger margins as long as it finds changes. Points between two ends stay unseen where
+few examples differ and few margins are so small that the movement from one end to the other could turn them. What it
+has not looked at is taken from the ends; how often the audit found such a belief wrong bounds the error.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,8 @@ Look = Callable[[int, np.ndarray], Outcome]
 CHUNK = 24  # examples of the smallest margins that must change nothing before the rest is believed
 AUDIT = 8  # examples of any margin that are looked at besides
 GAP = 8  # points that may lie unseen between two that classify alike
-TOLERANCE = 0.012  # share of examples that may differ between two points with none looked at in between
+DIFFERING = 0.012  # share of examples that may differ between two points with none looked at in between
+AT_RISK = 0.1  # share of examples whose margin may there be smaller than the median movement of a margin
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,15 @@ class _Seen:
         """How many of the rows, which both ends classify alike, are classified otherwise at the point."""
         return int((self.correct[point, rows] != self.correct[low, rows]).sum())
 
+    def settled(self, low: int, high: int) -> bool:
+        """Whether the points between two ends may stay unseen."""
+        if high - low < 2:
+            return True
+        differing = (self.correct[low] != self.correct[high]).mean()
+        smallest = np.minimum(np.abs(self.margin[low]), np.abs(self.margin[high]))
+        movement = np.median(np.abs(self.margin[low] - self.margin[high]))
+        return bool(high - low <= GAP and differing <= DIFFERING and (smallest < movement).mean() <= AT_RISK)
+
     def believe(self, point: int, rows: np.ndarray, low: int, high: int) -> None:
         weight = (point - low) / (high - low)
         self.correct[point, rows] = self.correct[low, rows]
@@ -97,18 +108,18 @@ def adaptive(look: Look, points: int, examples: int) -> Curve:
     open_brackets = list(pairwise(whole))
     while open_brackets:
         low, high = open_brackets.pop(0)
-        differ = seen.correct[low] != seen.correct[high]
-        if high - low < 2 or (high - low <= GAP and differ.mean() <= TOLERANCE):
+        if seen.settled(low, high):
             continue
         point = (low + high) // 2
-        _look_between(seen, low, point, high, differ)
+        _look_between(seen, low, point, high)
         open_brackets += [(low, point), (point, high)]
     at = np.flatnonzero(seen.looked.any(axis=1))
     accuracy, loss = (np.interp(np.arange(points), at, known[at].mean(axis=1)) for known in (seen.correct, seen.loss))
     return Curve(accuracy, loss, seen.looked.sum(axis=1), seen.audited, seen.surprises)
 
 
-def _look_between(seen: _Seen, low: int, point: int, high: int, differ: np.ndarray) -> None:
+def _look_between(seen: _Seen, low: int, point: int, high: int) -> None:
+    differ = seen.correct[low] != seen.correct[high]
     alike = np.flatnonzero(~differ)
     smallest = np.minimum(np.abs(seen.margin[low, alike]), np.abs(seen.margin[high, alike]))
     by_margin = alike[np.argsort(smallest, kind="stable")]

@@ -32,7 +32,7 @@ from prunecast.tasks import Task
 
 JOURNAL = "looks.jsonl"
 TRAINED_BY = (zoo, training)
-SWEPT_BY = (adaptive, sweep, evaluation, prunable, criteria, masks)
+SWEPT_BY = (sweep, evaluation, prunable, criteria, masks)
 
 
 class Plan(BaseModel):
@@ -137,7 +137,8 @@ def swept(subject: Trained, plan: Plan) -> Collected:
     engine: sweep.Engine = "exact" if subject.name in plan.exact else "adaptive"
     weights_hash = _file_hash(subject.folder / "model.safetensors")
     settings = plan.model_dump(exclude={"exact"}) | {"engine": engine}
-    key = _key(SWEPT_BY, weights_hash, subject.task.fingerprint, settings)
+    rooms = SWEPT_BY if engine == "exact" else (*SWEPT_BY, adaptive)
+    key = _key(rooms, weights_hash, subject.task.fingerprint, settings)
     measured, engines = [], []
     with alone(subject.folder):
         journal = Journal(subject.folder / JOURNAL, key)

@@ -28,7 +28,7 @@ LINES: dict[str, dict[str, Any]] = {
     "straight_line": {"color": ORANGE, "linestyle": "--"},
     "mean_curve": {"color": GREEN, "linestyle": "-."},
 }
-VARIANTS = [
+VARIANTS: list[dict[str, Any]] = [
     {"color": GREY, "linestyle": "-", "linewidth": 3},
     {"color": BLUE, "linestyle": "--"},
     {"color": ORANGE, "linestyle": "-."},

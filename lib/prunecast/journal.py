@@ -27,9 +27,9 @@ class Journal:
             path.write_bytes(b"")
             self.lines = []
             self._append(header)
-        else:
+        elif not (content := path.read_bytes()).endswith(b"\n"):
             with path.open("r+b") as file:
-                file.truncate(path.read_bytes().rfind(b"\n") + 1)
+                file.truncate(content.rfind(b"\n") + 1)
 
     def kept(self, curve: str, look: Look) -> Look:
         """The same look, answered from the journal as far as that goes, and written to it from there on.
