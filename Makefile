@@ -6,6 +6,8 @@ PYTHON ?= python3
 STUDY ?= laptop
 CORES ?= 2
 BIN := .venv/bin
+# After a kill or a power cut the same command goes on; two runs at once are kept apart by the locks of each model.
+SNAKEMAKE := snakemake --cores $(CORES) --rerun-incomplete --nolock --quiet host progress rules
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
@@ -16,11 +18,11 @@ help:  ## show this list
 
 book: $(BIN)/.installed  ## install what is missing, run the study, render the book into _build/html
 	mkdir -p _build
-	snakemake --cores $(CORES) --quiet host progress rules --configfile studies/$(STUDY).yml -- all book
+	$(SNAKEMAKE) --configfile studies/$(STUDY).yml -- all book
 	@echo "The book: _build/html/index.html"
 
 run: $(BIN)/.installed  ## run a study without rendering the book: make run STUDY=campaign
-	snakemake --cores $(CORES) --quiet host progress rules --configfile studies/$(STUDY).yml
+	$(SNAKEMAKE) --configfile studies/$(STUDY).yml
 
 test: lint book  ## check format, lint and types, then run every test, on the default study and its book
 	pytest

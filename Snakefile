@@ -41,7 +41,6 @@ rule all:
 
 # threads: what a job asks of a cluster; a machine with fewer cores gives all it has, and runs job after job.
 # update(): the products of the last good run stay until the new ones are complete.
-# touch: a model that an edit did not change keeps its looks, and is up to date again
 rule model:
     input:
         sources("lib/prunecast/collect.py"),
@@ -55,7 +54,7 @@ rule model:
         STUDY.pages.get("collect_sweeps"),
     threads: THREADS
     shell:
-        "prunecast collect {wildcards.model} --study {STUDY_FILE} && touch {output}"
+        "prunecast collect {wildcards.model} --study {STUDY_FILE}"
 
 
 rule collect_sweeps:
