@@ -22,7 +22,7 @@ def test_every_study_of_the_house_is_valid_and_named_after_its_file(path):
         ),
         (
             GOOD | {"pages": {"collect_sweeps": {"point": 3}}},
-            "collect_sweeps has no parameter 'point'; it has models, points, seed",
+            "collect_sweeps has no parameter 'point'; it has criteria, exact, measured, models, points, precision, seed",
         ),
         (GOOD | {"pages": {"collect_sweeps": {"points": "many"}}}, "points .* must be of type int, not 'many'"),
         (GOOD | {"pages": {"collect_sweeps": {"points": True}}}, "must be of type int, not True"),
