@@ -18,11 +18,11 @@ def test_every_study_of_the_house_is_valid_and_named_after_its_file(path):
         (GOOD | {"study": "My Study!"}, "study is 'My Study!'"),
         (
             GOOD | {"pages": {"collect": {}}},
-            "no page 'collect'; there are collect_sweeps, magnitude_pruning, surrogate",
+            "no page 'collect'; there are campaign, collect_sweeps, magnitude_pruning, surrogate",
         ),
         (
             GOOD | {"pages": {"collect_sweeps": {"point": 3}}},
-            "collect_sweeps has no parameter 'point'; it has criteria, exact, measured, models, points, precision, seed",
+            "collect_sweeps has no parameter 'point'; it has criteria, exact, measured, models, points",
         ),
         (GOOD | {"pages": {"collect_sweeps": {"points": "many"}}}, "points .* must be of type int, not 'many'"),
         (GOOD | {"pages": {"collect_sweeps": {"points": True}}}, "must be of type int, not True"),
