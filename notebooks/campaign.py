@@ -79,7 +79,7 @@ glue("text_tasks", text["task"].nunique(), display=False)
 for start, rows in text.groupby("initialisation"):
     for column in ("global", "layer", "random"):
         glue(f"{start}_{column}_safe", float(rows[f"safe, {column}"].mean()), display=False)
-figures.table(ranges[["count", "min", "mean", "max"]], precision=2)
+figures.table(ranges[["count", "min", "mean", "max"]].astype({"count": int}), precision=2)
 
 # %% [markdown]
 # ## What training changes

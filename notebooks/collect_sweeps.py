@@ -103,7 +103,7 @@ figures.table(safe.add_prefix("safe sparsity, "), precision=2)
 campaign = tables.read("engines", paths.tables(measured))
 campaign["evaluations"] = campaign["adaptive_examples"] / campaign["eval_examples"]
 both = campaign[campaign["engine"] == "exact"]
-costs = campaign.groupby(["criterion", "scope"])["evaluations"].describe()[["count", "mean", "min", "max"]]
+costs = campaign.groupby(["criterion", "scope"])["evaluations"].agg(["count", "mean", "min", "max"])
 costs["models with both"] = both.groupby(["criterion", "scope"]).size()
 costs[["largest error", "mean error"]] = both.groupby(["criterion", "scope"])[["largest_error", "mean_error"]].max()
 glue("largest_error", float(both["largest_error"].max()), display=False)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from prunecast import paths, tables
+from prunecast import curves, paths, tables
 from prunecast.errors import UserError
 
 ROW = {"source": "a", "table": "t", "row": "r", "published": 0.1, "ours": 1 / 3, "unit": "x", "same_protocol": True}
@@ -95,6 +95,20 @@ def test_the_data_readme_states_every_contract():
 
 @pytest.mark.parametrize("folder", sorted(paths.MEASURED.iterdir()), ids=lambda path: path.name)
 def test_measured_tables_keep_their_contract_and_state_their_provenance(folder: Path):
-    models, sweeps = tables.read("models", folder), tables.read("sweeps", folder)
-    assert set(sweeps["model"]) == set(models["model"])
+    names = [name for name in tables.contracts() if (folder / tables.file_name(name)).exists()]
+    kept = {name: tables.read(name, folder) for name in names}
     assert (folder / "provenance.json").exists()
+    if "models" in kept:
+        assert set(kept["sweeps"]["model"]) == set(kept["models"]["model"]) == set(kept["engines"]["model"])
+
+
+def test_the_campaign_is_as_wide_as_its_page_says_and_every_model_learned_its_task():
+    models = tables.read("models", paths.MEASURED / "campaign")
+    engines = tables.read("engines", paths.MEASURED / "campaign")
+    text = models[~models["task"].isin(["cifar10", "mnist"]) & (curves.base_of(models) == models["model"])]
+    assert len(text) >= 17
+    assert text["architecture"].nunique() >= 8
+    assert text["task"].nunique() >= 10
+    assert curves.learned(models).all()
+    assert engines.loc[engines["engine"] == "exact", "model"].nunique() >= 6
+    assert engines["largest_error"].max() <= 0.01

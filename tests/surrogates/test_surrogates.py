@@ -118,6 +118,8 @@ def test_tables_become_curves_with_their_own_context():
             "sparsity": [0.3, 0.0, 0.0, 0.4], "accuracy": [0.7, 0.8, 0.9, 0.6],
         }
     )  # fmt: skip
+    random = sweeps.assign(criterion="random", accuracy=0.1)
+    sweeps = pd.concat([random, sweeps.assign(criterion="magnitude"), sweeps.assign(criterion="magnitude", model="c")])
     models = pd.DataFrame({"model": ["a", "b"], "dense_accuracy": [0.9, 0.8], "majority_accuracy": [0.1, 0.5]}).assign(
         classes=10, prunable_parameters=10**6
     )
