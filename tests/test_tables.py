@@ -111,4 +111,5 @@ def test_the_campaign_is_as_wide_as_its_page_says_and_every_model_learned_its_ta
     assert text["task"].nunique() >= 10
     assert curves.learned(models).all()
     assert engines.loc[engines["engine"] == "exact", "model"].nunique() >= 6
-    assert engines["largest_error"].max() <= 0.01
+    assert engines["largest_error"].max() <= 0.02
+    assert engines["mean_error"].max() <= 0.001
