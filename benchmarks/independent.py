@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+try:  # a CPU build of torch beside a CUDA build of torchvision lacks two operators, and transformers needs both
+    import torchvision  # noqa: F401
+except RuntimeError:
+    operators = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: E402
 
 folder, task, table = map(Path, sys.argv[1:])
 model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True).eval()
