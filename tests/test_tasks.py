@@ -81,7 +81,10 @@ def test_the_hub_door_reads_what_load_dataset_reads(tmp_path):
     entry = {"path": str(folder.parent), "text": "sentence", "label": "tone", "validation": "test"}
     task = tasks.from_hub("colours", entry)
     assert (task.door, task.classes, len(task.train), len(task.validation)) == ("hub", 3, 180, 90)
-    assert list(task.validation.inputs) == task_frames()["validation"]["text"].tolist()
+    held_out = task_frames()["validation"]
+    served = list(zip(task.validation.inputs, task.validation.labels.tolist(), strict=True))
+    assert sorted(served) == sorted(zip(held_out["text"], held_out["label"], strict=True))
+    assert len(np.unique(task.validation.labels[:10])) == 3  # shuffled: splits of the hub may be sorted by class
     with pytest.raises(UserError, match="no split 'validation'"):
         tasks.from_hub("colours", {key: entry[key] for key in ("path", "text", "label")})
 
