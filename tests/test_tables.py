@@ -111,5 +111,6 @@ def test_the_campaign_is_as_wide_as_its_page_says_and_every_model_learned_its_ta
     assert text["task"].nunique() >= 10
     assert curves.learned(models).all()
     assert engines.loc[engines["engine"] == "exact", "model"].nunique() >= 6
-    assert engines["largest_error"].max() <= 0.02
+    beyond = engines[engines["largest_error"] > 0.01]
+    assert set(beyond["model"]) <= {"mnist_fc5"}  # its fall is steeper than the adaptive engine follows: 0.017
     assert engines["mean_error"].max() <= 0.001
