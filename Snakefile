@@ -25,6 +25,8 @@ TABLE = f"{RUN}/tables/{{}}"
 PROSE = [str(path) for path in sorted(Path("book").rglob("*")) if path.is_file()]
 MODELS = STUDY.pages.get("collect_sweeps", {}).get("models", [])
 SWEPT = f"{RUN}/models/{{}}/swept"
+LEARNED_FROM = ("models.csv", "sweeps.csv", "signals.csv.gz")
+JUDGED = (*LEARNED_FROM, "predictions.csv.gz", "forecast_errors.csv", "recommendations.csv")
 THREADS = 8
 RUN_PAGE = f"prunecast run {{rule}} --study {STUDY_FILE}"
 
@@ -103,18 +105,78 @@ rule campaign:
         RUN_PAGE
 
 
+rule cheap_signals:
+    input:
+        sources("notebooks/cheap_signals.py"),
+        TABLE.format("models.csv"),
+        [f"data/measured/campaign/{table}" for table in ("signals.csv.gz", "sweeps.csv")],
+    output:
+        update(NOTEBOOK.format("cheap_signals")),
+        update(TABLE.format("signals.csv.gz")),
+        update(TABLE.format("probes.csv.gz")),
+    params:
+        STUDY.pages.get("cheap_signals"),
+    threads: THREADS
+    shell:
+        RUN_PAGE
+
+
+rule protocols:
+    input:
+        sources("notebooks/protocols.py"),
+        [TABLE.format(table) for table in ("models.csv", "sweeps.csv", "signals.csv.gz", "probes.csv.gz")],
+    output:
+        update(NOTEBOOK.format("protocols")),
+        update(TABLE.format("predictions.csv.gz")),
+        update(TABLE.format("forecast_errors.csv")),
+    params:
+        STUDY.pages.get("protocols"),
+    threads: THREADS
+    shell:
+        RUN_PAGE
+
+
 rule surrogate:
     input:
         sources("notebooks/surrogate.py"),
-        TABLE.format("models.csv"),
-        TABLE.format("sweeps.csv"),
         "data/published/lstm_surrogate.csv",
+        [f"data/measured/campaign/{table}" for table in JUDGED],
+        [f"data/measured/unseen/{table}" for table in ("models.csv", "sweeps.csv", "signals.csv.gz")],
     output:
         update(NOTEBOOK.format("surrogate")),
-        update(TABLE.format("predictions.csv.gz")),
         update(TABLE.format("reproductions.csv")),
     params:
         STUDY.pages.get("surrogate"),
+    threads: THREADS
+    shell:
+        RUN_PAGE
+
+
+rule vgg16_transfer:
+    input:
+        sources("notebooks/vgg16_transfer.py"),
+        TABLE.format("models.csv"),
+        "data/published/lstm_surrogate.csv",
+        [f"data/measured/campaign/{table}" for table in ("predictions.csv.gz", "recalibration.csv")],
+    output:
+        update(NOTEBOOK.format("vgg16_transfer")),
+        update(TABLE.format("recalibration.csv")),
+    params:
+        STUDY.pages.get("vgg16_transfer"),
+    threads: THREADS
+    shell:
+        RUN_PAGE
+
+
+rule your_model:
+    input:
+        sources("notebooks/your_model.py"),
+        TABLE.format("models.csv"),
+        [f"data/measured/campaign/{table}" for table in LEARNED_FROM],
+    output:
+        update(NOTEBOOK.format("your_model")),
+    params:
+        STUDY.pages.get("your_model"),
     threads: THREADS
     shell:
         RUN_PAGE

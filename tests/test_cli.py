@@ -14,6 +14,11 @@ from tiny import plan
         (["run", "collect_sweeps", "-p", "points=three"], "must be of type int, not 'three'"),
         (["run", "collect_sweeps", "--study", "studies/none.yml"], "cannot be read"),
         (["keep", "studies/laptop.yml"], "study laptop has no tables"),
+        (
+            ["predict", "nowhere", "--task", "docstrings", "--epsilon", "2"],
+            "epsilon is 2; it is the accuracy one would",
+        ),
+        (["predict", "no/where", "--task", "colour"], "there is no task 'colour'"),
         (["collect", "sst2_minilm", "--study", "studies/laptop.yml"], "study laptop has no model 'sst2_minilm'"),
     ],
 )

@@ -50,7 +50,8 @@ def test_the_same_table_is_the_same_bytes_even_compressed(tmp_path):
         [
             {
                 "protocol": "points", "surrogate": "lstm", "model": "m", "axis": "sigma", "scope": "layer",
-                "threshold": 0.1, "accuracy": 0.5, "predicted": 0.4, "lower": None, "upper": None, "probes": 3,
+                "threshold": 0.1, "accuracy": 0.5, "predicted": 0.4, "lower": None, "upper": None,
+                "probes": 3, "samples": 0, "seed": 0,
             }
         ]
     )  # fmt: skip

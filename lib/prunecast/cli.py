@@ -1,4 +1,4 @@
-"""The command line: run a page, measure one model of a study, keep a study's tables."""
+"""The command line: run a page, measure one model of a study, keep a study's tables, forecast a checkpoint."""
 
 import argparse
 import signal
@@ -40,6 +40,13 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("--study", metavar="FILE", type=Path, required=True, help="the study file")
     collect.set_defaults(act=_collect)
 
+    predict = actions.add_parser("predict", help="forecast the pruning curve of a checkpoint, and recommend a ratio")
+    predict.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder with safetensors, or an id of the hub")
+    predict.add_argument("--task", required=True, metavar="TASK", help="the task it was trained for")
+    predict.add_argument("--epsilon", type=float, default=0.01, help="accuracy you would give up (default: 0.01)")
+    predict.add_argument("--figure", type=Path, default=Path("forecast.svg"), help="where the curve is drawn to")
+    predict.set_defaults(act=_predict)
+
     keep = actions.add_parser("keep", help="copy a finished study's tables to data/measured, with their provenance")
     keep.add_argument("study", metavar="FILE", type=Path, help="the study file")
     keep.set_defaults(act=_keep)
@@ -73,6 +80,29 @@ def _keep(options: argparse.Namespace) -> None:
     from prunecast.provenance import keep
 
     print(keep(studies.read_study(options.study), options.study).relative_to(paths.ROOT))
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from prunecast.surrogates import recommend
+
+    recommend.checked(options.epsilon)  # before anything is loaded
+    from prunecast import figures, forecasting
+    from prunecast.evaluation import evaluate
+    from prunecast.surrogates import frozen
+
+    subject, _ = forecasting.subject_of(options.checkpoint, options.task)
+    dense = evaluate(subject.model, subject.examples).accuracy
+    found = forecasting.predict(subject, frozen.ready(), options.epsilon, dense)
+    shown = found.curve[found.curve["threshold"] % 1 == 0]
+    columns = ["scope", "sparsity", "predicted", "lower", "upper"]
+    print(shown[columns].to_string(index=False, float_format="{:.3f}".format))
+    print(f"dense accuracy {dense:.3f}; forecast in {found.seconds:.1f} s")
+    for doubt in found.doubts:
+        print(f"the interval is widened: {doubt}")
+    for scope, ratio in found.recommended.items():
+        print(f"recommended in {scope} scope: prune {ratio:.0%}, then measure once; epsilon is {options.epsilon:g}")
+    figures.draw_prediction(found.curve, found.recommended, dense).savefig(options.figure)
+    print(options.figure)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def trained(name: str, run: str, seed: int) -> Trained:
     task = zoo.task_of(spec)
     folder = paths.run(run) / "models" / name
     rooms = TRAINED_BY if task.kind == "text" else (*TRAINED_BY, vision)
-    key = _key(rooms, spec.model_dump_json(), zoo.parent_hash(spec), task.fingerprint, seed)
+    key = key_of(rooms, spec.model_dump_json(), zoo.parent_hash(spec), task.fingerprint, seed)
     with alone(folder):
         if _trained_key(folder / "trained.json") != key:
             _train_into(folder, key, name, spec, task, seed)
@@ -119,6 +119,7 @@ def describe(subject: Trained, dense_accuracy: float) -> dict[str, Any]:
         "door": subject.task.door,
         "classes": subject.task.classes,
         "parameters": sum(weight.numel() for weight in subject.model.parameters()),
+        "layers": len(subject.weights),
         "prunable_parameters": sum(weight.numel() for weight in subject.weights.values()),
         "dense_accuracy": dense_accuracy,
         "majority_accuracy": subject.task.majority_accuracy,
@@ -135,10 +136,10 @@ def swept(subject: Trained, plan: Plan) -> Collected:
     """The rows of one model, resumed where an earlier sweep was killed."""
     thresholds = sweep.grid(plan.points)
     engine: sweep.Engine = "exact" if subject.name in plan.exact else "adaptive"
-    weights_hash = _file_hash(subject.folder / "model.safetensors")
+    weights_hash = file_hash(subject.folder / "model.safetensors")
     settings = plan.model_dump(exclude={"exact"}) | {"engine": engine}
     rooms = SWEPT_BY if engine == "exact" else (*SWEPT_BY, adaptive)
-    key = _key(rooms, weights_hash, subject.task.fingerprint, settings)
+    key = key_of(rooms, weights_hash, subject.task.fingerprint, settings)
     measured, engines = [], []
     with alone(subject.folder):
         journal = Journal(subject.folder / JOURNAL, key)
@@ -185,7 +186,7 @@ def record(run: str, name: str) -> dict[str, Any]:
     kept = json.loads((folder / "trained.json").read_text(encoding="utf-8"))
     return {
         "inputs": kept["inputs"],
-        "weights": _file_hash(folder / "model.safetensors"),
+        "weights": file_hash(folder / "model.safetensors"),
         "train_s": kept["seconds"],
         "sweep_s": round(sum(line["seconds"] for line in whole_lines(folder / JOURNAL)[1:]), 1),
     }
@@ -227,11 +228,12 @@ def _trained_key(path: Path) -> str | None:
     return json.loads(path.read_text(encoding="utf-8"))["key"] if path.exists() else None
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """The sha256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _key(rooms: tuple[ModuleType, ...], *inputs: object) -> str:
+def key_of(rooms: tuple[ModuleType, ...], *inputs: object) -> str:
     """sha256 of the inputs and of the code that turns them into a product; comments and layout do not count."""
     code = [ast.dump(ast.parse(inspect.getsource(room))) for room in rooms]
     return hashlib.sha256(json.dumps([*code, *map(str, inputs)]).encode()).hexdigest()

@@ -27,6 +27,7 @@ LINES: dict[str, dict[str, Any]] = {
     "lstm": {"color": BLUE, "linestyle": "-"},
     "straight_line": {"color": ORANGE, "linestyle": "--"},
     "mean_curve": {"color": GREEN, "linestyle": "-."},
+    "lstm_agreement": {"color": GREEN, "linestyle": ":"},
 }
 VARIANTS: list[dict[str, Any]] = [
     {"color": GREY, "linestyle": "-", "linewidth": 3},
@@ -58,9 +59,11 @@ def use_house_style() -> None:
     )
 
 
-def grid_of_panels(titles: list[str], height: float = 2.3) -> tuple[Figure, Iterator[tuple[str, Axes]]]:
-    """A figure with one titled panel each, at most three in a row, axes shared; unused panels are removed."""
-    columns = min(COLUMNS, len(titles))
+def grid_of_panels(
+    titles: list[str], height: float = 2.3, columns: int = COLUMNS
+) -> tuple[Figure, Iterator[tuple[str, Axes]]]:
+    """A figure with one titled panel each, at most `columns` in a row, axes shared; unused panels are removed."""
+    columns = min(columns, len(titles))
     rows = -(-len(titles) // columns)
     size = (2.6 * columns + 0.4, height * rows + 0.4)
     figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, sharex=True, squeeze=False)
@@ -119,6 +122,67 @@ def draw_forecasts(panel: Axes, predictions: pd.DataFrame) -> None:
             panel.plot(rows["threshold"], rows["accuracy"], color="#bbbbbb", linewidth=5, label="measured")
         label = str(surrogate).replace("_", " ")
         panel.plot(rows["threshold"], rows["predicted"], label=label, **LINES[str(surrogate)])
+
+
+def draw_prediction(curve: pd.DataFrame, recommended: dict[str, float], dense: float) -> Figure:
+    """Forecast accuracy with its interval against sparsity, a panel for each scope, and the recommended sparsity."""
+    figure, panels = grid_of_panels([f"{scope} scope" for scope in recommended])
+    for scope, (_, panel) in zip(recommended, panels, strict=True):
+        rows = curve[curve["scope"] == scope]
+        panel.fill_between(rows["sparsity"], rows["lower"], rows["upper"], color=BLUE, alpha=0.2, label="90 % interval")
+        panel.plot(rows["sparsity"], rows["predicted"], color=BLUE, label="forecast")
+        draw_level(panel, dense, "dense accuracy")
+        panel.axvline(recommended[scope], color=ORANGE, linestyle="--", label="recommended")
+    figure.supxlabel("sparsity")
+    figure.supylabel("accuracy")
+    legend_above(figure)
+    return figure
+
+
+def draw_leaderboard(board: pd.DataFrame, published: float) -> Figure:
+    """Error against cost in evaluations, a mark for each protocol; `board` holds protocol, surrogate, mae and cost."""
+    figure, panel = plt.subplots(figsize=(7.6, 4.6))
+    for (protocol, rows), marker in zip(board.groupby("protocol", sort=False), "os^Dv", strict=False):
+        panel.scatter(rows["cost"], rows["mae"], marker=marker, color=GREY, s=30, label=str(protocol).replace("_", " "))
+        for place, row in enumerate(rows.sort_values("mae").itertuples()):
+            if str(row.surrogate).startswith("lstm") or place == 0 or row.surrogate in ("agreement", "straight_line"):
+                name = str(row.surrogate).replace("_", " ")
+                color = BLUE if name.startswith("lstm") else "black"
+                _ = panel.annotate(
+                    name, (row.cost, row.mae), (4, 3), textcoords="offset points", fontsize=7, color=color
+                )
+    draw_level(panel, published, "printed by the source study")
+    panel.set_xscale("symlog", linthresh=0.1)
+    panel.set_yscale("log")
+    panel.set_xlabel("cost, evaluations of the model")
+    panel.set_ylabel("mean absolute error")
+    legend_above(figure)
+    return figure
+
+
+def draw_recalibration(measured: pd.DataFrame, forecast: pd.DataFrame) -> Figure:
+    """Accuracy before and after recalibration, and a forecast; a panel for each model and scope."""
+    keys = ["model", "scope"]
+    curves = dict(iter(measured.groupby(keys)))
+    forecasts = dict(iter(forecast.groupby(keys)))
+    figure, panels = grid_of_panels([f"{model}, {scope}" for model, scope in curves], columns=2)
+    for key, (_, panel) in zip(curves, panels, strict=True):
+        rows = curves[key]
+        panel.plot(rows["threshold"], rows["accuracy"], color=GREY, linewidth=3, label="as pruned")
+        panel.plot(rows["threshold"], rows["recalibrated"], color=BLUE, linestyle="--", label="recalibrated")
+        if key in forecasts:
+            told = forecasts[key]
+            panel.plot(told["threshold"], told["predicted"], color=ORANGE, linestyle=":", label="forecast of the LSTM")
+    figure.supxlabel("threshold, tens of per cent")
+    figure.supylabel("accuracy")
+    legend_above(figure)
+    return figure
+
+
+def draw_depletion(panel: Axes, curve: pd.DataFrame, signals: pd.DataFrame) -> None:
+    """Accuracy of one model against sparsity, and the share that its most depleted layer has lost."""
+    panel.plot(signals["sparsity"], signals["lost_max"], color=GREY, linewidth=4, alpha=0.5, label="lost by one layer")
+    panel.plot(curve["sparsity"], curve["accuracy"], color=BLUE, label="accuracy")
 
 
 def draw_level(panel: Axes, height: float, label: str) -> None:

@@ -14,7 +14,7 @@ import yaml
 from prunecast import paths
 from prunecast.errors import UserError
 
-COMPRESSED = {"predictions"}
+COMPRESSED = {"predictions", "probes", "signals"}
 
 
 @cache
@@ -24,7 +24,7 @@ def contracts() -> dict[str, Any]:
 
 
 def file_name(table: str) -> str:
-    """File name of a table: CSV, gzipped for the tables with a row per forecast point."""
+    """File name of a table: CSV, gzipped for the tables with a row per forecast point or per probe."""
     return f"{table}.csv.gz" if table in COMPRESSED else f"{table}.csv"
 
 

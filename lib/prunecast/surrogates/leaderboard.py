@@ -1,4 +1,6 @@
-"""Errors of forecasts: whole and by segment, with a bootstrap interval over models."""
+"""Errors of forecasts: whole and by segment, with a bootstrap interval over models, coverage and cost."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,19 +10,22 @@ from prunecast.seeds import seed_everything
 
 RESAMPLES = 2000
 INTERVAL = (5, 95)
-GROUPS = ["protocol", "axis", "surrogate"]
+GROUPS = ("protocol", "axis", "surrogate")
 
 
-def errors(predictions: pd.DataFrame, models: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Mean absolute error of each protocol, axis and surrogate: `mae`, its 90 % interval, and by segment.
+def errors(predictions: pd.DataFrame, models: pd.DataFrame, seed: int, groups: Sequence[str] = GROUPS) -> pd.DataFrame:
+    """Mean absolute error of each of the `groups`: `mae`, its 90 % interval `low` to `high`, and by segment.
 
-    `gain` is the share of the straight line's error that is avoided, where there is a straight line. The interval
-    resamples models, not points: the points of a curve stand or fall together. A segment without points is empty.
+    `gain` is the share of the straight line's error that is avoided, where there is a straight line; `coverage` the
+    share of points inside their interval; `cost` the examples passed forward as a share of one evaluation, mean over
+    curves. The interval resamples models, not points: the points of a curve stand or fall together. A segment without
+    points is empty.
     """
     known = with_references(predictions, models)
+    known = known.merge(models[["model", "eval_examples"]], on="model", validate="many_to_one")
     known = known.assign(error=(known["predicted"] - known["accuracy"]).abs(), segment=segment(known))
-    groups = known.groupby(GROUPS, sort=False)
-    board = pd.DataFrame({key: _summary(rows, seed) for key, rows in groups}).T.rename_axis(GROUPS)
+    grouped = known.groupby(list(groups), sort=False)
+    board = pd.DataFrame({key: _summary(rows, seed) for key, rows in grouped}).T.rename_axis(list(groups))
     line = board["mae"].unstack("surrogate").get("straight_line")
     if line is not None:
         board.insert(3, "gain", 1 - board["mae"] / line)
@@ -30,7 +35,16 @@ def errors(predictions: pd.DataFrame, models: pd.DataFrame, seed: int) -> pd.Dat
 def _summary(rows: pd.DataFrame, seed: int) -> dict[str, float]:
     low, high = np.percentile(_resampled(rows, seed), INTERVAL)
     by_segment = rows.groupby("segment")["error"].mean().reindex(SEGMENTS)
-    return {"mae": rows["error"].mean(), "low": low, "high": high, **by_segment}
+    inside = rows["accuracy"].between(rows["lower"], rows["upper"])[rows["lower"].notna()]
+    curves = rows.drop_duplicates(["model", "scope"])
+    return {
+        "mae": rows["error"].mean(),
+        "low": low,
+        "high": high,
+        **by_segment,
+        "coverage": inside.mean(),
+        "cost": (curves["samples"] / curves["eval_examples"]).mean(),
+    }
 
 
 def _resampled(rows: pd.DataFrame, seed: int) -> np.ndarray:

@@ -1,82 +1,82 @@
-"""How curves are split into training and test, and the forecasts each split gives."""
+"""How curves are split into training and test, and which protocols each split serves."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from prunecast.progress import track
 from prunecast.seeds import seed_everything
 from prunecast.surrogates.features import Curves
 
-
-class Surrogate(Protocol):
-    """What every surrogate can do; shapes as in `Curves`."""
-
-    def fit(self, curves: Curves, seen: np.ndarray) -> "Surrogate":
-        """Learn from the points that `seen` (C, T) marks."""
-        ...
-
-    def predict(self, curves: Curves) -> np.ndarray:
-        """Forecast accuracy (C, T)."""
-        ...
+IMAGE_ARCHITECTURES = ("vgg16_bn", "preresnet20", "fc2", "fc5", "fc12")
+CONVOLUTIONAL = ("vgg16_bn", "preresnet20")
+SHOTS = (1, 3, 5)
+HIDDEN_SHARE = 0.2  # of the points, in the protocol `points`
 
 
-Fold = tuple[np.ndarray, np.ndarray]  # points to learn from, points to forecast; both (C, T), disjoint
+@dataclass(frozen=True)
+class Fold:
+    """Curves to learn from, curves to forecast, and the protocols that ask for that."""
+
+    training: Curves
+    tested: Curves
+    asked: tuple[str, ...]
+    hidden: np.ndarray | None = None  # of the tested curves, in `points` alone
 
 
 def points(curves: Curves, seed: int) -> Iterator[Fold]:
-    """One fold: a random fifth of the points of every curve is forecast from the others.
+    """One fold: a random fifth of the points of every curve is forecast from all others.
 
-    Imitates the source study's undisclosed split at its most lenient; the neighbours of each test point are known.
+    Imitates the source study's undisclosed split at its most lenient: the neighbours of each test point are known.
     """
-    held_out = seed_everything(seed, "points", curves.axis).random(curves.accuracy.shape) < 0.2
-    yield ~held_out, held_out
+    hidden = seed_everything(seed, "points").random(curves.accuracy.shape) < HIDDEN_SHARE
+    hidden[:, 0] = False
+    yield Fold(curves.knowing(~hidden), curves, ("points",), hidden)
 
 
 def leave_one_model_out(curves: Curves, seed: int) -> Iterator[Fold]:
     """One fold a model: all its curves are forecast from those of the other models, none of its points is known."""
     for model in dict.fromkeys(curves.models):
-        held_out = np.broadcast_to((curves.models == model)[:, None], curves.accuracy.shape)
-        yield ~held_out, held_out
+        out = curves.models == model
+        yield Fold(curves.at(~out), curves.at(out), ("leave_one_model_out",))
 
 
-PROTOCOLS: dict[str, Callable[[Curves, int], Iterator[Fold]]] = {
+def leave_one_architecture_out(curves: Curves, seed: int) -> Iterator[Fold]:
+    """One fold for each group of `relatives`, forecast without a model of its architectures or pretrained parents."""
+    groups = relatives(curves.facts)
+    asked = ("leave_one_architecture_out", "one_evaluation", *(f"few_shot_{shots}" for shots in SHOTS))
+    for group in dict.fromkeys(groups):
+        yield Fold(curves.at(groups != group), curves.at(groups == group), asked)
+
+
+def vgg16(curves: Curves, seed: int) -> Iterator[Fold]:
+    """One fold: VGG16 and PreResNet-20, forecast by what was learned on transformers alone."""
+    architectures = curves.facts["architecture"]
+    learned, tested = (
+        (~architectures.isin(IMAGE_ARCHITECTURES)).to_numpy(),
+        architectures.isin(CONVOLUTIONAL).to_numpy(),
+    )
+    asked = ("vgg16", "vgg16_one_evaluation", *(f"vgg16_few_shot_{shots}" for shots in SHOTS))
+    if learned.any() and tested.any():
+        yield Fold(curves.at(learned), curves.at(tested), asked)
+
+
+SPLITS: dict[str, Callable[[Curves, int], Iterator[Fold]]] = {
     "points": points,
     "leave_one_model_out": leave_one_model_out,
+    "leave_one_architecture_out": leave_one_architecture_out,
+    "vgg16": vgg16,
 }
 
 
-def forecast(curves: Curves, surrogates: Mapping[str, Callable[[], Surrogate]], seed: int) -> pd.DataFrame:
-    """Forecasts of every surrogate in every protocol, as rows of the table `predictions`, without intervals."""
-    folds = [(protocol, *fold) for protocol, split in PROTOCOLS.items() for fold in split(curves, seed)]
-    return pd.concat(
-        [
-            _rows(curves, seen, held_out, make()).assign(protocol=protocol, surrogate=name)
-            for protocol, seen, held_out in track(folds, f"forecasting, {curves.axis} axis")
-            for name, make in surrogates.items()
-        ],
-        ignore_index=True,
-    )
+def relatives(models: pd.DataFrame) -> np.ndarray:
+    """Group of each row of `models`: they share an architecture or a pretrained parent, directly or through others.
 
-
-def _rows(curves: Curves, seen: np.ndarray, held_out: np.ndarray, surrogate: Surrogate) -> pd.DataFrame:
-    training, tested = np.asarray(seen.any(axis=1)), np.asarray(held_out.any(axis=1))
-    surrogate.fit(curves.at(training), seen[training])
-    predicted = np.full(curves.accuracy.shape, np.nan)
-    predicted[tested] = surrogate.predict(curves.at(tested))
-    curve, step = np.nonzero(held_out)
-    return pd.DataFrame(
-        {
-            "model": curves.models[curve],
-            "axis": curves.axis,
-            "scope": [curves.names[index][1] for index in curve],
-            "threshold": curves.thresholds[step],
-            "accuracy": curves.accuracy[held_out],
-            "predicted": predicted[held_out],
-            "lower": np.nan,
-            "upper": np.nan,
-            "probes": [int(seen[index].sum()) for index in curve],
-        }
-    )
+    The fully connected networks, of whatever depth, are one architecture.
+    """
+    groups = models["architecture"].str.replace(r"^fc\d+$", "fc", regex=True).to_numpy(copy=True)
+    for _, rows in models.groupby("parent").indices.items():
+        names = sorted(set(groups[rows]))
+        groups[np.isin(groups, names)] = names[0]
+    return groups

@@ -1,0 +1,149 @@
+"""Forecast one checkpoint: its signals measured, its curve forecast, a ratio recommended, verified and saved."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from prunecast import signals, zoo
+from prunecast.collect import Trained
+from prunecast.curves import LEARNED_ABOVE
+from prunecast.errors import UserError
+from prunecast.evaluation import evaluate, prepare
+from prunecast.pruning.criteria import magnitude
+from prunecast.pruning.masks import SCOPES, Pruner, Scope, cut, masks, pruned_counts, rank
+from prunecast.surrogates.features import unmeasured
+from prunecast.surrogates.frozen import Frozen
+from prunecast.surrogates.recommend import checked
+from prunecast.sweep import grid
+from prunecast.tasks import load_task
+
+POINTS = 101
+LONGEST = 128  # tokens of a text
+EXAMPLES = 2000  # of the task's validation split, at most
+PER_UNIT = 10  # a percentile threshold counts tenths
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The forecast of a model.
+
+    `curve` has the columns scope, threshold, sparsity, predicted, lower, upper; `recommended` gives a sparsity for
+    each scope; `doubts` are sentences on what of the model lies outside the training range; `seconds` is the time that
+    signals and forecast took, without loading the model and without its dense accuracy.
+    """
+
+    dense_accuracy: float
+    curve: pd.DataFrame
+    recommended: dict[str, float]
+    doubts: list[str]
+    seconds: float
+
+
+def subject_of(checkpoint: str, task_name: str) -> tuple[Trained, Any]:
+    """A checkpoint, a folder or an id of the hub, with its task; and its tokenizer, None for images.
+
+    Raises UserError for a checkpoint that is none, or that does not tell the classes of the task apart.
+    """
+    task = load_task(task_name)
+    folder = Path(checkpoint)
+    if folder.is_dir():
+        model, tokenizer = zoo.load(folder)
+    else:
+        model, tokenizer = zoo.build(zoo.ModelSpec(task=task_name, checkpoint=checkpoint, fine_tuned=True), task)
+    if (tokenizer is None) != (task.kind == "image"):
+        raise UserError(f"{checkpoint} does not classify what task {task_name!r} holds, which is {task.kind}s")
+    config = getattr(model, "config", None)
+    if config is not None and config.num_labels != task.classes:
+        raise UserError(f"{checkpoint} tells {config.num_labels} classes apart, task {task_name!r} has {task.classes}")
+    examples = prepare(task.validation.first(EXAMPLES), tokenizer, LONGEST)
+    spec = zoo.ModelSpec(task=task_name, max_length=LONGEST)
+    return Trained(folder.name, spec, task, model.eval(), examples, folder, 0), tokenizer
+
+
+def predict(subject: Trained, frozen: Frozen, epsilon: float, dense_accuracy: float) -> Prediction:
+    """Forecast the curves of a model in both scopes from its weights and a few unlabelled examples.
+
+    Raises UserError for an epsilon outside 0 to 1, a task with one class, or a model that is not ten points above its
+    majority class.
+    """
+    checked(epsilon)
+    majority, classes = subject.task.majority_accuracy, subject.task.classes
+    if classes < 2:
+        raise UserError(f"task {subject.task.name!r} has one class; there is nothing to tell apart")
+    if dense_accuracy < majority + LEARNED_ABOVE:
+        raise UserError(
+            f"{subject.name} has accuracy {dense_accuracy:.3f}, the majority class {majority:.3f}: a model that has "
+            f"not learned its task, by {LEARNED_ABOVE:g} above the majority class, has no curve to forecast"
+        )
+    started = time.monotonic()
+    curves = unmeasured(_facts(subject, dense_accuracy), _signals(subject))
+    found = frozen.forecast(curves)
+    recommended = frozen.recommended(curves, epsilon)
+    parts = [
+        pd.DataFrame(
+            {
+                "scope": scope,
+                "threshold": curves.thresholds,
+                "sparsity": curves.sparsity[row],
+                "predicted": found.predicted[row],
+                "lower": found.lower[row],
+                "upper": found.upper[row],
+            }
+        )
+        for row, scope in enumerate(curves.scopes)
+    ]
+    return Prediction(
+        dense_accuracy,
+        pd.concat(parts, ignore_index=True),
+        {scope: float(ratio) for scope, ratio in zip(curves.scopes, recommended, strict=True)},
+        frozen.doubts(curves),
+        time.monotonic() - started,
+    )
+
+
+def measured_at(subject: Trained, scope: Scope, sparsity: float) -> float:
+    """Accuracy of the model with that share of its prunable weights set to zero; the model is given back whole."""
+    ranking = rank(subject.weights, magnitude, scope)
+    with Pruner(subject.weights, magnitude, ranking.groups) as pruner:
+        pruner.prune(cut(ranking, pruned_counts(ranking, "percentile", sparsity * PER_UNIT)))
+        return evaluate(subject.model, subject.examples).accuracy
+
+
+@torch.no_grad()
+def save_pruned(subject: Trained, tokenizer: Any, scope: Scope, sparsity: float, folder: Path) -> None:
+    """Prune the model for good and write it as a folder that `from_pretrained` reads."""
+    weights = subject.weights
+    ranking = rank(weights, magnitude, scope)
+    cuts = cut(ranking, pruned_counts(ranking, "percentile", sparsity * PER_UNIT))
+    for name, mask in masks(weights, magnitude, ranking.groups, cuts).items():
+        weights[name].mul_(mask)
+    zoo.save(subject.model, tokenizer, folder)
+
+
+def _facts(subject: Trained, dense_accuracy: float) -> dict[str, Any]:
+    weights = subject.weights
+    return {
+        "model": subject.name,
+        "classes": subject.task.classes,
+        "layers": len(weights),
+        "prunable_parameters": sum(weight.numel() for weight in weights.values()),
+        "dense_accuracy": dense_accuracy,
+        "majority_accuracy": subject.task.majority_accuracy,
+    }
+
+
+def _signals(subject: Trained) -> pd.DataFrame:
+    thresholds = grid(POINTS)
+    free = signals.weight_signals(subject.weights, thresholds)
+    rows = signals.sample(subject.examples, signals.AGREEING, subject.seed)
+    sparse = thresholds[:: signals.EVERY]
+    agreed = []
+    for scope in SCOPES:
+        agrees = signals.agreement(subject.model, subject.weights, subject.examples, rows, scope, sparse)
+        agreed.append(np.interp(thresholds, sparse, agrees.mean(1)))
+    return free.assign(model=subject.name, agreement=np.concatenate(agreed))

@@ -1,0 +1,130 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # How forecasts are judged
+#
+# A figure for a forecast means little without its protocol: what was the surrogate trained on, and what did it know of
+# the model it was asked about? This page lets surrogates forecast the curves of one study under several protocols, and
+# writes every forecast to a table from which any error can be recomputed.
+#
+# - **You will need** the pages {doc}`collect_sweeps` and {doc}`cheap_signals`.
+# - **You will learn** why a split by points flatters, and what a fair one looks like.
+# - **Run time**: about two minutes; with the campaign and all splits and seeds, about an hour.
+
+# %% tags=["parameters"]
+run: str = "page"  # run whose folder the tables go to
+sweeps_from: str = "laptop"  # study to learn from and to forecast: a run of this machine, or one under data/measured
+splits: list = ["points", "leave_one_model_out"]  # also: leave_one_architecture_out, vgg16
+seeds: list = [0]  # seeds of the surrogates; the first one's forecasts are written out
+thorough: bool = False  # also ablation, leak check and recommendations
+epsilon: float = 0.01  # accuracy to give up, of the recommendations
+
+# %% tags=["hide-input"]
+import pandas as pd
+from myst_nb import glue
+from prunecast import curves, figures, paths, tables
+from prunecast.pruning.masks import AXES
+from prunecast.surrogates import contest, evidence, features
+
+figures.use_house_style()
+
+# %%
+models = tables.read("models", paths.tables(sweeps_from))
+models = models[curves.learned(models)].reset_index(drop=True)
+sweeps, signals = (tables.read(name, paths.tables(sweeps_from)) for name in ("sweeps", "signals"))
+on_axes = {axis: features.curves_on(axis, sweeps, models, signals) for axis in AXES}
+percentile = on_axes["percentile"]
+outcomes = contest.outcomes_of(tables.read("probes", paths.tables(sweeps_from)), percentile.thresholds)
+
+# %% [markdown]
+# ## The protocols
+#
+# **points**: a fifth of the points of every curve is hidden, its neighbours are known. **leave one model out**: a whole
+# model is hidden, its siblings are not. **leave one architecture out**: all models that share the architecture or the
+# pretrained parent are hidden; **one evaluation** and **few shot** then add a little knowledge of the tested model
+# itself. **vgg16**: learned on transformers, tested on convolutional networks.
+#
+# The straight line is the source study's baseline; {doc}`surrogate` introduces the others.
+
+# %%
+forecasts = [contest.forecast(percentile, splits, seeds[0], outcomes)]
+forecasts += [contest.forecast(percentile, splits, seed, outcomes, contest.LSTMS) for seed in seeds[1:]]
+_ = tables.write("predictions", forecasts[0], paths.outputs(run))
+
+# %% [markdown]
+# ## The other axes
+#
+# A forecast over sparsity is read on another axis where the sparsity is the same. The straight line, and the split by
+# points, which hides points of one axis, are done anew on each.
+
+# %%
+errors = [evidence.summary(found, models, seeds[0]) for found in forecasts]
+for axis in ("sigma", "absolute"):
+    errors.append(evidence.summary(evidence.on_axis(on_axes[axis], forecasts[0], splits, seeds[0]), models, seeds[0]))
+if thorough:
+    errors += evidence.inputs_matter(percentile, seeds[0], models)
+    found = evidence.recommended(percentile, ("lstm", "lstm_agreement"), seeds[0], epsilon, measurements=5)
+    _ = tables.write("recommendations", found, paths.outputs(run))
+board = pd.concat(errors, ignore_index=True)
+_ = tables.write("forecast_errors", board, paths.outputs(run))
+
+# %% [markdown]
+# ## Look
+#
+# Mean absolute error (MAE) in accuracy on the percentile axis, with a 90 % bootstrap interval over models, the share of
+# the straight line's error that is avoided, the error in each segment of the curve, and the share of points inside
+# their 90 % interval. Compare the same surrogate between the two protocols, not two surrogates within one.
+
+# %% tags=["hide-input"]
+first = board[(board["seed"] == seeds[0]) & (board["inputs"] == evidence.AS_IT_IS)].set_index(
+    ["protocol", "axis", "surrogate"]
+)
+columns = ["mae", "low", "high", "gain", "plateau", "transition", "collapsed", "coverage"]
+figures.table(first.xs("percentile", level="axis")[columns], precision=3)
+
+# %% tags=["hide-input"]
+figures.table(first["mae"].unstack("axis")[list(AXES)], precision=4)
+
+# %% tags=["hide-input"]
+glue("models_learned_from", len(models), display=False)
+for protocol in splits[:2]:
+    glue(f"{protocol}_mae", float(first.loc[(protocol, "percentile", "lstm"), "mae"]), display=False)
+
+# %% [markdown]
+# In {numref}`fig-forecasts` each panel is a model that the surrogates had never seen. Where a line leaves the grey
+# curve, the forecast is wrong; look above all at where the fall begins.
+
+# %% mystnb={"figure": {"caption": "Forecasts for models left out of training, percentile axis, global scope. Grey and thick: measured.", "name": "fig-forecasts"}, "image": {"alt": "One panel a model: the measured curve in thick grey, and over it the forecasts of the LSTM, the straight line and the mean curve."}} tags=["hide-input"]
+drawn = ("lstm", "straight_line", "mean_curve")
+unseen = forecasts[0].query("protocol == 'leave_one_model_out' and scope == 'global' and surrogate in @drawn")
+figure, panels = figures.grid_of_panels(list(models["model"]))
+for name, panel in panels:
+    figures.draw_forecasts(panel, unseen[unseen["model"] == name])
+figure.supxlabel("threshold, tens of per cent")
+figure.supylabel("accuracy")
+figures.legend_above(figure)
+
+# %% [markdown]
+# ## What this shows
+#
+# - Split by points, the LSTM's error is {glue:text}`points_mae:.4f`; a whole model left out, it is
+#   {glue:text}`leave_one_model_out_mae:.4f`, on the same {glue:text}`models_learned_from` models. The first figure says
+#   how well a curve can be interpolated, the second how well one can be forecast.
+# - These models are few and learn one task; the page {doc}`surrogate` judges on the campaign.
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. On the sigma axis all errors look better. Use the columns by segment to explain why.
+# 2. Judge on real classifiers: `prunecast run protocols -p sweeps_from=campaign`. What changes?
+# 3. Give the surrogates another seed. Is the spread larger or smaller than the interval over models?
