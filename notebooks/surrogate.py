@@ -76,8 +76,8 @@ figures.table(own.loc[order, columns], precision=3)
 # ## Error against cost
 #
 # In {numref}`fig-leaderboard` each mark is a surrogate in a protocol without siblings in training. Its height is its
-# error, its place what it cost in evaluations of the model. Low and left is good; the dashed line is the error that the
-# source study printed.
+# error, its place what it cost in evaluations of the model. Low and left is good; the thin line is the error that the
+# source study printed. Named are the best of each protocol and a few to compare it with.
 
 # %% mystnb={"figure": {"caption": "Mean absolute error against cost, architectures left out. One evaluation is one pass over the evaluation set.", "name": "fig-leaderboard"}, "image": {"alt": "Scatter of error against cost in evaluations. At no cost the LSTM lies below all others; with a fifth of an evaluation for agreement it lies lower; at one evaluation the LSTM that spends labelled examples lies far below plain agreement; three and five measured points lie lowest."}} tags=["hide-input"]
 fair = board[board.index.get_level_values("protocol").isin(order[2:] + ["few_shot_5"])]

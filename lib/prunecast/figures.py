@@ -144,15 +144,14 @@ def draw_leaderboard(board: pd.DataFrame, published: float) -> Figure:
     figure, panel = plt.subplots(figsize=(7.6, 4.6))
     for (protocol, rows), marker in zip(board.groupby("protocol", sort=False), "os^Dv", strict=False):
         panel.scatter(rows["cost"], rows["mae"], marker=marker, color=GREY, s=30, label=str(protocol).replace("_", " "))
-        for place, row in enumerate(rows.sort_values("mae").itertuples()):
-            if str(row.surrogate).startswith("lstm") or place == 0 or row.surrogate in ("agreement", "straight_line"):
+        best = rows.loc[rows["mae"].idxmin(), "surrogate"]
+        for row in rows.itertuples():
+            if row.surrogate in (best, "agreement") or row.cost < 1 and str(row.surrogate) in ("lstm", "straight_line"):
                 name = str(row.surrogate).replace("_", " ")
-                color = BLUE if name.startswith("lstm") else "black"
-                _ = panel.annotate(
-                    name, (row.cost, row.mae), (4, 3), textcoords="offset points", fontsize=7, color=color
-                )
+                _ = panel.annotate(name, (row.cost, row.mae), (5, 3), textcoords="offset points", fontsize=8)  # type: ignore[arg-type]
     draw_level(panel, published, "printed by the source study")
     panel.set_xscale("symlog", linthresh=0.1)
+    panel.set_xlim(-0.03, 20)
     panel.set_yscale("log")
     panel.set_xlabel("cost, evaluations of the model")
     panel.set_ylabel("mean absolute error")
