@@ -144,11 +144,12 @@ def draw_leaderboard(board: pd.DataFrame, published: float) -> Figure:
     figure, panel = plt.subplots(figsize=(7.6, 4.6))
     for (protocol, rows), marker in zip(board.groupby("protocol", sort=False), "os^Dv", strict=False):
         panel.scatter(rows["cost"], rows["mae"], marker=marker, color=GREY, s=30, label=str(protocol).replace("_", " "))
-        best = rows.loc[rows["mae"].idxmin(), "surrogate"]
-        for row in rows.itertuples():
-            if row.surrogate in (best, "agreement") or row.cost < 1 and str(row.surrogate) in ("lstm", "straight_line"):
-                name = str(row.surrogate).replace("_", " ")
-                _ = panel.annotate(name, (row.cost, row.mae), (5, 3), textcoords="offset points", fontsize=8)  # type: ignore[arg-type]
+        marks = rows.sort_values("mae").to_dict("records")
+        for mark in marks:
+            first = mark is marks[0] or mark["surrogate"] == "agreement"
+            if first or (mark["cost"] == 0 and mark["surrogate"] in ("lstm", "straight_line")):
+                name = mark["surrogate"].replace("_", " ")
+                panel.annotate(name, (mark["cost"], mark["mae"]), (5, 3), textcoords="offset points", fontsize=8)
     draw_level(panel, published, "printed by the source study")
     panel.set_xscale("symlog", linthresh=0.1)
     panel.set_xlim(-0.03, 20)
