@@ -100,7 +100,7 @@ figures.table(here.set_index(["model", "sparsity"])[["accuracy", "recalibrated"]
 kept = tables.read("recalibration", paths.MEASURED / measured)
 glue("campaign_images", int(kept["images"].max()), display=False)
 transfer = convolutional.query("protocol == 'vgg16' and surrogate == 'lstm'")
-figures.draw_recalibration(kept, transfer)
+_ = figures.draw_recalibration(kept, transfer)
 
 # %% tags=["hide-input"]
 beside = kept.merge(transfer[["model", "scope", "threshold", "predicted"]], on=["model", "scope", "threshold"])

@@ -60,7 +60,7 @@ surrogate = frozen.ready(seed=seed)
 prediction = forecasting.predict(subject, surrogate, epsilon, dense)
 
 # %% mystnb={"figure": {"caption": "Forecast accuracy with its 90 % interval, and the recommended sparsity.", "name": "fig-your-model"}, "image": {"alt": "Two panels, global and layer scope: the forecast accuracy falling with sparsity inside its band, a vertical dashed line at the recommended sparsity."}} tags=["hide-input"]
-figures.draw_prediction(prediction.curve, prediction.recommended, dense)
+_ = figures.draw_prediction(prediction.curve, prediction.recommended, dense)
 
 # %% tags=["hide-input"]
 doubts = pd.DataFrame(
