@@ -16,7 +16,7 @@
 # Can a pruning curve be forecast without measuring it? The study this book starts from says that an LSTM maps
 # thresholds to accuracy with a mean absolute error of {glue:text}`published_mae:.4f`, {glue:text}`published_gain:.0%`
 # better than a straight line. It leaves open the unit of the threshold, the inputs of the LSTM, and how its
-# {glue:text}`published_models` models were split. This page judges such an LSTM on {glue:text}`models` models of the
+# {glue:text}`published_models:.0f` models were split. This page judges such an LSTM on {glue:text}`models:d` models of the
 # {doc}`campaign`, in every reading, beside what it costs and beside ten others.
 #
 # - **You will need** the pages {doc}`cheap_signals` and {doc}`protocols`, which explain inputs and splits.

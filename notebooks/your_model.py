@@ -37,7 +37,7 @@ from prunecast.evaluation import evaluate
 from prunecast.surrogates import frozen, recommend
 
 figures.use_house_style()
-recommend.checked(epsilon)
+_ = recommend.checked(epsilon)
 
 # %% [markdown]
 # ## Load and measure once
