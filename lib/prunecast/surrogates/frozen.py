@@ -65,7 +65,7 @@ class Frozen:
         predicted = self.surrogate.predict(curves).predicted
         safe = recommend.safe(curves.sparsity, predicted, epsilon)
         caution = float(np.interp(epsilon, sorted(self.cautions), [self.cautions[e] for e in sorted(self.cautions)]))
-        return recommend.cautious(safe, caution * (DOUBT if self.doubts(curves) else 1.0))
+        return recommend.cautious(safe, max(caution, 0) * (DOUBT if self.doubts(curves) else 1.0))
 
 
 def freeze(folder: Path, seed: int) -> Frozen:
