@@ -72,28 +72,34 @@ def prepare(split: Split, tokenizer: Any, max_length: int) -> Examples:
     return Examples(padded, lengths, labels)
 
 
-@torch.inference_mode()
 def evaluate(
     model: nn.Module, examples: Examples, rows: Tensor | None = None, precision: Precision = "float32"
 ) -> Outcome:
     """The outcome for `rows` of the examples (n,), all of them by default, in the order of `rows`."""
     rows = torch.arange(len(examples)) if rows is None else rows
-    device = next(model.parameters()).device
-    correct, loss, margin = (
-        torch.empty(len(rows), dtype=torch.bool),
-        torch.empty(len(rows)).double(),
-        torch.empty(len(rows)),
+    found, labels = logits(model, examples, rows, precision), examples.labels[rows]
+    right = found.gather(1, labels[:, None])[:, 0]
+    return Outcome(
+        found.argmax(-1) == labels,
+        functional.cross_entropy(found, labels, reduction="none"),
+        (right - found.scatter(1, labels[:, None], -torch.inf).amax(1)).float(),
     )
+
+
+@torch.inference_mode()
+def logits(
+    model: nn.Module, examples: Examples, rows: Tensor | None = None, precision: Precision = "float32"
+) -> Tensor:
+    """The logits (n, classes) of the model for `rows` of the examples, all of them by default, in double precision."""
+    rows = torch.arange(len(examples)) if rows is None else rows
+    device = next(model.parameters()).device
+    places, found = [], []
     with _fast_linear(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        for places in _batches(examples, rows):
-            inputs = {name: tensor.to(device) for name, tensor in _inputs(examples, rows[places]).items()}
-            logits = model(**inputs)["logits"].double().cpu()
-            labels = examples.labels[rows[places]]
-            right = logits.gather(1, labels[:, None])[:, 0]
-            correct[places] = logits.argmax(-1) == labels
-            loss[places] = functional.cross_entropy(logits, labels, reduction="none")
-            margin[places] = (right - logits.scatter(1, labels[:, None], -torch.inf).amax(1)).float()
-    return Outcome(correct, loss, margin)
+        for batch in _batches(examples, rows):
+            inputs = {name: tensor.to(device) for name, tensor in batch_of(examples, rows[batch]).items()}
+            places.append(batch)
+            found.append(model(**inputs)["logits"].double().cpu())
+    return torch.cat(found)[torch.cat(places).argsort()]
 
 
 def _batches(examples: Examples, rows: Tensor) -> Iterator[Tensor]:
@@ -110,7 +116,8 @@ def _batches(examples: Examples, rows: Tensor) -> Iterator[Tensor]:
             start = stop
 
 
-def _inputs(examples: Examples, rows: Tensor) -> dict[str, Tensor]:
+def batch_of(examples: Examples, rows: Tensor) -> dict[str, Tensor]:
+    """The inputs of a model for `rows` of the examples (n,), as one batch padded to its longest text."""
     if examples.lengths is None:
         return {"pixel_values": examples.inputs[rows]}
     lengths = examples.lengths[rows]

@@ -1,14 +1,16 @@
-"""A journal of looks: what a sweep has measured is on disk before it goes on, so that no kill can take it away."""
+"""Journals: what was measured is on disk before the work goes on, so that no kill can take it away."""
 
 import base64
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from prunecast import tables
 from prunecast.adaptive import Look
 from prunecast.errors import UserError
 from prunecast.evaluation import Outcome
@@ -59,6 +61,16 @@ class Journal:
                 f"{self.path.name} of {self.path.parent.name} was not written to: {error.strerror}"
             ) from None
         self.lines.append(line)
+
+
+def remembered(path: Path, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The row that `measure` gives, kept in a file of its own and read from there as long as `key` is the same."""
+    if path.exists() and (kept := json.loads(path.read_text(encoding="utf-8")))["key"] == key:
+        return kept["row"]
+    row = measure()
+    text = json.dumps({"key": key, "row": row})
+    tables.write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
+    return row
 
 
 def whole_lines(path: Path) -> list[dict[str, Any]]:

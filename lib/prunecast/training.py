@@ -1,11 +1,13 @@
 """Training with the transformers Trainer, one loop for text and images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from prunecast import torchvision_operators as _before_transformers  # noqa: F401
 from prunecast.progress import track
@@ -17,16 +19,29 @@ from prunecast.zoo import ModelSpec
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, default_data_collator  # isort: skip
 
 
-def train(model: nn.Module, tokenizer: Any, split: Split, spec: ModelSpec, seed: int, name: str) -> None:
-    """Train `model` in place on `split` as `spec` says, with AdamW, a linear schedule and a tenth of warm-up."""
+def train(
+    model: nn.Module,
+    tokenizer: Any,
+    split: Split,
+    spec: ModelSpec,
+    seed: int,
+    name: str,
+    targets: Tensor | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
+    """Train `model` in place on `split` as `spec` says, with AdamW, a linear schedule and a tenth of warm-up.
+
+    `targets` (n, classes) are probabilities to learn in place of the labels; `callbacks` look on, or interfere.
+    """
     seed_everything(seed, "train", name)
     with TemporaryDirectory() as folder:
         trainer = Trainer(
             model=model,
             args=_arguments(spec, Path(folder), text=tokenizer is not None),
-            train_dataset=_Examples(split, tokenizer, spec),
+            train_dataset=_Examples(split, tokenizer, spec, targets),
             data_collator=_padded(tokenizer) if tokenizer else default_data_collator,
-            callbacks=[_Bar(f"training {name}")],
+            compute_loss_func=None if targets is None else _soft_loss,
+            callbacks=[_Bar(f"training {name}"), *callbacks],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -53,6 +68,10 @@ def _arguments(spec: ModelSpec, folder: Path, text: bool) -> TrainingArguments:
     )
 
 
+def _soft_loss(outputs: Any, targets: Tensor, **_: Any) -> Tensor:
+    return functional.cross_entropy(outputs["logits"].float(), targets)
+
+
 def _padded(tokenizer: Any) -> Any:
     from transformers import DataCollatorWithPadding
 
@@ -62,8 +81,8 @@ def _padded(tokenizer: Any) -> Any:
 class _Examples(torch.utils.data.Dataset[dict[str, Any]]):
     """Examples as the Trainer wants them: token ids or pixel values, with a label each."""
 
-    def __init__(self, split: Split, tokenizer: Any, spec: ModelSpec):
-        self.labels, self.augment = split.labels.tolist(), spec.augment
+    def __init__(self, split: Split, tokenizer: Any, spec: ModelSpec, targets: Tensor | None):
+        self.labels, self.augment = split.labels.tolist() if targets is None else targets.tolist(), spec.augment
         self.columns: dict[str, Any]
         if tokenizer:
             ids = tokenizer(

@@ -1,0 +1,186 @@
+"""Parts of a network physically removed: attention heads, neurons or channels, and whole transformer layers.
+
+What hangs together is found by the dependency graph of Torch-Pruning (Fang et al., CVPR 2023, "DepGraph").
+"""
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+import torch_pruning
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from prunecast import zoo
+from prunecast.errors import UserError
+from prunecast.vision import VISION_ARCHITECTURES, ImageClassifier
+
+Importance = Literal["magnitude", "taylor"]
+FAMILIES = ("bert", "distilbert", "electra", "roberta")
+ATTENTION = (".query", ".key", ".value", ".q_lin", ".k_lin", ".v_lin")
+FEED_FORWARD = (".intermediate.dense", ".ffn.lin1")
+WEIGHTED = (nn.Linear, nn.Conv2d)
+Inputs = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What to remove: a share of the `heads` and of the `neurons` of every layer, and a number of whole `layers`.
+
+    Shares are rounded to the nearest number of heads or neurons, and one always stays; the neurons of a
+    convolution are its channels, and layers joined by a shortcut lose the same ones. `importance` says which go:
+    those of smallest squared magnitude, or of smallest first-order change of the loss (Molchanov et al., 2019).
+    Raises UserError for a share outside 0 to 1, a negative number of layers and an unknown importance.
+    """
+
+    heads: float
+    neurons: float
+    layers: int
+    importance: Importance
+
+    def __post_init__(self) -> None:
+        for name, share in (("heads", self.heads), ("neurons", self.neurons)):
+            if not 0 <= share < 1:
+                raise UserError(f"{name} is {share}, but the share to remove is at least 0 and below 1")
+        if self.layers < 0:
+            raise UserError(f"layers is {self.layers}, but the number of layers to remove is at least 0")
+        if self.importance not in get_args(Importance):
+            raise UserError(f"{self.importance!r} is no importance: there are {', '.join(get_args(Importance))}")
+
+
+def remove(model: nn.Module, removal: Removal, inputs: Inputs, labels: Tensor | None) -> nn.Module:
+    """A smaller copy of the model, in evaluation mode: whole layers go first, then heads and neurons.
+
+    `inputs` is one batch (n, …) by the names the model calls it, and `labels` (n,) its classes, which the importance
+    taylor needs. The layers that go are those whose absence changes the probabilities of this batch least. The
+    residual stream, the embeddings and the classifier of a transformer stay. Raises UserError for a network that
+    cannot be made smaller in this way, or not by this much.
+    """
+    _refuse(model, removal)
+    smaller = deepcopy(model).eval().requires_grad_(True)
+    if removal.layers:
+        _remove_layers(smaller, removal.layers, inputs)
+    if removal.heads or removal.neurons:
+        _remove_units(smaller, removal, inputs, labels)
+    return smaller
+
+
+def load_removed(folder: Path) -> nn.Module:
+    """Read back, in evaluation mode, a smaller model that `zoo.save` wrote: its layers take the shapes stored.
+
+    Raises UserError where there are no safetensors or no configuration, and where the weights are not its own.
+    """
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    zoo.refuse_pickles(folder)
+    path = folder / "config.json"
+    if not path.exists():
+        raise UserError(f"checkpoint {folder.name} has no config.json, which names its architecture")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("architecture") in VISION_ARCHITECTURES:
+        model: nn.Module = ImageClassifier(**config)
+    else:
+        model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder))
+    stored = load_file(folder / "model.safetensors")
+    try:
+        for name, module in model.named_modules():
+            if isinstance(module, (*WEIGHTED, nn.BatchNorm2d)):
+                _take_shape(module, name, stored)
+        model.load_state_dict(stored)
+    except (KeyError, RuntimeError):
+        raise UserError(f"checkpoint {folder.name}: its weights are not those its config.json describes") from None
+    return model.eval()
+
+
+def _refuse(model: Any, removal: Removal) -> None:
+    if isinstance(model, ImageClassifier):
+        if removal.heads or removal.layers:
+            raise UserError(f"{model.architecture} has no attention: neither heads nor layers can be removed from it")
+        return
+    if model.config.model_type not in FAMILIES:
+        raise UserError(f"no parts can be removed from a {model.config.model_type}, only from {', '.join(FAMILIES)}")
+    if removal.layers >= model.config.num_hidden_layers:
+        raise UserError(f"{removal.layers} layers cannot be removed from {model.config.num_hidden_layers}")
+
+
+def _remove_layers(model: Any, count: int, inputs: Inputs) -> None:
+    depth = model.config.num_hidden_layers
+    parent, name, layers = next(
+        (module, name, child)
+        for module in model.modules()
+        for name, child in module.named_children()
+        if isinstance(child, nn.ModuleList) and len(child) == depth
+    )
+    kept: list[Any] = list(layers)
+    dense = _log_probabilities(model, inputs)
+    for _ in range(count):
+        changes = []
+        for index in range(len(kept)):
+            setattr(parent, name, nn.ModuleList(kept[:index] + kept[index + 1 :]))
+            answers = _log_probabilities(model, inputs)
+            changes.append(float(functional.kl_div(answers, dense, reduction="batchmean", log_target=True)))
+        del kept[changes.index(min(changes))]
+    setattr(parent, name, nn.ModuleList(kept))
+    model.config.num_hidden_layers = len(kept)
+    for index, layer in enumerate(kept):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = index
+
+
+@torch.no_grad()
+def _log_probabilities(model: nn.Module, inputs: Inputs) -> Tensor:
+    return model(**inputs)["logits"].double().log_softmax(-1)
+
+
+def _remove_units(model: Any, removal: Removal, inputs: Inputs, labels: Tensor | None) -> None:
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, WEIGHTED)}
+    text = not isinstance(model, ImageClassifier)
+    feed_forward = [module for name, module in layers.items() if not text or name.endswith(FEED_FORWARD)]
+    roots = feed_forward if text else feed_forward[:-1]  # the last layer of an image network tells the classes
+    head_sizes = {
+        module: model.get_submodule(name.rpartition(".")[0]).attention_head_size
+        for name, module in layers.items()
+        if text and name.endswith(ATTENTION)
+    }
+    score = _scores(model, removal.importance, inputs, labels)
+    graph = torch_pruning.DependencyGraph().build_dependency(model, dict(inputs))
+    untouched = [module for module in layers.values() if module not in roots and module not in head_sizes]
+    for group in list(graph.get_all_groups(untouched, WEIGHTED)):
+        root = group[0].dep.target.module
+        share, size = (removal.heads, head_sizes[root]) if root in head_sizes else (removal.neurons, 1)
+        units = score(group).view(-1, size).mean(1)
+        count = min(round(share * len(units)), len(units) - 1)
+        gone = units.argsort(stable=True)[:count]
+        if count:
+            group.prune((gone[:, None] * size + torch.arange(size, device=gone.device)).flatten().tolist())
+    model.zero_grad()
+    if text and removal.neurons:
+        size_name = "hidden_dim" if model.config.model_type == "distilbert" else "intermediate_size"
+        setattr(model.config, size_name, roots[0].out_features)
+
+
+def _scores(model: nn.Module, importance: Importance, inputs: Inputs, labels: Tensor | None) -> Any:
+    if importance == "magnitude":
+        return torch_pruning.importance.GroupMagnitudeImportance(normalizer=None)
+    if labels is None:
+        raise UserError("the importance taylor needs the labels of the batch")
+    functional.cross_entropy(model(**inputs)["logits"], labels).backward()
+    return torch_pruning.importance.GroupTaylorImportance(normalizer=None)
+
+
+def _take_shape(module: Any, name: str, stored: dict[str, Tensor]) -> None:
+    shape = stored[f"{name}.weight"].shape
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = shape
+    elif isinstance(module, nn.Conv2d):
+        module.out_channels, module.in_channels = shape[:2]
+    else:
+        module.num_features = shape[0]
+    for part, tensor in (*module.named_parameters(), *module.named_buffers()):
+        tensor.data = torch.empty_like(stored[f"{name}.{part}"])

@@ -1,0 +1,220 @@
+import math
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_task
+from hypothesis import given
+from hypothesis import strategies as st
+from prunecast import collect, tasks, training, zoo
+from prunecast.pruning import schedules
+from prunecast.pruning.masks import SCOPES
+from prunecast.pruning.prunable import prunable_weights
+from prunecast.pruning.schedules import SCHEDULES, SETTLED, Schedule, by_magnitude, cubic, regrown, retrain
+from prunecast.retraining import Budget, Retraining
+from tiny import TINY, task_frames
+from torch import nn
+from transformers import TrainerCallback
+
+SHAPES = st.lists(st.tuples(st.integers(1, 7), st.integers(1, 7)), min_size=1, max_size=4)
+SPARSITIES = st.integers(0, 99).map(lambda per_cent: per_cent / 100)
+STEPS = 24  # of the training that is watched
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory):
+    """The small model of the task `colours`, trained once."""
+    folder = tmp_path_factory.mktemp("schedules")
+    write_task(folder / "tasks" / "colours", task_frames())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRUNECAST_DATA", str(folder / "tasks"))
+        patch.setenv("PRUNECAST_RUNS", str(folder / "runs"))
+        patch.setattr(zoo, "registry", lambda: dict(TINY))
+        tasks.load_task.cache_clear()
+        return collect.trained("tiny", "small", 0)
+
+
+def _parameters(shapes, seed=0):
+    choice = np.random.default_rng(seed)
+    values = (torch.tensor(choice.normal(size=shape), dtype=torch.float32) for shape in shapes)
+    return {f"layer{index}": nn.Parameter(value) for index, value in enumerate(values)}
+
+
+def _groups(weights, scope):
+    return [list(weights)] if scope == "global" else [[name] for name in weights]
+
+
+def _zeros(tensors):
+    return sum(int((tensor == 0).sum()) for tensor in tensors.values())
+
+
+def _size(tensors):
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def _joined(tensors, names):
+    return torch.cat([tensors[name].detach().flatten() for name in names])
+
+
+class _Watch(TrainerCallback):
+    """Keeps the masks and the zeros after every step of a training."""
+
+    def __init__(self, weights, held):
+        self.weights, self.held, self.masks, self.zeros = weights, held, [], []
+
+    def on_step_end(self, *_, **__):
+        names = list(self.weights)
+        assert not _joined(self.weights, names)[~_joined(self.held.kept, names)].any()
+        self.masks.append(_joined(self.held.kept, names))
+        self.zeros.append(_zeros(self.weights))
+
+
+def _watched(subject, schedule):
+    """The masks (steps, weights), the zeros (steps,) and the weights themselves of one real training."""
+    model, tokenizer = deepcopy(subject.model), zoo.load(subject.folder)[1]
+    weights, watches = prunable_weights(model, 3), []
+    whole = subject.spec.model_copy(update={"epochs": STEPS / math.ceil(180 / 16)})
+
+    def train(share, callbacks):
+        watches.append(_Watch(weights, callbacks[0]))
+        spec = whole.model_copy(update={"epochs": whole.epochs * share})
+        training.train(model, tokenizer, subject.task.train, spec, 0, "watched", None, [*callbacks, watches[-1]])
+
+    retrain(weights, schedule, train)
+    masks = torch.stack([mask for watch in watches for mask in watch.masks])
+    return masks, [zeros for watch in watches for zeros in watch.zeros], weights
+
+
+@given(SHAPES, SPARSITIES, st.sampled_from(SCOPES))
+def test_masks_take_exactly_their_share_of_each_group_and_the_smallest_weights(shapes, sparsity, scope):
+    weights = _parameters(shapes)
+    kept = by_magnitude(weights, sparsity, scope)
+    for names in _groups(weights, scope):
+        stays, values = _joined(kept, names), _joined(weights, names).abs()
+        assert int((~stays).sum()) == round(sparsity * len(values))
+        assert not stays.any() or stays.all() or values[~stays].max() <= values[stays].min()
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.999))
+def test_the_cubic_law_starts_at_none_never_falls_and_settles_at_the_target(one, two, sparsity):
+    early, late = sorted((one, two))
+    assert cubic(0, sparsity) == 0
+    assert 0 <= cubic(early, sparsity) <= cubic(late, sparsity) + 1e-12 <= sparsity + 2e-12
+    if late >= SETTLED:
+        assert cubic(late, sparsity) == sparsity
+
+
+@given(SPARSITIES, st.floats(0.05, 0.95))
+def test_the_cubic_law_is_fast_at_first(sparsity, share):
+    assert cubic(share * SETTLED, sparsity) >= share * sparsity - 1e-12
+    assert cubic(SETTLED / 2, sparsity) == pytest.approx(7 / 8 * sparsity)
+
+
+@given(SHAPES, SPARSITIES, st.floats(0, 1), st.sampled_from(SCOPES))
+def test_an_exchange_keeps_the_sparsity_and_brings_back_the_steepest(shapes, sparsity, exchanged, scope):
+    weights, slopes = _parameters(shapes), _parameters(shapes, seed=1)
+    for name, weight in weights.items():
+        weight.grad = slopes[name].detach()
+    kept = regrown(weights, sparsity, scope, exchanged)
+    survivors = by_magnitude(weights, 1 - (1 - sparsity) * (1 - exchanged), scope)
+    for names in _groups(weights, scope):
+        stays, slope = _joined(kept, names), _joined(slopes, names).abs()
+        assert int((~stays).sum()) == round(sparsity * len(stays))
+        back = stays & ~_joined(survivors, names)
+        assert not back.any() or stays.all() or slope[back].min() >= slope[~stays].max()
+
+
+def test_an_exchange_takes_the_smallest_kept_weight_for_the_pruned_one_of_steepest_slope():
+    weight = nn.Parameter(torch.tensor([0.0, 0.0, 0.0, 0.1, 2.0, 3.0]))
+    weight.grad = torch.tensor([0.5, -7.0, 1.0, 0.2, 9.0, 0.0])
+    kept = regrown({"a": weight}, 0.5, "global", 1 / 3)["a"]
+    assert kept.tolist() == [False, True, False, False, True, True]
+    assert regrown({"a": weight}, 0.5, "global", 0.0)["a"].tolist() == [False] * 3 + [True] * 3
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_iterative_pruning_gives_survivors_their_first_values_and_spends_the_whole_training(scope):
+    weights, moved = _parameters([(20, 30), (40, 10)]), _parameters([(20, 30), (40, 10)], seed=1)
+    first = {name: weight.detach().clone() for name, weight in weights.items()}
+    shares, sparsities, before = [], [], {name: weight.abs() for name, weight in first.items()}
+
+    def train(share, callbacks):
+        sparsity = _zeros(weights) / _size(weights)
+        for name, weight in weights.items():
+            stays = weight != 0
+            assert torch.equal(weight[stays], first[name][stays])
+        for names in _groups(weights, scope):
+            stays, scores = _joined(weights, names) != 0, _joined(before, names)
+            assert scores[stays].min() >= scores[~stays].max()  # who stays is told by the values after training
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight += moved[name]
+        for callback in callbacks:
+            callback.on_optimizer_step(None, None, None)
+        before.update({name: weight.detach().abs().clone() for name, weight in weights.items()})
+        shares.append(share)
+        sparsities.append(sparsity)
+        assert _zeros(weights) / _size(weights) == sparsity
+
+    retrain(weights, Schedule(name="iterative", sparsity=0.9, scope=scope), train)
+    assert sum(shares) == pytest.approx(1)
+    left = 1 - np.array(sparsities)
+    assert left[-1] == pytest.approx(0.1, abs=1e-9)
+    assert left[1:] / left[:-1] == pytest.approx(np.full(len(left) - 1, left[0]), abs=2e-3)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("name", ["gradual", "regrow"])
+def test_sparsity_rises_by_the_cubic_law_while_a_network_is_trained(subject, name, scope):
+    masks, zeros, weights = _watched(subject, Schedule(name=name, sparsity=0.8, scope=scope))
+    pruned, size = (~masks).sum(1).tolist(), masks.shape[1]
+    target = sum(round(0.8 * sum(weights[one].numel() for one in names)) for names in _groups(weights, scope))
+    assert len(pruned) == STEPS
+    assert pruned[0] == 0
+    assert pruned == sorted(pruned)
+    assert len(set(pruned)) > STEPS / 2
+    for step, count in enumerate(pruned):
+        assert count / size == pytest.approx(cubic(step / STEPS, 0.8), abs=1e-3)
+    assert set(pruned[math.ceil(SETTLED * STEPS) :]) == {target}
+    assert zeros[-1] == target
+    came_back = bool((masks[1:] & ~masks[:-1]).any())
+    assert came_back == (name == "regrow")
+
+
+@pytest.mark.parametrize("name", ["one_shot", "iterative"])
+def test_pruned_weights_stay_at_zero_after_every_step(subject, name):
+    masks, zeros, _ = _watched(subject, Schedule(name=name, sparsity=0.8))
+    assert zeros == (~masks).sum(1).tolist()
+    assert len(set(zeros)) == (1 if name == "one_shot" else schedules.ROUNDS)
+    assert zeros[-1] == round(0.8 * masks.shape[1])
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_ends_at_its_sparsity_to_the_weight(subject, name, scope):
+    budget = Budget(epochs=1, examples=96, batch_size=16, learning_rate=2e-3, distilled=0.5, bfloat16=False)
+    model = Retraining(subject, budget).scheduled(Schedule(name=name, sparsity=0.77, scope=scope), seed=0)
+    weights = prunable_weights(model, 3)
+    for names in _groups(weights, scope):
+        group = {layer: weights[layer] for layer in names}
+        assert _zeros(group) == round(0.77 * _size(group))
+    assert not model.training
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_however_short_the_training_the_sparsity_is_reached(subject, name, steps):
+    budget = Budget(epochs=1, examples=16 * steps, batch_size=16, learning_rate=2e-3, distilled=0, bfloat16=False)
+    model = Retraining(subject, budget).scheduled(Schedule(name=name, sparsity=0.5), seed=0)
+    weights = prunable_weights(model, 3)
+    assert _zeros(weights) == round(0.5 * _size(weights))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [({"sparsity": 1}, "sparsity"), ({"sparsity": -0.1}, "sparsity"), ({"name": "lottery"}, "name")],
+)
+def test_a_schedule_that_cannot_be_is_refused(wrong, field):
+    with pytest.raises(ValueError, match=f"1 validation error for Schedule\n{field}"):
+        Schedule(**{"name": "gradual", "sparsity": 0.5} | wrong)

@@ -1,0 +1,258 @@
+import json
+import math
+import time
+
+import pandas as pd
+import pytest
+import torch
+from conftest import write_task
+from prunecast import collect, configurations, energy, evaluation, tasks, zoo
+from prunecast.configurations import Configuration, Space, Workshop
+from prunecast.pruning.kernels import SparseLinear
+from prunecast.retraining import Budget
+from tiny import TINY, task_frames
+
+BUDGET = Budget(epochs=1, examples=96, batch_size=16, learning_rate=2e-3, distilled=0.5, bfloat16=False)
+SPACE = Space(ratios=(0.5, 0.9), shares=(0.0, 0.5), layers=(0,), trained_ratios=(0.9,), trained_shares=(0.5,))
+FEW = Space(ratios=(0.5,), shares=(0.5,), layers=(0,)).configurations()[:4]
+UNMEASURED = energy.Meter("not measured", "")
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory):
+    """The small model of the task `colours`, trained once."""
+    folder = tmp_path_factory.mktemp("configurations")
+    write_task(folder / "tasks" / "colours", task_frames())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRUNECAST_DATA", str(folder / "tasks"))
+        patch.setenv("PRUNECAST_RUNS", str(folder / "runs"))
+        patch.setattr(zoo, "registry", lambda: dict(TINY))
+        tasks.load_task.cache_clear()
+        return collect.trained("tiny", "small", 0)
+
+
+@pytest.fixture(scope="module")
+def measured(subject):
+    """Every configuration of the space, built and measured: the workshop, and the candidates by their name."""
+    workshop = Workshop(subject, BUDGET, UNMEASURED, "here", 2)
+    return workshop, workshop.candidates(SPACE.configurations()).set_index("configuration")
+
+
+@pytest.fixture
+def emptied(subject):
+    """The same model, of which nothing is measured yet, nor afterwards."""
+    folder = subject.folder / "configurations"
+    kept = folder.rename(folder.with_name("aside")) if folder.exists() else None
+    yield subject
+    if folder.exists():
+        folder.rename(folder.with_name(f"used {time.monotonic_ns()}"))
+    if kept:
+        kept.rename(folder)
+
+
+def _counting(stop_after=math.inf):
+    """A meter that counts how many models it looked at, and is killed in the middle of one."""
+    looks = []
+
+    def read():
+        if len(looks) >= stop_after:
+            raise KeyboardInterrupt
+        looks.append(None)
+        return (float(len(looks)),)
+
+    return energy.Meter("estimated", "", read, (math.inf,)), looks
+
+
+def _files(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def _same_zeros(one, other, classes=3):
+    pairs = zip(_prunable(one, classes), _prunable(other, classes), strict=True)
+    return all(torch.equal(a == 0, b == 0) for a, b in pairs)
+
+
+def _prunable(model, classes):
+    return configurations.prunable_weights(model, classes).values()
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        SPACE,
+        Space(
+            ratios=tuple(percent / 100 for percent in range(1, 100)),
+            shares=(0.0, 0.25, 1 / 3, 0.5, 2 / 3),
+            layers=(0, 1, 2, 11),
+            trained_ratios=(0.25, 0.5, 0.501),
+            trained_shares=(0.0, 0.25, 0.5),
+        ),
+    ],
+)
+def test_names_are_unique_and_can_name_a_file(space, tmp_path):
+    found = space.configurations()
+    assert found[0] == Configuration(form="dense")
+    names = [one.name for one in found]
+    assert len(set(names)) == len(set(found)) == len(found)
+    for name in names:
+        (tmp_path / f"{name}.json").write_text("")
+    assert len(list(tmp_path.iterdir())) == len(found)
+
+
+@pytest.mark.parametrize("wrong", [{"ratio": 1}, {"ratio": -0.1}, {"form": "thin"}, {"schedule": "lottery"}])
+def test_a_configuration_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match=f"1 validation error for Configuration\n{next(iter(wrong))}"):
+        Configuration(**{"form": "masked"} | wrong)
+
+
+def test_every_configuration_is_a_row_with_costs_of_its_own(measured):
+    workshop, found = measured
+    assert list(found.index) == [one.name for one in SPACE.configurations()]
+    assert set(found["form"]) == {"dense", "masked", "removed", "sparse_kernel"}
+    assert set(found["schedule"]) == {"none", "gradual", "one_shot"}
+    ratios = found[[f"latency_ratio_{batch}" for batch in configurations.BATCHES]]
+    assert (ratios > 0).all(axis=None)
+    assert found["accuracy"].between(0, 1).all()
+    assert found["energy_ratio"].isna().all()
+    assert set(found["energy_source"]) == {"not measured"}
+    assert set(found["eval_examples"]) == {len(workshop.subject.examples)}
+    assert set(found["model"]) == {"tiny"}
+
+
+def test_the_dense_row_is_the_model_itself(measured):
+    workshop, found = measured
+    dense = found.loc["dense"]
+    assert dense["accuracy"] == evaluation.evaluate(workshop.subject.model, workshop.subject.examples).accuracy
+    assert dense["agreement"] == 1
+    assert dense["sparsity"] == 0
+    assert dense["flops_effective"] == dense["flops_dense"]
+
+
+def test_zeros_save_effective_operations_and_removal_saves_both(measured):
+    _, found = measured
+    dense, removed = found.loc["dense"], found[(found["form"] == "removed") & (found["sparsity"] > 0)]
+    for form in ("masked", "sparse_kernel"):
+        rows = found[found["form"] == form]
+        assert (rows["flops_dense"] == dense["flops_dense"]).all()
+        assert (rows["flops_effective"] < dense["flops_effective"]).all()
+        assert (rows["parameters"] == dense["parameters"]).all()
+        assert (rows["parameters_nonzero"] < dense["parameters_nonzero"]).all()
+        assert rows["sparsity"].to_list() == pytest.approx(rows["ratio"].to_list(), abs=1e-4)
+    for column in ("flops_dense", "flops_effective", "parameters", "size_bytes"):
+        assert (removed[column] < dense[column]).all()
+    assert (removed["flops_dense"] == removed["flops_effective"]).all()
+
+
+def test_what_is_removed_in_shares_is_gone_in_those(measured):
+    workshop, found = measured
+    layer = workshop.build(Configuration(form="removed", heads=0.5, neurons=0.5)).bert.encoder.layer[0]
+    assert tuple(layer.attention.self.query.weight.shape) == (32, 64)
+    assert tuple(layer.intermediate.dense.weight.shape) == (128, 64)
+    gone = 4 * 32 * 64 + 2 * 128 * 64
+    total = sum(weight.numel() for weight in workshop.subject.weights.values())
+    assert found.loc["removed magnitude heads-0.5 neurons-0.5 layers-0", "sparsity"] == pytest.approx(gone / total)
+
+
+def test_sparse_kernels_answer_as_the_masked_model(measured):
+    workshop, found = measured
+    sparse = found[found["form"] == "sparse_kernel"]
+    for name, row in sparse.iterrows():
+        masked = found.loc[name.replace("sparse_kernel", "masked")]
+        for column in ("accuracy", "f1", "matthews", "sparsity", "parameters_nonzero", "flops_effective"):
+            assert row[column] == masked[column]
+    trained = Configuration(form="sparse_kernel", ratio=0.9, scope="layer", schedule="gradual")
+    model = workshop.build(trained)
+    assert sum(isinstance(module, SparseLinear) for module in model.modules()) == len(workshop.subject.weights)
+    other = workshop.build(trained.model_copy(update={"form": "masked"}))
+    answers, others = (evaluation.logits(m, workshop.subject.examples) for m in (model, other))
+    torch.testing.assert_close(answers, others, atol=1e-4, rtol=0)
+
+
+def test_the_dense_model_is_left_as_it_was(measured):
+    workshop, _ = measured
+    stored, _ = zoo.load(workshop.subject.folder)
+    assert all(torch.equal(a, b) for a, b in zip(workshop.subject.model.parameters(), stored.parameters(), strict=True))
+
+
+def test_training_on_keeps_what_was_pruned_and_agreement_is_that_of_before(measured):
+    workshop, found = measured
+    for name in ("masked magnitude layer 0.9 gradual", "removed taylor heads-0.5 neurons-0.5 layers-0 one_shot"):
+        trained, plain = found.loc[name], found.loc[name.rpartition(" ")[0]]
+        assert trained["agreement"] == plain["agreement"]
+        assert trained["sparsity"] == pytest.approx(plain["sparsity"], abs=1e-4)
+    how = Configuration(form="masked", ratio=0.9, scope="layer", schedule="gradual")
+    assert _same_zeros(workshop.build(how), workshop.build(how))
+    assert evaluation.evaluate(workshop.build(how), workshop.subject.examples).mean_loss < (
+        evaluation.evaluate(workshop.build(how.untrained), workshop.subject.examples).mean_loss
+    )
+
+
+def test_a_second_call_answers_from_disk_the_very_same(measured):
+    workshop, found = measured
+    before, started = _files(workshop.folder), time.monotonic()
+    meter, looks = _counting()
+    again = Workshop(workshop.subject, BUDGET, meter, "here", 2).candidates(SPACE.configurations())
+    assert time.monotonic() - started < 2
+    assert not looks
+    pd.testing.assert_frame_equal(again.set_index("configuration"), found)
+    assert _files(workshop.folder) == before
+
+
+def test_a_killed_run_measures_what_is_missing_and_no_more(emptied, monkeypatch):
+    monkeypatch.setattr(configurations, "WINDOW_S", 0.0)
+    meter, looks = _counting()
+    Workshop(emptied, BUDGET, meter, "here", 1).candidates(FEW[:1])
+    each = len(looks)  # readings that one configuration takes
+    (emptied.folder / "configurations").rename(emptied.folder / "first")
+    killed, _ = _counting(stop_after=2 * each + each // 2)
+    with pytest.raises(KeyboardInterrupt):
+        Workshop(emptied, BUDGET, killed, "here", 1).candidates(FEW)
+    kept = _files(emptied.folder / "configurations")
+    assert len(kept) == 2
+    meter, looks = _counting()
+    found = Workshop(emptied, BUDGET, meter, "here", 1).candidates(FEW)
+    assert len(looks) == 2 * each
+    assert found["configuration"].to_list() == [one.name for one in FEW]
+    assert (found["energy_ratio"] > 0).all()
+    assert {path: stamp for path, stamp in _files(emptied.folder / "configurations").items() if path in kept} == kept
+
+
+def test_a_model_killed_between_its_weights_and_its_stamp_is_trained_anew(emptied):
+    how = Configuration(form="removed", neurons=0.5, schedule="one_shot")
+    one, other = (
+        Workshop(emptied, BUDGET.model_copy(update={"epochs": epochs}), UNMEASURED, "here", 1) for epochs in (1, 2)
+    )
+    first, stamp = one.build(how), one.folder / how.name.replace(" ", "_") / "key.json"
+    stamp.chmod(0o444)
+    killed = pytest.MonkeyPatch()
+    killed.setattr(configurations.tables, "write_atomically", _kill)
+    with pytest.raises(KeyboardInterrupt):
+        other.build(how)
+    killed.undo()
+    again = one.build(how)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+
+
+def _kill(*_):
+    raise KeyboardInterrupt
+
+
+def test_another_budget_is_measured_and_trained_anew(emptied, monkeypatch):
+    monkeypatch.setattr(configurations, "WINDOW_S", 0.0)
+    how = [Configuration(form="masked", ratio=0.5, schedule="gradual")]
+    first, again, same = (_counting() for _ in range(3))
+    Workshop(emptied, BUDGET, first[0], "here", 1).candidates(how)
+    weights = next((emptied.folder / "configurations").rglob("model.safetensors"))
+    before = weights.read_bytes()
+    longer = BUDGET.model_copy(update={"epochs": 2.0})
+    Workshop(emptied, longer, again[0], "here", 1).candidates(how)
+    assert weights.read_bytes() != before
+    Workshop(emptied, longer, same[0], "here", 1).candidates(how)
+    assert len(first[1]) == len(again[1]) > 0
+    assert not same[1]
+
+
+def test_what_is_kept_is_one_readable_file_each(measured):
+    workshop, found = measured
+    kept = [json.loads(path.read_text())["row"] for path in workshop.folder.glob("*.json")]
+    assert sorted(row["configuration"] for row in kept) == sorted(found.index)
