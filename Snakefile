@@ -144,7 +144,6 @@ rule surrogate:
         [f"data/measured/unseen/{table}" for table in ("models.csv", "sweeps.csv", "signals.csv.gz")],
     output:
         update(NOTEBOOK.format("surrogate")),
-        update(TABLE.format("reproductions.csv")),
     params:
         STUDY.pages.get("surrogate"),
     threads: THREADS
@@ -164,6 +163,68 @@ rule vgg16_transfer:
     params:
         STUDY.pages.get("vgg16_transfer"),
     threads: THREADS
+    shell:
+        RUN_PAGE
+
+
+rule schedules:
+    input:
+        sources("notebooks/schedules.py"),
+        TABLE.format("models.csv"),
+        "data/measured/selection/schedules.csv",
+    output:
+        update(NOTEBOOK.format("schedules")),
+        update(TABLE.format("schedules.csv")),
+    params:
+        STUDY.pages.get("schedules"),
+    threads: THREADS
+    shell:
+        RUN_PAGE
+
+
+rule energy:
+    input:
+        sources("notebooks/energy.py"),
+        TABLE.format("models.csv"),
+        [f"data/measured/selection/{table}.csv" for table in ("costs", "meter")],
+    output:
+        update(NOTEBOOK.format("energy")),
+        update(TABLE.format("costs.csv")),
+        update(TABLE.format("meter.csv")),
+    params:
+        STUDY.pages.get("energy"),
+    threads: THREADS
+    shell:
+        RUN_PAGE
+
+
+rule pareto:
+    input:
+        sources("notebooks/pareto.py"),
+        TABLE.format("models.csv"),
+        [f"data/measured/campaign/{table}" for table in ("sweeps.csv", "predictions.csv.gz")],
+        [f"data/measured/selection/{table}.csv" for table in ("candidates", "searches", "selections")],
+    output:
+        update(NOTEBOOK.format("pareto")),
+        [update(TABLE.format(f"{table}.csv")) for table in ("scans", "candidates", "searches", "selections")],
+    params:
+        STUDY.pages.get("pareto"),
+    threads: THREADS
+    shell:
+        RUN_PAGE
+
+
+rule claims:
+    input:
+        sources("notebooks/claims.py"),
+        [f"data/published/{paper}.csv" for paper in ("lstm_surrogate", "smarts")],
+        "data/measured/campaign/predictions.csv.gz",
+        [f"data/measured/selection/{table}.csv" for table in ("models", "costs", "schedules", "candidates", "selections")],
+    output:
+        update(NOTEBOOK.format("claims")),
+        update(TABLE.format("reproductions.csv")),
+    params:
+        STUDY.pages.get("claims"),
     shell:
         RUN_PAGE
 

@@ -132,7 +132,6 @@ figures.table(evidence.beside_measured(trained, truth, 0.01))
 
 # %% tags=["hide-input"]
 rows = evidence.beside_paper(predictions, claims)
-_ = tables.write("reproductions", rows, paths.outputs(run))
 figures.table(rows.set_index("row")[["published", "ours", "note"]], precision=4)
 
 # %% tags=["hide-input"]

@@ -78,6 +78,15 @@ def test_a_guided_selection_is_that_of_the_fine_scan_whatever_was_forecast(safe,
     assert found.evaluations == len(constraint.asked) == len(set(constraint.asked)) <= 20
 
 
+@given(st.floats(0, 1.2), st.integers(2, 101))
+def test_halves_find_the_same_in_the_logarithm_of_the_scan(safe, points):
+    constraint, ratios = Constraint(safe), np.linspace(0, 1, points)
+    found = pareto.halved(constraint, ratios)
+    assert found.ratio == max(ratio for ratio in ratios if ratio <= safe)
+    assert found.feasible == (found.ratio > 0)
+    assert found.evaluations == len(constraint.asked) <= np.ceil(np.log2(points))
+
+
 @pytest.mark.parametrize("off", [0.0, 0.03, -0.03])
 def test_a_good_forecast_saves_evaluations(off):
     spent = [pareto.guided(Constraint(safe), safe + off, RATIOS).evaluations for safe in RATIOS[5:96]]

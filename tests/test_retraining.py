@@ -81,7 +81,9 @@ def test_one_hot_targets_teach_what_the_labels_teach(subject):
     spec = subject.spec.model_copy(update={"epochs": 1.0, "learning_rate": BUDGET.learning_rate})
     training.train(hard, zoo.load(subject.folder)[1], split, spec, 0, subject.name)
     pairs = list(zip(soft.parameters(), hard.parameters(), strict=True))
-    moved = [float((b - a).detach().abs().max()) for a, b in zip(subject.model.parameters(), hard.parameters(), strict=True)]
+    moved = [
+        float((b - a).detach().abs().max()) for a, b in zip(subject.model.parameters(), hard.parameters(), strict=True)
+    ]
     assert max(float((a - b).detach().abs().max()) for a, b in pairs) < max(moved) / 20
 
 

@@ -119,7 +119,7 @@ def test_a_trace_never_falls_and_starts_from_the_dense_model(contested):
 def test_a_trace_is_one_where_everything_is_measured_and_not_late():
     candidates = _candidates(SMALL, eval_examples=1600)
     free = math.ceil(len(candidates) * AGREEING / 1600)
-    found = search.contest(candidates, MAJORITY, len(candidates) + free, [0]).set_index(["search", "evaluations"])
+    found = search.contest(candidates, MAJORITY, len(candidates) + 20, [0]).set_index(["search", "evaluations"])
     share = found["hypervolume"]
     assert share["guided", len(candidates) + free] == pytest.approx(1)
     for name in ("random", "nsga2"):  # which pay for no agreement
@@ -129,9 +129,9 @@ def test_a_trace_is_one_where_everything_is_measured_and_not_late():
 def test_the_trace_of_the_guided_search_pays_for_the_agreement_first():
     candidates = _candidates(SMALL, eval_examples=64)
     price = math.ceil(len(candidates) * AGREEING / 64)
-    trace = search.contest(candidates, MAJORITY, price + 3, [0]).query("search == 'guided'")["hypervolume"].to_numpy()
+    trace = search.contest(candidates, MAJORITY, price + 8, [0]).query("search == 'guided'")["hypervolume"].to_numpy()
     assert price > 1
-    assert (trace[: price + 1] == trace[0]).all()
+    assert trace[: price + 1] == pytest.approx(np.full(price + 1, trace[0]))
     assert trace[-1] > trace[0]
 
 

@@ -1,6 +1,5 @@
 """Configurations: all that can be done to one trained model, each built for real, measured once and kept on disk."""
 
-import copy
 import json
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -11,11 +10,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from prunecast import cost, energy, evaluation, metrics, provenance, signals, tables, zoo
+from prunecast import cost, energy, evaluation, metrics, provenance, signals, tables, training, zoo
 from prunecast.collect import Trained, alone, file_hash, key_of
 from prunecast.journal import remembered
 from prunecast.progress import note, track
-from prunecast.pruning import kernels, masks, schedules, structured
+from prunecast.pruning import criteria, kernels, masks, prunable, schedules, structured
 from prunecast.pruning.criteria import CRITERIA, CriterionName, criterion_called
 from prunecast.pruning.masks import SCOPES, Scope
 from prunecast.pruning.prunable import prunable_weights
@@ -24,11 +23,10 @@ from prunecast.retraining import Budget, Retraining
 Form = Literal["dense", "masked", "removed", "sparse_kernel"]
 WITH_ZEROS: tuple[Form, ...] = ("masked", "sparse_kernel")
 AGREEING = 16  # unlabelled examples on which a configuration is compared with the dense model
-CALIBRATING = 64  # training examples that tell how important heads, neurons and layers are
 BATCHES = (1, 32)  # batch sizes that are timed
 COUNTS = ("parameters", "parameters_nonzero", "size_bytes", "flops_dense", "flops_effective")
 WINDOW_S = 0.5  # of the energy of one configuration beside the dense model
-ROOMS = (evaluation, metrics, masks, schedules, structured, kernels, cost, energy)
+ROOMS = (training, evaluation, metrics, prunable, criteria, masks, schedules, structured, kernels, cost, energy)
 
 
 class Configuration(BaseModel):
@@ -36,8 +34,8 @@ class Configuration(BaseModel):
 
     A masked model, and one with sparse kernels, has the share `ratio` of its prunable weights set to zero by
     `criterion` and `scope`. From a removed one the shares `heads` and `neurons` of every layer and a number of `layers`
-    are taken away by `importance`. `schedule` says how it is trained on: `none`, or a schedule of
-    `prunecast.pruning.schedules`; what is removed is gone at once.
+    are taken away by `importance`, and then the share `ratio` of what is left is set to zero. `schedule` says how it
+    is trained on: `none`, or a schedule of `prunecast.pruning.schedules`; what is removed is gone at once.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,13 +53,16 @@ class Configuration(BaseModel):
     @property
     def name(self) -> str:
         """A name that tells the configuration from all others, and can name a file."""
-        by_form = {
-            "dense": (),
-            "removed": (self.importance, f"heads-{self.heads:g}", f"neurons-{self.neurons:g}", f"layers-{self.layers}"),
-        }
-        how = by_form.get(self.form, (self.criterion, self.scope, f"{self.ratio:g}"))
-        trained = () if self.schedule == "none" else (self.schedule,)
-        return " ".join([self.form, *map(str, how), *trained])
+        zeros = [self.criterion, self.scope, f"{self.ratio:g}"] if self.ratio else []
+        parts = {"heads": self.heads, "neurons": self.neurons, "layers": self.layers}
+        gone = [self.importance, *(f"{part}-{share:g}" for part, share in parts.items())]
+        trained = [] if self.schedule == "none" else [self.schedule]
+        return " ".join([self.form, *(gone if self.form == "removed" else []), *zeros, *trained])
+
+    @property
+    def removal(self) -> structured.Removal:
+        """The parts that are taken away."""
+        return structured.Removal(self.heads, self.neurons, self.layers, self.importance)
 
     @property
     def untrained(self) -> "Configuration":
@@ -111,17 +112,15 @@ class Workshop:
 
     def __init__(self, subject: Trained, budget: Budget, meter: energy.Meter, rounds: int):
         self.subject, self.budget, self.meter, self.rounds = subject, budget, meter, rounds
-        self.device = device_name(next(subject.model.parameters()).device)
+        self.torch_device = next(subject.model.parameters()).device
+        self.device = device_name(self.torch_device)
         self.retraining = Retraining(subject, budget)
         self.folder = subject.folder / "configurations"
         weights = file_hash(subject.folder / "model.safetensors")
-        self.key = key_of(ROOMS, weights, subject.task.fingerprint, budget.model_dump_json(), subject.seed)
+        settings = (budget.model_dump_json(), meter.source, rounds, subject.seed)
+        self.key = key_of(ROOMS, weights, subject.task.fingerprint, *settings)
         self.rows = torch.from_numpy(signals.sample(subject.examples, AGREEING, subject.seed))
         self.dense: Tensor = evaluation.logits(subject.model, subject.examples)
-        calibrating = subject.task.train.first(CALIBRATING)
-        prepared = evaluation.prepare(calibrating, self.retraining.tokenizer, subject.spec.max_length)
-        self.calibrating = evaluation.batch_of(prepared, torch.arange(len(prepared)))
-        self.labels = prepared.labels
         self.inputs = {batch: cost.inputs_of(subject.examples, batch) for batch in BATCHES}
 
     def candidates(self, configurations: Sequence[Configuration]) -> pd.DataFrame:
@@ -163,30 +162,27 @@ class Workshop:
         return self._pruned(how) if how.schedule == "none" else self._trained(how)
 
     def _pruned(self, how: Configuration) -> nn.Module:
-        if how.form == "removed":
-            removal = structured.Removal(how.heads, how.neurons, how.layers, how.importance)
-            return structured.remove(self.subject.model, removal, self.calibrating, self.labels)
-        model = copy.deepcopy(self.subject.model)
-        weights = prunable_weights(model, self.subject.task.classes)
-        criterion = criterion_called(how.criterion, self.subject.seed)
-        with torch.no_grad():
-            for name, mask in schedules.lowest(weights, criterion, how.ratio, how.scope).items():
-                weights[name].mul_(mask)
+        model = self.retraining.without(how.removal)
+        if how.ratio:
+            criterion = criterion_called(how.criterion, self.subject.seed)
+            schedules.apply(prunable_weights(model, self.subject.task.classes), how.ratio, how.scope, criterion)
         return model
 
     def _trained(self, how: Configuration) -> nn.Module:
         folder = self.folder / how.name.replace(" ", "_")
         stamp = folder / "key.json"
         if not stamp.exists() or json.loads(stamp.read_text(encoding="utf-8")) != self.key:
-            if how.form == "masked":
-                assert how.schedule != "none"
-                schedule = schedules.Schedule(name=how.schedule, sparsity=how.ratio, scope=how.scope)
-                model = self.retraining.scheduled(schedule, self.subject.seed)
+            retraining = Retraining(self.subject, self.budget, how.removal)
+            retraining.targets = self.retraining.targets  # the dense model's answers, which are the same
+            if how.schedule == "none" or not how.ratio:
+                model = retraining.recovered(self.subject.seed)
             else:
-                model = self.retraining.recovered(self._pruned(how.untrained), self.subject.seed)
+                schedule = schedules.Schedule(name=how.schedule, sparsity=how.ratio, scope=how.scope)
+                model = retraining.scheduled(schedule, self.subject.seed)
+            stamp.unlink(missing_ok=True)
             zoo.save(model, self.retraining.tokenizer, folder)
             tables.write_atomically(stamp, lambda part: part.write_text(json.dumps(self.key), encoding="utf-8"))
-        return structured.load_removed(folder)
+        return structured.load_removed(folder).to(self.torch_device)
 
     def _kept(self, how: Configuration) -> dict[str, Any]:
         path = self.folder / f"{how.name.replace(' ', '_')}.json"
@@ -202,6 +198,8 @@ class Workshop:
         found = cost.costs(beside, self.inputs, self.rounds, self.meter, self.device, WINDOW_S)
         found = found.set_index(["form", "batch"])
         own: Any = found.xs(("this", BATCHES[0]))
+        if how.form == "dense":  # beside itself it would differ by chance
+            found.loc["this"] = found.loc["dense"].to_numpy()
         times, joules = found["latency_ms_median"], found["energy_j"]
         note(f"{self.subject.name}: {how.name} measured")
         return {

@@ -77,8 +77,7 @@ def _bisected(holds: Holds, ratios: np.ndarray, belief: np.ndarray) -> Selection
     low, high, evaluations = 0, len(ratios), 0
     while high - low > 1:
         mass = belief[low:high].cumsum()
-        median = low + int(np.searchsorted(mass, mass[-1] / 2))
-        at = min(max(median, low + 1), high - 1)
+        at = low + 1 + int(np.abs(mass[:-1] - mass[-1] / 2).argmin())
         evaluations += 1
         low, high = (at, high) if holds(float(ratios[at])) else (low, at)
     return Selection(float(ratios[low]), low > 0, evaluations)
@@ -108,7 +107,7 @@ def weighted(objectives: pd.DataFrame, weights: Mapping[str, float]) -> int:
     Raises UserError for a weight below zero, of a cost that is not there, or if all are zero.
     """
     for name, weight in weights.items():
-        if name not in objectives.columns or not weight >= 0:
+        if name not in objectives.columns or not 0 <= weight < np.inf:
             raise UserError(
                 f"weight {name}={weight} is none: a weight is at least 0, and of {list(objectives.columns)}"
             )
@@ -118,18 +117,26 @@ def weighted(objectives: pd.DataFrame, weights: Mapping[str, float]) -> int:
 
 
 def within(objectives: pd.DataFrame, budget: Mapping[str, float], minimise: str) -> int | None:
-    """The row with the least `minimise` among those within the `budget` of each named cost; None if there is none."""
-    _finite(objectives)
-    fits = np.logical_and.reduce([objectives[name] <= limit for name, limit in budget.items()])
+    """The row of the front with the least `minimise` within the `budget` of each named cost; None if there is none.
+
+    Raises UserError for a cost that is not there.
+    """
+    if absent := [name for name in (*budget, minimise) if name not in objectives.columns]:
+        raise UserError(f"there is no cost {absent[0]}, only {', '.join(objectives.columns)}")
+    fits = front(objectives)
+    for name, limit in budget.items():
+        fits &= (objectives[name] <= limit).to_numpy()
     allowed = objectives[minimise].where(fits)
     return None if allowed.isna().all() else int(np.nanargmin(allowed))
 
 
 def _least(objectives: pd.DataFrame, weights: Mapping[str, float], power: int) -> int:
     costs = _finite(objectives)
-    best, worst = costs.min(0), costs[front(objectives)].max(0)
+    kept = front(objectives)
+    best, worst = costs.min(0), costs[kept].max(0)
     scaled = (costs - best) / np.where(worst > best, worst - best, 1.0)
-    return int((scaled**power @ np.array([weights.get(name, 0.0) for name in objectives.columns])).argmin())
+    sums = scaled**power @ np.array([weights.get(name, 0.0) for name in objectives.columns])
+    return int(np.where(kept, sums, np.inf).argmin())
 
 
 def _finite(objectives: pd.DataFrame) -> np.ndarray:

@@ -8,20 +8,22 @@ from typing import Any
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
 from prunecast import evaluation, metrics, training, zoo
 from prunecast.collect import Trained, file_hash, key_of
+from prunecast.errors import UserError, first_complaint
 from prunecast.journal import remembered
 from prunecast.progress import note, track
-from prunecast.pruning import masks, schedules
+from prunecast.pruning import masks, prunable, schedules, structured
 from prunecast.pruning.masks import Scope
 from prunecast.pruning.prunable import prunable_weights
 from prunecast.tasks import Split
 
-ROOMS = (schedules, masks, training, evaluation, metrics)
+CALIBRATING = 256  # training examples that tell how important heads, neurons and layers are
+ROOMS = (schedules, structured, prunable, masks, training, evaluation, metrics)
 
 
 class Budget(BaseModel):
@@ -35,36 +37,62 @@ class Budget(BaseModel):
 
     epochs: PositiveFloat
     examples: PositiveInt
-    batch_size: PositiveInt
+    batch_size: PositiveInt = 32
     learning_rate: PositiveFloat
     distilled: float = Field(ge=0, le=1)
     bfloat16: bool = True
 
 
-class Retraining:
-    """Trains pruned copies of one trained model on, all with the same budget, examples and targets."""
+def budget_of(**parameters: Any) -> Budget:
+    """The budget with these parameters; raises UserError for one that cannot be."""
+    try:
+        return Budget(**parameters)
+    except ValidationError as error:
+        raise UserError(first_complaint(error, Budget)) from None
 
-    def __init__(self, subject: Trained, budget: Budget):
-        self.subject, self.budget = subject, budget
+
+class Retraining:
+    """Trains pruned copies of one trained model on, all with the same budget, examples and targets.
+
+    With a `removal` they start from the model less these parts, which is cheaper than to start from the whole one.
+    """
+
+    def __init__(self, subject: Trained, budget: Budget, removal: structured.Removal = structured.NOTHING):
+        self.subject, self.budget, self.removal = subject, budget, removal
         self.tokenizer: Any = zoo.load(subject.folder)[1]
         self.split: Split = subject.task.train.first(budget.examples)
 
+    @cached_property
+    def start(self) -> nn.Module:
+        """The model that training starts from."""
+        return self.without(self.removal)
+
+    def without(self, removal: structured.Removal) -> nn.Module:
+        """The dense model less some parts, whose importance a few training examples tell."""
+        prepared = evaluation.prepare(
+            self.subject.task.train.first(CALIBRATING), self.tokenizer, self.subject.spec.max_length
+        )
+        device = next(self.subject.model.parameters()).device
+        batch = evaluation.batch_of(prepared, torch.arange(len(prepared)))
+        inputs = {name: tensor.to(device) for name, tensor in batch.items()}
+        return structured.remove(self.subject.model, removal, inputs, prepared.labels.to(device))
+
     def scheduled(self, schedule: schedules.Schedule, seed: int) -> nn.Module:
         """A masked copy of the dense model, pruned as the schedule says while it is trained on."""
-        model = copy.deepcopy(self.subject.model)
+        model = copy.deepcopy(self.start)
         weights = prunable_weights(model, self.subject.task.classes)
 
         def train(share: float, callbacks: Sequence[Any]) -> None:
             self._train(model, share, f"{self.subject.name}, {schedule.name}", seed, callbacks)
 
         schedules.retrain(weights, schedule, train)  # type: ignore[arg-type]
-        return model
+        return model.to(next(self.start.parameters()).device)
 
-    def recovered(self, model: nn.Module, seed: int) -> nn.Module:
-        """A copy of a smaller model, or of the dense one as a control, trained on."""
-        model = copy.deepcopy(model)
+    def recovered(self, seed: int) -> nn.Module:
+        """A copy of the model that training starts from, trained on without further pruning."""
+        model = copy.deepcopy(self.start)
         self._train(model, 1.0, self.subject.name, seed, ())
-        return model
+        return model.to(next(self.start.parameters()).device)
 
     def compared(
         self, names: Sequence[str], sparsities: Sequence[float], scope: Scope, seeds: Sequence[int]
@@ -81,6 +109,7 @@ class Retraining:
     def _outcome(self, name: str, sparsity: float, scope: Scope, seed: int) -> dict[str, Any]:
         subject = self.subject
         told = {"schedule": name, "sparsity": 0.0 if name == "dense" else sparsity, "scope": scope, "seed": seed}
+        told["removed"] = str(self.removal)
         weights = file_hash(subject.folder / "model.safetensors")
         key = key_of(ROOMS, weights, subject.task.fingerprint, self.budget.model_dump_json(), told)
 
@@ -94,16 +123,28 @@ class Retraining:
         return remembered(subject.folder / "schedules" / f"{key}.json", key, measure)
 
     def _made(self, name: str, sparsity: float, scope: Scope, seed: int) -> nn.Module:
+        """The model of a row, of which `sparsity` counts what was removed as well as what was set to zero."""
         if name == "dense":
-            return self.recovered(self.subject.model, seed)
+            return self.recovered(seed)
+        rest = self._rest(sparsity)
         if name != "none":
-            return self.scheduled(schedules.Schedule(name=name, sparsity=sparsity, scope=scope), seed)  # type: ignore
-        model = copy.deepcopy(self.subject.model)
-        weights = prunable_weights(model, self.subject.task.classes)
-        with torch.no_grad():
-            for layer, mask in schedules.by_magnitude(weights, sparsity, scope).items():
-                weights[layer].mul_(mask)
+            return self.scheduled(schedules.Schedule(name=name, sparsity=rest, scope=scope), seed)  # type: ignore
+        model = copy.deepcopy(self.start)
+        schedules.apply(prunable_weights(model, self.subject.task.classes), rest, scope)
         return model
+
+    def _rest(self, sparsity: float) -> float:
+        """Share of what the removal has left that is to be zero, so that `sparsity` of the dense model is gone."""
+        counts = [
+            sum(weight.numel() for weight in prunable_weights(model, self.subject.task.classes).values())
+            for model in (self.start, self.subject.model)
+        ]
+        left = counts[0] / counts[1]
+        if left < 1 - sparsity:
+            raise UserError(
+                f"{self.removal} leaves {left:.1%} of the weights, less than the {1 - sparsity:.1%} asked for"
+            )
+        return 1 - (1 - sparsity) / left
 
     @cached_property
     def targets(self) -> Tensor:

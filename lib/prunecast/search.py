@@ -86,12 +86,10 @@ def guided(candidates: pd.DataFrame, costs: pd.DataFrame, limits: Limits, evalua
     The surrogate, a Gaussian process for each cost, knows the configuration, its operations and how often it agrees
     with the dense model on a few unlabelled examples; what that costs is taken off the `evaluations`.
     """
-    budget = evaluations - math.ceil(len(candidates) * AGREEING / int(candidates["eval_examples"].iloc[0]))
+    budget = min(evaluations - agreement_price(candidates), len(candidates))
     known, values = _known(candidates), costs.to_numpy()
-    dense = int((candidates["form"] == "dense").argmax())
-    others = seed_everything(seed, "guided search").permutation(len(candidates)).tolist()
-    order = [dense, *(row for row in others if row != dense)][:FIRST]
-    while len(order) < min(budget, len(candidates)):
+    order = random_search(candidates, costs, limits, max(0, min(FIRST, budget)), seed)
+    while len(order) < budget:
         left = np.setdiff1d(np.arange(len(candidates)), order)
         believed = np.stack([_lower(known, values[:, place], order, left, seed) for place in range(values.shape[1])], 1)
         believed[:, costs.columns.get_loc("flops")] = costs["flops"].to_numpy()[left]  # counted, not measured
@@ -104,22 +102,39 @@ def guided(candidates: pd.DataFrame, costs: pd.DataFrame, limits: Limits, evalua
     return order
 
 
+def agreement_price(candidates: pd.DataFrame) -> int:
+    """What it costs to compare all candidates with the dense model on a few examples, in whole evaluations."""
+    return math.ceil(len(candidates) * AGREEING / int(candidates["eval_examples"].iloc[0]))
+
+
 SEARCHES: dict[str, Search] = {"guided": guided, "nsga2": nsga2, "random": random_search}
 
 
+def found(candidates: pd.DataFrame, majority: float, evaluations: int, seed: int) -> list[int]:
+    """Rows of one model's candidates that a guided search measures."""
+    costs = objectives(candidates)
+    pruned = np.flatnonzero(candidates["form"] != "dense")
+    limits = reference(costs, majority)
+    return pruned[guided(candidates.iloc[pruned], costs.iloc[pruned], limits, evaluations, seed)].tolist()
+
+
 def contest(candidates: pd.DataFrame, majority: float, evaluations: int, seeds: Sequence[int]) -> pd.DataFrame:
-    """Hypervolume after each number of evaluations, for each search and seed: rows of the table `searches`."""
+    """Hypervolume after each number of evaluations, for each search and seed: rows of the table `searches`.
+
+    The dense model is known to all of them from the start.
+    """
     costs = objectives(candidates)
     limits = reference(costs, majority)
     whole = pareto.hypervolume(costs, limits)
-    dense = costs[candidates["form"].to_numpy() == "dense"]
+    pruned = (candidates["form"] != "dense").to_numpy()
+    dense, costs, candidates = costs[~pruned], costs[pruned], candidates[pruned]
     rows = []
     for seed in track(seeds, "searches"):
         for name, search in SEARCHES.items():
             order = search(candidates, costs, limits, evaluations, seed)
-            free = evaluations - len(order)  # evaluations that went into the agreement
+            price = agreement_price(candidates) if name == "guided" else 0
             for count in range(evaluations + 1):
-                seen = pd.concat([dense, costs.iloc[order[: max(0, count - free)]]])
+                seen = pd.concat([dense, costs.iloc[order[: max(0, count - price)]]])
                 share = pareto.hypervolume(seen, limits) / whole
                 rows.append({"search": name, "seed": seed, "evaluations": count, "hypervolume": share})
     return pd.DataFrame(rows)

@@ -1,19 +1,23 @@
 """Choosing what to deploy: the largest safe ratio, the best configuration for a need, saved with its four figures."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from prunecast import pareto, search, zoo
-from prunecast.configurations import Configuration, Workshop
+from prunecast import pareto, search, tables, zoo
+from prunecast.configurations import BATCHES, Configuration, Workshop
 from prunecast.curves import safe_sparsity
 from prunecast.errors import UserError
 from prunecast.surrogates import recommend
 
+ROUNDING = 1e-9  # accuracies that differ by less are the same
 FINE = 0.01  # ratios between which a search tells apart, as the sweeps do
 NEEDS = {"phone": "latency", "server": "throughput", "batch": "energy"}  # what each wants least of
+UNSEEN = "protocol == 'leave_one_architecture_out' and surrogate == 'lstm_agreement' and seed == 0"
+DENSE = Configuration(form="dense")
 FIGURES = ("accuracy", "flops_effective", "latency_ms_median", "energy_j")
 
 
@@ -46,21 +50,54 @@ def scanned(sweeps: pd.DataFrame, forecasts: pd.DataFrame, epsilon: float) -> pd
     return pd.DataFrame(rows)
 
 
-def chosen(candidates: pd.DataFrame, measured: list[int], epsilon: float) -> dict[str, int]:
+def chosen(candidates: pd.DataFrame, measured: Sequence[int], epsilon: float) -> dict[str, int]:
     """The row that each rule takes among those `measured` of one model's candidates, by the name of the rule.
 
     Each need takes the least of its cost among what loses no more than epsilon; the knee asks for no epsilon.
     """
     recommend.checked(epsilon)
-    part = candidates.iloc[measured]
-    costs = search.objectives(part).assign(throughput=part["latency_ratio_32"])
-    dense = float(candidates.loc[candidates["form"] == "dense", "accuracy"].iloc[0])
-    budget = {"error": 1 - dense + epsilon + 1e-9}
+    dense = int((candidates["form"] == "dense").argmax())
+    rows = [dense, *(row for row in measured if row != dense)]  # the dense model is known, and within any epsilon
+    costs = search.objectives(candidates).assign(throughput=candidates["latency_ratio_32"]).iloc[rows]
+    budget = {"error": costs["error"].iloc[0] + epsilon + ROUNDING}
     found = {"knee": pareto.knee(costs.drop(columns="throughput"))}
     for need, cost in NEEDS.items():
         if cost in costs:
-            found[need] = pareto.within(costs, budget, cost)  # type: ignore[assignment]  # the dense model is within
-    return {rule: measured[place] for rule, place in found.items()}
+            found[need] = pareto.within(costs, budget, cost) or 0
+    return {rule: rows[place] for rule, place in found.items()}
+
+
+def deployed(workshop: Workshop, candidates: pd.DataFrame, searches: pd.DataFrame, epsilon: float) -> pd.DataFrame:
+    """What each rule chooses from what a guided search measured, built, timed and saved: rows of `selections`.
+
+    The search is that of the first seed in `searches`; its models are timed beside the dense one in one run.
+    """
+    candidates = candidates.reset_index(drop=True)
+    told = searches[searches["model"] == workshop.subject.name]
+    budget, seed = int(told["evaluations"].max()), int(told["seed"].min())
+    majority = workshop.subject.task.majority_accuracy
+    picked = chosen(candidates, search.found(candidates, majority, budget, seed), epsilon)
+    forms = {rule: Configuration.model_validate(candidates.iloc[row].to_dict()) for rule, row in picked.items()}
+    costs = workshop.costs(list({how.name: how for how in (DENSE, *forms.values())}.values()))
+    one, many = (costs[costs["batch"] == batch] for batch in BATCHES)
+    dense: Any = one[one["form"] == "dense"].iloc[0]
+    rules = pd.DataFrame({"method": list(forms), "configuration": [how.name for how in forms.values()]})
+    rows = (
+        rules.merge(one.drop(columns="energy_j"), on="configuration")
+        .merge(many[["configuration", "energy_j"]], on="configuration")
+        .rename(columns={"sparsity": "ratio"})
+        .assign(
+            epsilon=epsilon,
+            dense_accuracy=dense["accuracy"],
+            latency_ratio=lambda table: table["latency_ms_median"] / dense["latency_ms_median"],
+            feasible=lambda table: table["accuracy"] >= dense["accuracy"] - epsilon - ROUNDING,
+            evaluations=budget,
+        )
+    )
+    for row in rows.to_dict("records"):
+        figures = {name: row[name] for name in FIGURES}
+        save(workshop, forms[row["method"]], figures, workshop.subject.folder / "selected" / row["method"])
+    return rows[list(tables.contracts()["selections"]["columns"])]
 
 
 def save(workshop: Workshop, how: Configuration, figures: Mapping[str, float | str], folder: Path) -> None:

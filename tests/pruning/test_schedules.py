@@ -11,13 +11,14 @@ from prunecast import collect, tasks, training, zoo
 from prunecast.pruning import schedules
 from prunecast.pruning.masks import SCOPES
 from prunecast.pruning.prunable import prunable_weights
-from prunecast.pruning.schedules import SCHEDULES, SETTLED, Schedule, by_magnitude, cubic, regrown, retrain
+from prunecast.pruning.schedules import SCHEDULES, SETTLED, Schedule, by_magnitude, planned, regrown, retrain
 from prunecast.retraining import Budget, Retraining
 from tiny import TINY, task_frames
 from torch import nn
 from transformers import TrainerCallback
 
 SHAPES = st.lists(st.tuples(st.integers(1, 7), st.integers(1, 7)), min_size=1, max_size=4)
+GROWING = ("gradual", "regrow")
 SPARSITIES = st.integers(0, 99).map(lambda per_cent: per_cent / 100)
 STEPS = 24  # of the training that is watched
 
@@ -96,19 +97,26 @@ def test_masks_take_exactly_their_share_of_each_group_and_the_smallest_weights(s
         assert not stays.any() or stays.all() or values[~stays].max() <= values[stays].min()
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.999))
-def test_the_cubic_law_starts_at_none_never_falls_and_settles_at_the_target(one, two, sparsity):
+@given(st.sampled_from(GROWING), st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.999))
+def test_the_cubic_law_starts_at_none_never_falls_and_settles_at_the_target(name, one, two, sparsity):
     early, late = sorted((one, two))
-    assert cubic(0, sparsity) == 0
-    assert 0 <= cubic(early, sparsity) <= cubic(late, sparsity) + 1e-12 <= sparsity + 2e-12
+    assert planned(name, 0, sparsity) == 0
+    assert 0 <= planned(name, early, sparsity) <= planned(name, late, sparsity) + 1e-12 <= sparsity + 2e-12
     if late >= SETTLED:
-        assert cubic(late, sparsity) == sparsity
+        assert planned(name, late, sparsity) == sparsity
 
 
 @given(SPARSITIES, st.floats(0.05, 0.95))
 def test_the_cubic_law_is_fast_at_first(sparsity, share):
-    assert cubic(share * SETTLED, sparsity) >= share * sparsity - 1e-12
-    assert cubic(SETTLED / 2, sparsity) == pytest.approx(7 / 8 * sparsity)
+    assert planned("gradual", share * SETTLED, sparsity) >= share * sparsity - 1e-12
+    assert planned("gradual", SETTLED / 2, sparsity) == pytest.approx(7 / 8 * sparsity)
+
+
+@given(st.sampled_from(SCHEDULES), st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.999))
+def test_no_schedule_plans_to_fall_and_all_plan_to_end_at_the_target(name, one, two, sparsity):
+    early, late = (planned(name, progress, sparsity) for progress in sorted((one, two)))
+    assert early <= late + 1e-12
+    assert planned(name, 1, sparsity) == pytest.approx(sparsity)
 
 
 @given(SHAPES, SPARSITIES, st.floats(0, 1), st.sampled_from(SCOPES))
@@ -165,7 +173,7 @@ def test_iterative_pruning_gives_survivors_their_first_values_and_spends_the_who
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("name", ["gradual", "regrow"])
+@pytest.mark.parametrize("name", GROWING)
 def test_sparsity_rises_by_the_cubic_law_while_a_network_is_trained(subject, name, scope):
     masks, zeros, weights = _watched(subject, Schedule(name=name, sparsity=0.8, scope=scope))
     pruned, size = (~masks).sum(1).tolist(), masks.shape[1]
@@ -175,7 +183,7 @@ def test_sparsity_rises_by_the_cubic_law_while_a_network_is_trained(subject, nam
     assert pruned == sorted(pruned)
     assert len(set(pruned)) > STEPS / 2
     for step, count in enumerate(pruned):
-        assert count / size == pytest.approx(cubic(step / STEPS, 0.8), abs=1e-3)
+        assert count / size == pytest.approx(planned(name, step / STEPS, 0.8), abs=1e-3)
     assert set(pruned[math.ceil(SETTLED * STEPS) :]) == {target}
     assert zeros[-1] == target
     came_back = bool((masks[1:] & ~masks[:-1]).any())
@@ -186,6 +194,8 @@ def test_sparsity_rises_by_the_cubic_law_while_a_network_is_trained(subject, nam
 def test_pruned_weights_stay_at_zero_after_every_step(subject, name):
     masks, zeros, _ = _watched(subject, Schedule(name=name, sparsity=0.8))
     assert zeros == (~masks).sum(1).tolist()
+    plan = [planned(name, step / STEPS, 0.8) for step in range(STEPS)]
+    assert [count / masks.shape[1] for count in zeros] == pytest.approx(plan, abs=1e-4)
     assert len(set(zeros)) == (1 if name == "one_shot" else schedules.ROUNDS)
     assert zeros[-1] == round(0.8 * masks.shape[1])
 

@@ -51,22 +51,37 @@ def retrain(weights: dict[str, nn.Parameter], schedule: Schedule, train: Trainin
         train(1.0, [Held(weights, by_magnitude(weights, schedule.sparsity, schedule.scope))])
     elif schedule.name == "iterative":
         first = {name: weight.detach().clone() for name, weight in weights.items()}
-        for turn in range(1, ROUNDS + 1):
-            kept = by_magnitude(weights, 1 - (1 - schedule.sparsity) ** (turn / ROUNDS), schedule.scope)
+        for turn in range(ROUNDS):
+            kept = by_magnitude(weights, planned("iterative", turn / ROUNDS, schedule.sparsity), schedule.scope)
             _assign(weights, first)
             train(1 / ROUNDS, [Held(weights, kept)])
     else:
         train(1.0, [Growing(weights, schedule)])
 
 
-def cubic(progress: float, sparsity: float) -> float:
-    """Sparsity at a share `progress` of the training: fast at first, settled before the end (Zhu and Gupta, eq. 1)."""
+def planned(name: ScheduleName, progress: float, sparsity: float) -> float:
+    """Sparsity under a schedule at a share `progress` of the training, of the `sparsity` it aims at.
+
+    Gradual and regrow are fast at first and settled before the end (Zhu and Gupta, 2017, equation 1).
+    """
+    if name == "one_shot":
+        return sparsity
+    if name == "iterative":
+        turn = min(math.floor(progress * ROUNDS + 1e-9) + 1, ROUNDS)
+        return 1 - (1 - sparsity) ** (turn / ROUNDS)
     return sparsity * (1 - (1 - min(progress / SETTLED, 1)) ** 3)
 
 
 def by_magnitude(weights: Weights, sparsity: float, scope: Scope) -> Masks:
     """Masks by layer, true where a weight stays, that set the smallest share `sparsity` of each group to zero."""
     return lowest(weights, magnitude, sparsity, scope)
+
+
+def apply(weights: Weights, sparsity: float, scope: Scope, criterion: Criterion = magnitude) -> None:
+    """Set the share `sparsity` of lowest score to zero, in place and for good."""
+    with torch.no_grad():
+        for name, mask in lowest(weights, criterion, sparsity, scope).items():
+            weights[name].mul_(mask)
 
 
 def regrown(weights: Weights, sparsity: float, scope: Scope, exchanged: float) -> Masks:
@@ -114,13 +129,16 @@ class Growing(Held):
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Cut new masks where it is time to, while the gradients are there."""
         every = max(1, math.floor(state.max_steps * SETTLED / UPDATES))
-        last = math.ceil(state.max_steps * SETTLED)
-        if (state.global_step % every == 0 and state.global_step < last) or state.global_step == last:
+        last = min(math.ceil(state.max_steps * SETTLED), state.max_steps - 1)
+        if state.global_step == last:
+            self._update(1.0)
+        elif state.global_step < last and state.global_step % every == 0:
             self._update(state.global_step / state.max_steps)
 
     def _update(self, progress: float) -> None:
-        sparsity, scope = cubic(progress, self.schedule.sparsity), self.schedule.scope
-        if self.schedule.name == "regrow" and progress < SETTLED:
+        name, scope = self.schedule.name, self.schedule.scope
+        sparsity = planned(name, progress, self.schedule.sparsity)
+        if name == "regrow" and progress < SETTLED:
             exchanged = REGROWN * (1 + math.cos(math.pi * progress / SETTLED)) / 2
             self.kept = regrown(self.weights, sparsity, scope, exchanged)
         else:

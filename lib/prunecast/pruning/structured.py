@@ -52,6 +52,19 @@ class Removal:
         if self.importance not in get_args(Importance):
             raise UserError(f"{self.importance!r} is no importance: there are {', '.join(get_args(Importance))}")
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether everything stays."""
+        return not (self.heads or self.neurons or self.layers)
+
+    def __str__(self) -> str:
+        if self.is_nothing:
+            return "nothing"
+        return f"heads {self.heads:g}, neurons {self.neurons:g}, layers {self.layers}, by {self.importance}"
+
+
+NOTHING = Removal(0.0, 0.0, 0, "magnitude")
+
 
 def remove(model: nn.Module, removal: Removal, inputs: Inputs, labels: Tensor | None) -> nn.Module:
     """A smaller copy of the model, in evaluation mode: whole layers go first, then heads and neurons.
@@ -61,8 +74,10 @@ def remove(model: nn.Module, removal: Removal, inputs: Inputs, labels: Tensor | 
     residual stream, the embeddings and the classifier of a transformer stay. Raises UserError for a network that
     cannot be made smaller in this way, or not by this much.
     """
-    _refuse(model, removal)
     smaller = deepcopy(model).eval().requires_grad_(True)
+    if removal.is_nothing:
+        return smaller
+    _refuse(model, removal)
     if removal.layers:
         _remove_layers(smaller, removal.layers, inputs)
     if removal.heads or removal.neurons:

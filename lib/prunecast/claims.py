@@ -1,0 +1,105 @@
+"""The figures of the source study on selection, each beside ours: rows of the table `reproductions`."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from prunecast import tables
+
+COMPRESSION = 5.5  # times fewer prunable parameters: 82 % sparsity
+MODELS = {"sst2": "sst2_minilm", "cola": "cola_minilm"}
+UNITS = {
+    "pct": "per cent",
+    "millions": "millions",
+    "billion": "billions",
+    "ms": "ms",
+    "joule": "J",
+    "mcc": "correlation",
+}
+DENSE, PRUNED = "MiniLM before pruning", "MiniLM with 5.5 times fewer prunable parameters, trained on"
+SHOWN = {  # rows of tables 1 to 3 that have a counterpart here; the other models were not measured
+    "BERT-base reference": DENSE,
+    "BERT-base": DENSE,
+    "MiniLM": DENSE,
+    "BERT-base pruned": PRUNED,
+    "Pruned": PRUNED,
+}
+CHANGES = {  # quantities of table 4, and what each is called here
+    "accuracy_pct": "accuracy",
+    "flops_billion": "flops_effective",
+    "cpu_latency_ms": "latency_ms_median",
+    "energy_joule": "energy_j",
+}
+FACTORS = {"accuracy": 100.0, "flops_effective": 1e-9, "latency_ms_median": 1.0, "energy_j": 1.0}
+
+
+def beside_paper(published: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Rows of `reproductions` for `published` figures (source, table, row, quantity, value) from a study's tables."""
+    of_models, of_costs = _of_models(folder), _of_costs(folder)
+    rows = []
+    for claim in published.to_dict("records"):
+        if claim["table"] == "table 4":
+            ours = of_costs.get((claim["row"], claim["quantity"]))
+            what = "the model chosen for a phone beside the dense one; 1,000 inferences" if ours is not None else NOT
+        else:
+            kind = SHOWN.get(claim["row"], "")
+            ours = of_models.get((kind, claim["quantity"]))
+            what = kind if ours is not None else NOT
+        quantity = claim["quantity"] if claim["table"] != "table 4" else claim["row"]
+        unit = "per cent" if claim["quantity"] == "relative_change_pct" else UNITS.get(quantity.split("_")[-1], "times")
+        rows.append(
+            {"source": claim["source"], "table": claim["table"], "row": f"{claim['row']}: {claim['quantity']}"}
+            | {"published": claim["value"], "ours": ours, "unit": unit, "same_protocol": False, "note": what}
+        )
+    return pd.DataFrame(rows).astype({"ours": float})
+
+
+NOT = "not measured here"
+
+
+def compressed(schedules: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Runs of one model at 82 % sparsity, under whatever lost least accuracy on average over at least two seeds."""
+    ratio = 1 - 1 / COMPRESSION
+    runs = schedules[(schedules["model"] == model) & ((schedules["sparsity"] - ratio).abs() < 0.005)]
+    ways = ["removed", "schedule", "scope", "epochs", "examples", "learning_rate", "distilled"]
+    groups = [part for _, part in runs.groupby(ways) if len(part) > 1]
+    return max(groups, key=lambda part: part["accuracy"].mean()) if groups else runs
+
+
+def _of_models(folder: Path) -> dict[tuple[str, str], float]:
+    """Our figures for tables 1 to 3, by the kind of model and the quantity."""
+    candidates, schedules = tables.read("candidates", folder), tables.read("schedules", folder)
+    found: dict[tuple[str, str], float] = {(DENSE, "compression"): 1.0, (PRUNED, "compression"): COMPRESSION}
+    figures: Any
+    for task, model in MODELS.items():
+        dense: Any = candidates[(candidates["model"] == model) & (candidates["form"] == "dense")].iloc[0]
+        pruned: Any = compressed(schedules, model)[["accuracy", "f1", "matthews"]].mean()
+        for kind, figures in ((DENSE, dense), (PRUNED, pruned)):
+            found[kind, f"{task}_accuracy_pct"] = 100 * figures["accuracy"]
+            found[kind, f"{task}_f1_pct"] = 100 * figures["f1"]
+            found[kind, f"{task}_mcc"] = figures["matthews"]
+        if task == "sst2":
+            found[DENSE, "parameters_millions"] = dense["parameters"] / 1e6
+            found[DENSE, "top1_error_pct"] = 100 * (1 - dense["accuracy"])
+            found[PRUNED, "top1_error_pct"] = 100 * (1 - pruned["accuracy"])
+            prunable: Any = tables.read("models", folder).set_index("model").loc[model, "prunable_parameters"]
+            left = dense["parameters"] - prunable * (1 - 1 / COMPRESSION)
+            found[PRUNED, "parameters_millions"] = left / 1e6
+    return found
+
+
+def _of_costs(folder: Path) -> dict[tuple[str, str], float]:
+    """Our figures for table 4: SST-2, batch 1 for the latency and batch 32 for the energy."""
+    chosen = tables.read("selections", folder).query("model == @MODELS['sst2'] and method == 'phone'").iloc[0]
+    costs = tables.read("costs", folder).query("model == @MODELS['sst2'] and form == 'dense'").set_index("batch")
+    before: dict[Any, Any] = costs.loc[1].to_dict() | {"energy_j": costs.loc[32, "energy_j"]}
+    found: dict[tuple[str, str], float] = {}
+    for row, name in CHANGES.items():
+        first, last = FACTORS[name] * before[name], FACTORS[name] * chosen[name]
+        found |= {
+            (row, "original"): first,
+            (row, "pruned"): last,
+            (row, "relative_change_pct"): 100 * (last / first - 1),
+        }
+    return found

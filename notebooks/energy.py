@@ -1,0 +1,191 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+# %% [markdown]
+# # Energy and cost
+#
+# "I pruned, and nothing got faster." This page shows why. The same model takes three forms: **masked**, with zeros in its
+# weights; **removed**, with heads, neurons and layers physically gone; and with **sparse kernels**, which neither store nor
+# multiply the zeros. Each is measured by what it costs, and every joule says where it comes from.
+#
+# - **You will need** the page {doc}`schedules`.
+# - **You will learn** which form pays on a processor, how joules are measured, and how they are not.
+# - **Run time**: about two minutes.
+
+# %% tags=["parameters"]
+run: str = "page"  # run whose folder the tables go to
+measured: str = "selection"  # study under data/measured whose costs are shown as well
+models_from: str = "laptop"  # study whose models are measured here
+models: list = ["docstrings_bert"]  # models of that study
+ratios: list = [0.5, 0.9]  # shares of the prunable weights set to zero, in the masked and the sparse form
+heads: float = 0.5  # share of the heads removed
+neurons: float = 0.5  # share of the neurons removed
+layers: int = 1  # layers removed
+rounds: int = 30  # calls timed at each batch size
+repeats: int = 10  # readings of the meter for the same work
+watts_per_core: float = 4.2  # for the estimate, where there is no sensor; 0: no estimate
+grams_per_kwh: float = 480.0  # carbon dioxide of the grid named next
+grid: str = "the world's mean in 2023, as Ember gives it"  # whose intensity that is
+seed: int = 0  # seed of the models
+
+# %% tags=["hide-input"]
+import pandas as pd
+import torch
+from myst_nb import glue
+from prunecast import collect, energy, figures, paths, tables
+from prunecast.configurations import BATCHES, Configuration, Workshop
+from prunecast.retraining import budget_of
+
+figures.use_house_style()
+
+# %% [markdown]
+# ## How joules are measured, and how they are not
+#
+# | source | what is read | beware |
+# |---|---|---|
+# | **nvml** | the energy counter of a GPU, before and after | its *power* reading samples about a quarter of the time on an A100 or H100 {cite:p}`yang2023`: read the counter, over seconds |
+# | **rapl** | the energy counters of the processor packages | they count every process, wrap around, and are often readable by the administrator alone |
+# | **estimated** | CPU seconds of this process times a power that somebody states | knows nothing of memory, clock or idle power; good for ratios only |
+# | **not measured** | nothing | an empty cell, not a zero |
+#
+# Intel Power Gadget was withdrawn in October 2023. A parameter count times a random number is no measurement.
+# The meter of this machine says:
+
+# %%
+meter = energy.meter(torch.device("cuda" if torch.cuda.is_available() else "cpu"), watts_per_core or None)
+print(meter.source)
+
+# %% tags=["hide-input"]
+notes = meter.note.replace(str(energy.POWERCAP), "the system")
+figures.table(pd.DataFrame({"what the meter says": [notes]}))
+
+# %% [markdown]
+# ## Three forms, three costs
+#
+# All forms are timed in turn in one run, so that whatever disturbs the machine meets them alike. Operations are those of
+# one inference; *effective* ones leave out the zeros. The joules are for 1,000 inferences.
+
+# %%
+zeros = [
+    Configuration(form=form, scope="layer", ratio=ratio) for form in ("masked", "sparse_kernel") for ratio in ratios
+]
+smaller = Configuration(form="removed", importance="taylor", heads=heads, neurons=neurons, layers=layers)
+forms = [Configuration(form="dense"), *zeros, smaller]
+budget = budget_of(epochs=1, examples=1, learning_rate=1e-4, distilled=0)  # nothing is trained on here
+shops = [Workshop(collect.trained(name, models_from, seed), budget, meter, rounds) for name in models]
+costs = pd.concat([shop.costs(forms) for shop in shops], ignore_index=True)
+_ = tables.write("costs", costs, paths.outputs(run))
+
+# %% tags=["hide-input"]
+shown = [
+    "accuracy",
+    "parameters_nonzero",
+    "size_bytes",
+    "flops_dense",
+    "flops_effective",
+    "latency_ms_median",
+    "energy_j",
+]
+figures.table(costs.set_index(["model", "batch", "configuration"])[shown].rename_axis(columns=None), precision=2)
+
+# %% [markdown]
+# {numref}`fig-costs-here` shows the latency with its tenth and ninetieth percentile. Look for bars left of the line.
+
+# %% mystnb={"figure": {"caption": "Latency of each form over the dense model's, on this machine; whiskers from the 10th to the 90th percentile.", "name": "fig-costs-here"}, "image": {"alt": "Two bar charts, batch 1 and batch 32. Masked forms stand at one, sparse kernels at one or right of it, the removed form left of it."}} tags=["hide-input"]
+first = costs[costs["model"] == models[0]]
+_ = figures.draw_costs(first.assign(label=first["configuration"]))
+
+# %% [markdown]
+# ## The same for MiniLM
+#
+# {numref}`fig-costs` shows the forms of MiniLM on SST-2, of 22.7 million parameters, on one core.
+
+# %% mystnb={"figure": {"caption": "Latency of each form of MiniLM on SST-2 over the dense model's, one core.", "name": "fig-costs"}, "image": {"alt": "Two bar charts, batch 1 and batch 32, for MiniLM. Masked forms stand at one; sparse kernels are slower at half sparsity and gain at nine tenths; removed forms are the fastest."}} tags=["hide-input"]
+kept = tables.read("costs", paths.MEASURED / measured)
+large = kept[kept["model"] == "sst2_minilm"]
+_ = figures.draw_costs(large.assign(label=large["configuration"]))
+
+# %% tags=["hide-input"]
+figures.table(large.set_index(["batch", "configuration"])[shown], precision=2)
+
+# %% [markdown]
+# ## Does the meter repeat itself?
+#
+# The same inferences again and again, and the same time spent idle. A sensor of a whole processor reads something when
+# nothing happens; an estimate from CPU seconds does not, which is one of its faults. In {numref}`fig-meter` round marks
+# should lie on one height.
+
+# %%
+batch = BATCHES[-1]
+shop = shops[0]
+metered = energy.repeated(meter, lambda: shop.subject.model(**shop.inputs[batch]), repeats, window_s=1.0)
+_ = tables.write("meter", metered, paths.outputs(run))
+
+# %% mystnb={"figure": {"caption": "What the meter says of the same work, repeated, and of the same time idle.", "name": "fig-meter"}, "image": {"alt": "Joules against the repeat. The marks of inference lie near one height, those of idleness below."}} tags=["hide-input"]
+_ = figures.draw_meter(metered)
+
+# %% tags=["hide-input"]
+again = pd.concat(
+    [metered.assign(where="here"), tables.read("meter", paths.MEASURED / measured).assign(where=measured)]
+)
+busy = again[again["work"] == "inference"].groupby("where")["joules"].agg(["median", "min", "max", "std"])
+spread = (busy["max"] - busy["min"]) / busy["median"]
+figures.table(busy.assign(spread=spread))
+
+# %% tags=["hide-input"]
+one = large[large["batch"] == 1].set_index("configuration")
+ratio = one["latency_ms_median"] / one.loc["dense", "latency_ms_median"]
+best = ratio[one["form"] == "removed"].idxmin()
+glue("masked", float(ratio[one["form"] == "masked"].mean()), display=False)
+glue(
+    "masked_size",
+    float((one["size_bytes"] / one.loc["dense", "size_bytes"])[one["form"] == "masked"].mean()),
+    display=False,
+)
+glue("removed", float(ratio[best]), display=False)
+glue("removed_accuracy", float(one.loc[best, "accuracy"]), display=False)
+glue("dense_accuracy", float(one.loc["dense", "accuracy"]), display=False)
+kernels = one[one["form"] == "sparse_kernel"].sort_values("sparsity")
+glue("kernel_low", float(ratio[kernels.index[0]]), display=False)
+glue("kernel_high", float(ratio[kernels.index[-1]]), display=False)
+glue("low", float(kernels["sparsity"].iloc[0]), display=False)
+glue("high", float(kernels["sparsity"].iloc[-1]), display=False)
+glue("spread", float(spread.get(measured, float("nan"))), display=False)
+dense_j, small_j = (
+    float(large.query("form == 'dense' and batch == 32")["energy_j"].iloc[0]),
+    float(large.query("configuration == @best and batch == 32")["energy_j"].iloc[0]),
+)
+glue("saved", float(energy.grams_of_co2(1000 * (dense_j - small_j), grams_per_kwh)), display=False)
+glue("grams", grams_per_kwh, display=False)
+glue("grid", grid, display=False)
+glue("watts", watts_per_core, display=False)
+
+# %% [markdown]
+# ## What this shows
+#
+# - Masks cost as much as no masks: MiniLM masked takes {glue:text}`masked:.2f` of the dense model's time at batch 1 and
+#   {glue:text}`masked_size:.2f` of its bytes. Zeros in a dense matrix are multiplied like any other number.
+# - A sparse kernel takes {glue:text}`kernel_low:.2f` of the dense time at {glue:text}`low:.0%` sparsity and
+#   {glue:text}`kernel_high:.2f` at {glue:text}`high:.0%`. Whether it pays depends on sparsity and batch.
+# - Removing parts pays at once: {glue:text}`removed:.2f` of the time, with accuracy {glue:text}`removed_accuracy:.3f`
+#   against {glue:text}`dense_accuracy:.3f` before anything is trained on. The page {doc}`schedules` shows what training
+#   gives back, {doc}`pareto` what one would deploy.
+# - On {glue:text}`grid`, {glue:text}`grams:.0f` grams a kilowatt-hour, a million inferences at batch 32 of that form
+#   would save {glue:text}`saved:.2f` grams of carbon dioxide, at the {glue:text}`watts:.1f` watts a core of the
+#   estimate: 400 W, the design power that AMD prints for an EPYC 9655, over its 96 cores. It is an estimate.
+# - Ten repeats of the same work spread by {glue:text}`spread:.1%` of their median in that study.
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. Time the forms with two threads. Which gains most, and why?
+# 2. At which sparsity does the sparse kernel overtake the dense model at batch 1? And at batch 32?
+# 3. What would the power of *your* processor have to be for the estimate to double?
