@@ -219,7 +219,7 @@ rule claims:
         sources("notebooks/claims.py"),
         [f"data/published/{paper}.csv" for paper in ("lstm_surrogate", "smarts")],
         "data/measured/campaign/predictions.csv.gz",
-        [f"data/measured/selection/{table}.csv" for table in ("models", "costs", "schedules", "candidates", "selections")],
+        [f"data/measured/selection/{table}.csv" for table in ("models", "schedules", "candidates", "selections")],
     output:
         update(NOTEBOOK.format("claims")),
         update(TABLE.format("reproductions.csv")),

@@ -84,7 +84,7 @@ shops = [Workshop(collect.trained(name, models_from, seed), budget, meter, round
 costs = pd.concat([shop.costs(forms) for shop in shops], ignore_index=True)
 _ = tables.write("costs", costs, paths.outputs(run))
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-ignore-output"]
 shown = [
     "accuracy",
     "parameters_nonzero",
@@ -99,7 +99,7 @@ figures.table(costs.set_index(["model", "batch", "configuration"])[shown].rename
 # %% [markdown]
 # {numref}`fig-costs-here` shows the latency with its tenth and ninetieth percentile. Look for bars left of the line.
 
-# %% mystnb={"figure": {"caption": "Latency of each form over the dense model's, on this machine; whiskers from the 10th to the 90th percentile.", "name": "fig-costs-here"}, "image": {"alt": "Two bar charts, batch 1 and batch 32. Masked forms stand at one, sparse kernels at one or right of it, the removed form left of it."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Latency of each form over the dense model's, on this machine; whiskers from the 10th to the 90th percentile.", "name": "fig-costs-here"}, "image": {"alt": "Two bar charts, batch 1 and batch 32. Masked forms stand at one, sparse kernels at one or right of it, the removed form left of it."}} tags=["hide-input", "nbval-ignore-output"]
 first = costs[costs["model"] == models[0]]
 _ = figures.draw_costs(first.assign(label=first["configuration"]))
 
@@ -129,10 +129,10 @@ shop = shops[0]
 metered = energy.repeated(meter, lambda: shop.subject.model(**shop.inputs[batch]), repeats, window_s=1.0)
 _ = tables.write("meter", metered, paths.outputs(run))
 
-# %% mystnb={"figure": {"caption": "What the meter says of the same work, repeated, and of the same time idle.", "name": "fig-meter"}, "image": {"alt": "Joules against the repeat. The marks of inference lie near one height, those of idleness below."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What the meter says of the same work, repeated, and of the same time idle.", "name": "fig-meter"}, "image": {"alt": "Joules against the repeat. The marks of inference lie near one height, those of idleness below."}} tags=["hide-input", "nbval-ignore-output"]
 _ = figures.draw_meter(metered)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-ignore-output"]
 again = pd.concat(
     [metered.assign(where="here"), tables.read("meter", paths.MEASURED / measured).assign(where=measured)]
 )
@@ -140,7 +140,7 @@ busy = again[again["work"] == "inference"].groupby("where")["joules"].agg(["medi
 spread = (busy["max"] - busy["min"]) / busy["median"]
 figures.table(busy.assign(spread=spread))
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-ignore-output"]
 one = large[large["batch"] == 1].set_index("configuration")
 ratio = one["latency_ms_median"] / one.loc["dense", "latency_ms_median"]
 best = ratio[one["form"] == "removed"].idxmin()

@@ -153,7 +153,7 @@ chosen = pd.concat(
 )
 _ = tables.write("selections", chosen, paths.outputs(run))
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "nbval-ignore-output"]
 every = pd.concat([chosen, tables.read("selections", paths.MEASURED / measured)])
 shown = ["configuration", "accuracy", "dense_accuracy", "flops_effective", "latency_ratio", "energy_j", "evaluations"]
 figures.table(every.set_index(["model", "method"])[shown])

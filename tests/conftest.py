@@ -1,6 +1,8 @@
 import json
 import os
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -40,6 +42,39 @@ def tiny_models(task_folder, monkeypatch):
 
     monkeypatch.setattr(zoo, "registry", lambda: dict(TINY))
     return TINY
+
+
+@pytest.fixture(scope="session")
+def subject(tmp_path_factory):
+    """The small model of the task `colours`, trained once for all tests; none may change it, or write to its folder."""
+    import torch
+    from prunecast import collect, tasks, zoo
+
+    folder = tmp_path_factory.mktemp("subject")
+    write_task(folder / "tasks" / "colours", task_frames())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PRUNECAST_DATA", str(folder / "tasks"))
+        patch.setenv("PRUNECAST_RUNS", str(folder / "runs"))
+        patch.setattr(zoo, "registry", lambda: dict(TINY))
+        tasks.load_task.cache_clear()
+        trained = collect.trained("tiny", "small", 0)
+        tasks.load_task.cache_clear()
+    files = sorted(trained.folder.rglob("*"))
+    yield trained
+    stored = zoo.load(trained.folder)[0]
+    assert all(torch.equal(a, b) for a, b in zip(trained.model.parameters(), stored.parameters(), strict=True))
+    assert sorted(trained.folder.rglob("*")) == files
+
+
+def apart(subject, folder: Path):
+    """The same model, of which nothing is measured yet, with a folder of its own inside `folder`."""
+    return replace(subject, folder=Path(shutil.copytree(subject.folder, folder / subject.name)))
+
+
+@pytest.fixture
+def own_subject(subject, tmp_path):
+    """The small model with a folder that this test may write to."""
+    return apart(subject, tmp_path / "own")
 
 
 def write_task(folder: Path, frames: dict[str, pd.DataFrame], labels: tuple[str, ...] = ("warm", "cold", "none")):

@@ -37,6 +37,14 @@ def test_every_page_is_in_the_table_of_contents():
     assert named == prose | set(studies.pages()) | {"tables"}
 
 
+def test_the_drawn_framework_links_only_to_pages_that_exist():
+    text = (paths.ROOT / "book" / "framework.md").read_text()
+    drawn, named = (set(re.findall(pattern, text)) for pattern in (r'href="([^"]+)\.html"', r"\{doc}`([^`]+)`"))
+    assert drawn
+    assert named
+    assert drawn | named <= {path.stem for path in (paths.ROOT / "book").glob("*.md")} | set(studies.pages())
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
     if not CHROMIUM:

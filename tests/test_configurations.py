@@ -5,49 +5,27 @@ import time
 import pandas as pd
 import pytest
 import torch
-from conftest import write_task
-from prunecast import collect, configurations, energy, evaluation, tasks, zoo
+from conftest import apart
+from prunecast import configurations, energy, evaluation, zoo
 from prunecast.configurations import Configuration, Space, Workshop
 from prunecast.pruning.kernels import SparseLinear
+from prunecast.pruning.prunable import prunable_weights
 from prunecast.retraining import Budget
-from tiny import TINY, task_frames
 
 BUDGET = Budget(epochs=1, examples=96, batch_size=16, learning_rate=2e-3, distilled=0.5, bfloat16=False)
 SPACE = Space(ratios=(0.5, 0.9), shares=(0.0, 0.5), layers=(0,), trained_ratios=(0.9,), trained_shares=(0.5,))
+HALF = Configuration(form="removed", heads=0.5, neurons=0.5)
+BOTH = HALF.model_copy(update={"ratio": 0.6})  # what is left of the half loses weights as well
+EVERY = [*SPACE.configurations(), BOTH, BOTH.model_copy(update={"schedule": "gradual"})]
 FEW = Space(ratios=(0.5,), shares=(0.5,), layers=(0,)).configurations()[:4]
 UNMEASURED = energy.Meter("not measured", "")
 
 
 @pytest.fixture(scope="module")
-def subject(tmp_path_factory):
-    """The small model of the task `colours`, trained once."""
-    folder = tmp_path_factory.mktemp("configurations")
-    write_task(folder / "tasks" / "colours", task_frames())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PRUNECAST_DATA", str(folder / "tasks"))
-        patch.setenv("PRUNECAST_RUNS", str(folder / "runs"))
-        patch.setattr(zoo, "registry", lambda: dict(TINY))
-        tasks.load_task.cache_clear()
-        return collect.trained("tiny", "small", 0)
-
-
-@pytest.fixture(scope="module")
-def measured(subject):
-    """Every configuration of the space, built and measured: the workshop, and the candidates by their name."""
-    workshop = Workshop(subject, BUDGET, UNMEASURED, 2)
-    return workshop, workshop.candidates(SPACE.configurations()).set_index("configuration")
-
-
-@pytest.fixture
-def emptied(subject):
-    """The same model, of which nothing is measured yet, nor afterwards."""
-    folder = subject.folder / "configurations"
-    kept = folder.rename(folder.with_name("aside")) if folder.exists() else None
-    yield subject
-    if folder.exists():
-        folder.rename(folder.with_name(f"used {time.monotonic_ns()}"))
-    if kept:
-        kept.rename(folder)
+def measured(subject, tmp_path_factory):
+    """Every configuration, built and measured: the workshop, and the candidates by their name."""
+    workshop = Workshop(apart(subject, tmp_path_factory.mktemp("configurations")), BUDGET, UNMEASURED, 2)
+    return workshop, workshop.candidates(EVERY).set_index("configuration")
 
 
 def _counting(stop_after=math.inf):
@@ -98,7 +76,7 @@ def test_a_configuration_that_cannot_be_is_refused(wrong):
 
 def test_every_configuration_is_a_row_with_costs_of_its_own(measured):
     workshop, found = measured
-    assert list(found.index) == [one.name for one in SPACE.configurations()]
+    assert list(found.index) == [one.name for one in EVERY]
     assert set(found["form"]) == {"dense", "masked", "removed", "sparse_kernel"}
     assert set(found["schedule"]) == {"none", "gradual", "one_shot"}
     ratios = found[[f"latency_ratio_{batch}" for batch in configurations.BATCHES]]
@@ -117,11 +95,12 @@ def test_the_dense_row_is_the_model_itself(measured):
     assert dense["agreement"] == 1
     assert dense["sparsity"] == 0
     assert dense["flops_effective"] == dense["flops_dense"]
+    assert dense["latency_ratio_1"] == dense["latency_ratio_32"] == 1
 
 
 def test_zeros_save_effective_operations_and_removal_saves_both(measured):
     _, found = measured
-    dense, removed = found.loc["dense"], found[(found["form"] == "removed") & (found["sparsity"] > 0)]
+    dense, removed = found.loc["dense"], found.query("form == 'removed' and sparsity > 0 and ratio == 0")
     for form in ("masked", "sparse_kernel"):
         rows = found[found["form"] == form]
         assert (rows["flops_dense"] == dense["flops_dense"]).all()
@@ -136,12 +115,28 @@ def test_zeros_save_effective_operations_and_removal_saves_both(measured):
 
 def test_what_is_removed_in_shares_is_gone_in_those(measured):
     workshop, found = measured
-    layer = workshop.build(Configuration(form="removed", heads=0.5, neurons=0.5)).bert.encoder.layer[0]
+    layer = workshop.build(HALF).bert.encoder.layer[0]
     assert tuple(layer.attention.self.query.weight.shape) == (32, 64)
     assert tuple(layer.intermediate.dense.weight.shape) == (128, 64)
     gone = 4 * 32 * 64 + 2 * 128 * 64
     total = sum(weight.numel() for weight in workshop.subject.weights.values())
     assert found.loc["removed magnitude heads-0.5 neurons-0.5 layers-0", "sparsity"] == pytest.approx(gone / total)
+
+
+def test_what_is_left_of_a_removed_model_can_lose_weights_as_well(measured):
+    workshop, found = measured
+    half = found.loc[HALF.name]
+    total = sum(weight.numel() for weight in workshop.subject.weights.values())
+    for how in EVERY[-2:]:
+        weights = prunable_weights(workshop.build(how), 3).values()
+        left, row = sum(weight.numel() for weight in weights), found.loc[how.name]
+        nonzero = sum(int(weight.count_nonzero()) for weight in weights)
+        assert nonzero == left - round(0.6 * left)
+        assert row["sparsity"] == pytest.approx(1 - nonzero / total)
+        assert half["sparsity"] == pytest.approx(1 - left / total)
+        assert row["parameters"] == half["parameters"]
+        assert row["parameters_nonzero"] == half["parameters_nonzero"] - (left - nonzero)
+        assert row["flops_dense"] == half["flops_dense"] == half["flops_effective"] > row["flops_effective"]
 
 
 def test_sparse_kernels_answer_as_the_masked_model(measured):
@@ -180,7 +175,7 @@ def test_training_on_keeps_what_was_pruned_and_agreement_is_that_of_before(measu
 def test_a_second_call_answers_from_disk_the_very_same(measured):
     workshop, found = measured
     before, started = _files(workshop.folder), time.monotonic()
-    again = Workshop(workshop.subject, BUDGET, UNMEASURED, 2).candidates(SPACE.configurations())
+    again = Workshop(workshop.subject, BUDGET, UNMEASURED, 2).candidates(EVERY)
     assert time.monotonic() - started < 2
     pd.testing.assert_frame_equal(again.set_index("configuration"), found)
     assert _files(workshop.folder) == before
@@ -198,28 +193,33 @@ def test_costs_of_all_forms_are_timed_in_one_run_beside_their_metrics(measured):
     assert set(costs["threads"]) == {torch.get_num_threads()}
 
 
-def test_a_killed_run_measures_what_is_missing_and_no_more(emptied, monkeypatch):
+def test_a_killed_run_measures_what_is_missing_and_no_more(own_subject, monkeypatch):
     monkeypatch.setattr(configurations, "WINDOW_S", 0.0)
     meter, looks = _counting()
-    Workshop(emptied, BUDGET, meter, 1).candidates(FEW[:1])
+    Workshop(own_subject, BUDGET, meter, 1).candidates(FEW[:1])
     each = len(looks)  # readings that one configuration takes
-    (emptied.folder / "configurations").rename(emptied.folder / "first")
+    (own_subject.folder / "configurations").rename(own_subject.folder / "first")
     killed, _ = _counting(stop_after=2 * each + each // 2)
     with pytest.raises(KeyboardInterrupt):
-        Workshop(emptied, BUDGET, killed, 1).candidates(FEW)
-    kept = _files(emptied.folder / "configurations")
+        Workshop(own_subject, BUDGET, killed, 1).candidates(FEW)
+    kept = _files(own_subject.folder / "configurations")
     assert len(kept) == 2
     meter, looks = _counting()
-    found = Workshop(emptied, BUDGET, meter, 1).candidates(FEW)
+    found = Workshop(own_subject, BUDGET, meter, 1).candidates(FEW)
     assert len(looks) == 2 * each
     assert found["configuration"].to_list() == [one.name for one in FEW]
     assert (found["energy_ratio"] > 0).all()
-    assert {path: stamp for path, stamp in _files(emptied.folder / "configurations").items() if path in kept} == kept
+    assert found.loc[0, "energy_ratio"] == 1  # the dense model beside itself
+    assert {
+        path: stamp for path, stamp in _files(own_subject.folder / "configurations").items() if path in kept
+    } == kept
 
 
-def test_a_model_killed_between_its_weights_and_its_stamp_is_trained_anew(emptied, monkeypatch):
+def test_a_model_killed_between_its_weights_and_its_stamp_is_trained_anew(own_subject, monkeypatch):
     how = Configuration(form="removed", neurons=0.5, schedule="one_shot")
-    one, other = (Workshop(emptied, BUDGET.model_copy(update={"epochs": epochs}), UNMEASURED, 1) for epochs in (1, 2))
+    one, other = (
+        Workshop(own_subject, BUDGET.model_copy(update={"epochs": epochs}), UNMEASURED, 1) for epochs in (1, 2)
+    )
     first = one.build(how)
     with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
         killed.setattr(configurations.tables, "write_atomically", _kill)
@@ -232,17 +232,17 @@ def _kill(*_):
     raise KeyboardInterrupt
 
 
-def test_another_budget_is_measured_and_trained_anew(emptied, monkeypatch):
+def test_another_budget_is_measured_and_trained_anew(own_subject, monkeypatch):
     monkeypatch.setattr(configurations, "WINDOW_S", 0.0)
     how = [Configuration(form="masked", ratio=0.5, schedule="gradual")]
     first, again, same = (_counting() for _ in range(3))
-    Workshop(emptied, BUDGET, first[0], 1).candidates(how)
-    weights = next((emptied.folder / "configurations").rglob("model.safetensors"))
+    Workshop(own_subject, BUDGET, first[0], 1).candidates(how)
+    weights = next((own_subject.folder / "configurations").rglob("model.safetensors"))
     before = weights.read_bytes()
     longer = BUDGET.model_copy(update={"epochs": 2.0})
-    Workshop(emptied, longer, again[0], 1).candidates(how)
+    Workshop(own_subject, longer, again[0], 1).candidates(how)
     assert weights.read_bytes() != before
-    Workshop(emptied, longer, same[0], 1).candidates(how)
+    Workshop(own_subject, longer, same[0], 1).candidates(how)
     assert len(first[1]) == len(again[1]) > 0
     assert not same[1]
 

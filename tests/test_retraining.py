@@ -2,28 +2,16 @@ from copy import deepcopy
 
 import pytest
 import torch
-from conftest import write_task
-from prunecast import collect, evaluation, tasks, training, zoo
-from prunecast.pruning import structured
-from prunecast.pruning.schedules import Schedule
+from prunecast import evaluation, retraining, training, zoo
+from prunecast.errors import UserError
+from prunecast.pruning.prunable import prunable_weights
+from prunecast.pruning.schedules import SCHEDULES, Schedule
+from prunecast.pruning.structured import Removal
 from prunecast.retraining import Budget, Retraining
-from tiny import TINY, task_frames
 
 BUDGET = Budget(epochs=1, examples=96, batch_size=16, learning_rate=2e-3, distilled=0.5, bfloat16=False)
 GRADUAL = Schedule(name="gradual", sparsity=0.7)
-
-
-@pytest.fixture(scope="module")
-def subject(tmp_path_factory):
-    """The small model of the task `colours`, trained once."""
-    folder = tmp_path_factory.mktemp("retraining")
-    write_task(folder / "tasks" / "colours", task_frames())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PRUNECAST_DATA", str(folder / "tasks"))
-        patch.setenv("PRUNECAST_RUNS", str(folder / "runs"))
-        patch.setattr(zoo, "registry", lambda: dict(TINY))
-        tasks.load_task.cache_clear()
-        return collect.trained("tiny", "small", 0)
+HALF = Removal(0.5, 0.5, 0, "magnitude")
 
 
 def _budget(**changed):
@@ -43,7 +31,7 @@ def _answers(subject):
 def test_the_dense_model_is_left_as_it_was(subject):
     before, work = deepcopy(subject.model), Retraining(subject, BUDGET)
     masked = work.scheduled(GRADUAL, seed=0)
-    longer = work.recovered(subject.model, seed=0)
+    longer = work.recovered(seed=0)
     assert _equal(subject.model, before)
     assert all(weight.grad is None for weight in subject.model.parameters())
     assert not subject.model.training
@@ -71,12 +59,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_does_not(subject):
     one, two = (Retraining(subject, BUDGET).scheduled(GRADUAL, seed=0) for _ in range(2))
     assert _equal(one, two)
     assert not _equal(one, Retraining(subject, BUDGET).scheduled(GRADUAL, seed=1))
-    same, again = (Retraining(subject, BUDGET).recovered(subject.model, seed=0) for _ in range(2))
+    same, again = (Retraining(subject, BUDGET).recovered(seed=0) for _ in range(2))
     assert _equal(same, again)
 
 
 def test_one_hot_targets_teach_what_the_labels_teach(subject):
-    soft = Retraining(subject, _budget(distilled=0.0)).recovered(subject.model, seed=0)
+    soft = Retraining(subject, _budget(distilled=0.0)).recovered(seed=0)
     hard, split = deepcopy(subject.model), subject.task.train.first(BUDGET.examples)
     spec = subject.spec.model_copy(update={"epochs": 1.0, "learning_rate": BUDGET.learning_rate})
     training.train(hard, zoo.load(subject.folder)[1], split, spec, 0, subject.name)
@@ -97,16 +85,15 @@ def test_targets_are_learned_in_place_of_the_labels(subject):
 
 
 def test_a_smaller_model_that_lost_its_skill_finds_it_again_in_its_own_shape(subject):
-    inputs = evaluation.batch_of(subject.examples, torch.arange(8))
-    smaller = structured.remove(subject.model, structured.Removal(0.5, 0.5, 0, "magnitude"), inputs, None)
-    with torch.no_grad():
-        smaller.bert.pooler.dense.weight.zero_()  # it answers the same to everything
-    damaged = deepcopy(smaller)
-    after = Retraining(subject, _budget(epochs=8, examples=180)).recovered(smaller, seed=0)
-    assert [weight.shape for weight in after.parameters()] == [weight.shape for weight in smaller.parameters()]
-    assert evaluation.evaluate(smaller, subject.examples).accuracy == pytest.approx(1 / 3)
+    work = Retraining(subject, _budget(epochs=8, examples=180), HALF)
+    work.start.bert.pooler.dense.weight.data.zero_()  # it answers the same to everything
+    damaged = deepcopy(work.start)
+    after = work.recovered(seed=0)
+    assert [weight.shape for weight in after.parameters()] == [weight.shape for weight in damaged.parameters()]
+    assert after.bert.encoder.layer[0].intermediate.dense.out_features == 128
+    assert evaluation.evaluate(damaged, subject.examples).accuracy == pytest.approx(1 / 3)
     assert evaluation.evaluate(after, subject.examples).accuracy > 0.9
-    assert _equal(smaller, damaged)
+    assert _equal(work.start, damaged)
 
 
 def test_fewer_examples_are_the_first_ones(subject):
@@ -116,8 +103,8 @@ def test_fewer_examples_are_the_first_ones(subject):
     assert len(Retraining(subject, _budget(examples=10_000)).split) == len(subject.task.train)
 
 
-def test_compared_schedules_are_trained_once_and_read_back(subject):
-    work = Retraining(subject, BUDGET)
+def test_compared_schedules_are_trained_once_and_read_back(own_subject):
+    subject, work = own_subject, Retraining(own_subject, BUDGET)
     names, sparsities = ("dense", "none", "one_shot", "iterative", "gradual", "regrow"), (0.5, 0.9)
     found = work.compared(names, sparsities, "layer", (0,))
     assert found["schedule"].value_counts().to_dict() == {name: 1 if name == "dense" else 2 for name in names}
@@ -131,6 +118,58 @@ def test_compared_schedules_are_trained_once_and_read_back(subject):
     longer = Retraining(subject, _budget(epochs=2)).compared(["one_shot"], (0.9,), "layer", (0,))
     assert longer["epochs"].to_list() == [2]
     assert len(list((subject.folder / "schedules").iterdir())) == len(kept) + 1
+
+
+@pytest.fixture
+def evaluated(monkeypatch, own_subject):
+    """The models that were evaluated, but for the dense one, in that order."""
+    models, real = [], evaluation.logits
+
+    def watched(model, *rest, **options):
+        if model is not own_subject.model:
+            models.append(model)
+        return real(model, *rest, **options)
+
+    monkeypatch.setattr(retraining.evaluation, "logits", watched)
+    return models
+
+
+@pytest.mark.parametrize("sparsity", [0.617, 0.9])
+def test_after_a_removal_the_sparsity_asked_for_counts_what_was_removed(own_subject, evaluated, sparsity):
+    names = ("none", *SCHEDULES)
+    found = Retraining(own_subject, BUDGET, HALF).compared(names, (sparsity,), "global", (0,))
+    total = sum(weight.numel() for weight in own_subject.weights.values())
+    assert found["schedule"].to_list() == list(names)
+    assert set(found["sparsity"]) == {sparsity}
+    assert set(found["removed"]) == {str(HALF)}
+    assert len(evaluated) == len(names)
+    for model in evaluated:
+        weights = prunable_weights(model, 3).values()
+        assert sum(weight.numel() for weight in weights) < total
+        assert sum(int(weight.count_nonzero()) for weight in weights) == round((1 - sparsity) * total)
+
+
+def test_what_was_removed_tells_rows_apart(own_subject):
+    whole, half = (Retraining(own_subject, BUDGET, removal) for removal in (Removal(0, 0, 0, "magnitude"), HALF))
+    rows = [work.compared(["none"], (0.8,), "global", (0,)) for work in (whole, half)]
+    assert [row["removed"].item() for row in rows] == ["nothing", "heads 0.5, neurons 0.5, layers 0, by magnitude"]
+    assert len(list((own_subject.folder / "schedules").iterdir())) == 2
+    assert half.compared(["none"], (0.8,), "global", (0,)).equals(rows[1])
+
+
+@pytest.mark.parametrize("name", ["none", "gradual"])
+def test_a_sparsity_below_what_the_removal_takes_is_refused_in_one_sentence(own_subject, name):
+    work = Retraining(own_subject, BUDGET, HALF)
+    with pytest.raises(
+        UserError, match="layers 0, by magnitude leaves 53.8% of the weights, less than the 60.0% asked for"
+    ) as refusal:
+        work.compared([name], (0.4,), "global", (0,))
+    assert "\n" not in str(refusal.value)
+    left, whole = (prunable_weights(model, 3).values() for model in (work.start, own_subject.model))
+    taken = 1 - sum(weight.numel() for weight in left) / sum(weight.numel() for weight in whole)
+    exactly = work.compared(["none"], (taken,), "global", (0,))  # the removal alone
+    answers = evaluation.evaluate(work.start, own_subject.examples)
+    assert exactly["accuracy"].item() == answers.accuracy
 
 
 @pytest.mark.parametrize(

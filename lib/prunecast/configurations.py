@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from prunecast import cost, energy, evaluation, metrics, provenance, signals, tables, training, zoo
@@ -49,6 +49,14 @@ class Configuration(BaseModel):
     neurons: float = 0.0
     layers: int = 0
     schedule: schedules.ScheduleName | Literal["none"] = "none"
+
+    @model_validator(mode="after")
+    def _means_something(self) -> "Configuration":
+        if self.form != "removed" and not self.removal.is_nothing:
+            raise ValueError(f"a {self.form} configuration removes no parts")
+        if self.schedule != "none" and self.criterion != "magnitude":
+            raise ValueError("schedules prune by magnitude")
+        return self
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ from prunecast.evaluation import Examples, batch_of
 from prunecast.progress import track
 from prunecast.seeds import seed_everything
 
+TURNS = 3  # windows of energy of each form
 WARM_UP = 3  # calls of each form before the clock is looked at
 STEPS = 100  # steps of the clock that a call must take, so that the clock adds at most a hundredth to it
 
@@ -41,19 +42,29 @@ def costs(
         placed = {form: _placed(batch_inputs, _device(model)) for form, model in forms.items()}
         calls = {form: partial(model, **placed[form]) for form, model in forms.items()}
         times = latency(calls, rounds, seed)
+        joules = _joules(calls, batch, meter, window_s)
         for form, model in forms.items():
             dense, effective = flops(model, placed[form])
             low, median, high = np.percentile(times[form], [10, 50, 90])
-            with torch.inference_mode():
-                joules = energy.per_thousand(meter, calls[form], batch, window_s)
             rows.append(
                 {"form": form}
                 | size(model)
                 | {"flops_dense": round(dense / batch), "flops_effective": round(effective / batch), "batch": batch}
                 | {"latency_ms_p10": low, "latency_ms_median": median, "latency_ms_p90": high}
-                | {"energy_j": joules, "energy_source": meter.source, "device": device, "rounds": rounds}
+                | {"energy_j": joules[form], "energy_source": meter.source, "device": device, "rounds": rounds}
             )
     return pd.DataFrame(rows).astype({"energy_j": float})
+
+
+@torch.inference_mode()
+def _joules(
+    calls: Mapping[str, Callable[[], object]], batch: int, meter: energy.Meter, window_s: float
+) -> dict[Any, float]:
+    """Joules of 1,000 inferences of each form: the median of some windows, which the forms take in turn."""
+    turns = [
+        {form: energy.per_thousand(meter, call, batch, window_s) for form, call in calls.items()} for _ in range(TURNS)
+    ]
+    return pd.DataFrame(turns, dtype=float).median().to_dict()
 
 
 def size(model: nn.Module) -> dict[str, int]:

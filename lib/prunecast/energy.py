@@ -20,7 +20,7 @@ from prunecast.errors import UserError
 
 Source = Literal["nvml", "rapl", "estimated", "not measured"]
 POWERCAP = Path("/sys/class/powercap")
-WINDOW_S = 2.0  # NVML's counter moves every 20 to 100 ms, RAPL's about every ms: at most a twentieth is missed
+WINDOW_S = 1.0  # NVML's counter moves every 20 to 100 ms, RAPL's about every ms: at most a tenth is missed
 JOULES_PER_KWH = 3.6e6
 
 

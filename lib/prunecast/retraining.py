@@ -101,6 +101,10 @@ class Retraining:
 
         Beside the schedules a name may be `none`, pruned and left alone, or `dense`, trained on without pruning.
         """
+        for sparsity in sparsities:
+            self._rest(sparsity)  # refused before the first hour is spent
+        if unknown := set(names) - {"none", "dense", *schedules.SCHEDULES}:
+            raise UserError(f"there is no schedule {min(unknown)!r}; there are {', '.join(schedules.SCHEDULES)}")
         runs = list(product(names, sparsities, seeds))
         rows = [self._outcome(name, ratio, scope, seed) for name, ratio, seed in track(runs, "schedules")]
         common = self.budget.model_dump(include={"epochs", "examples", "learning_rate", "distilled"})

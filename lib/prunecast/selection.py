@@ -1,9 +1,8 @@
 """Choosing what to deploy: the largest safe ratio, the best configuration for a need, saved with its four figures."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -14,11 +13,16 @@ from prunecast.errors import UserError
 from prunecast.surrogates import recommend
 
 ROUNDING = 1e-9  # accuracies that differ by less are the same
-FINE = 0.01  # ratios between which a search tells apart, as the sweeps do
+COARSE = [place / 10 for place in range(11)]  # what Algorithm 1 as printed may ask for
 NEEDS = {"phone": "latency", "server": "throughput", "batch": "energy"}  # what each wants least of
 UNSEEN = "protocol == 'leave_one_architecture_out' and surrogate == 'lstm_agreement' and seed == 0"
 DENSE = Configuration(form="dense")
-FIGURES = ("accuracy", "flops_effective", "latency_ms_median", "energy_j")
+FIGURES = {  # and what each is called on a model card
+    "accuracy": "accuracy",
+    "flops_effective": "effective operations of one inference",
+    "latency_ms_median": "median latency at batch 1, ms",
+    "energy_j": "energy of 1,000 inferences at batch 32, J",
+}
 
 
 def scanned(sweeps: pd.DataFrame, forecasts: pd.DataFrame, epsilon: float) -> pd.DataFrame:
@@ -31,23 +35,31 @@ def scanned(sweeps: pd.DataFrame, forecasts: pd.DataFrame, epsilon: float) -> pd
     expected = {key: safe_sparsity(curve, epsilon) for key, curve in told.groupby(keys)}
     rows = []
     for key, curve in sweeps.groupby(keys):
-        known = curve.set_index((curve["threshold"] / 10).round(6))["accuracy"]
-        ratios = known.index[known.index < 1].to_numpy()
-        ways: dict[str, Callable[[pareto.Holds], pareto.Selection]] = {
-            "algorithm_1": pareto.algorithm_1,
-            "scan": lambda holds: pareto.algorithm_1(holds, step=FINE),
-            "halves": lambda holds, ratios=ratios: pareto.halved(holds, ratios),  # type: ignore[misc]
-        }
-        if key in expected:
-            ways["guided"] = lambda holds, key=key, ratios=ratios: pareto.guided(holds, expected[key], ratios)  # type: ignore[misc]
-        for method, way in ways.items():
-            found = way(lambda ratio, known=known: known[ratio] >= known[0.0] - epsilon)  # type: ignore[misc]
+        known = curve.set_index((curve["threshold"] / 10).round(6))["accuracy"].sort_index()
+        if not set(COARSE) <= set(known.index):
+            raise UserError(f"the curve of {key[0]} was not measured at every tenth; take 11, 21, 51 or 101 points")
+        for method, found in _searched(known, expected.get(key), epsilon).items():
             rows.append(
                 dict(zip(keys, key, strict=True))
                 | {"epsilon": epsilon, "method": method, "ratio": found.ratio, "accuracy": known[found.ratio]}
                 | {"feasible": found.feasible, "evaluations": found.evaluations}
             )
     return pd.DataFrame(rows)
+
+
+def _searched(known: pd.Series, expected: float | None, epsilon: float) -> dict[str, pareto.Selection]:
+    """What each way finds on a curve, accuracy by ratio; the guided one only where a ratio is `expected`."""
+    ratios = known.index[known.index < 1].to_numpy()
+
+    def holds(ratio: float) -> bool:
+        return bool(known[ratio] >= known[0.0] - epsilon)
+
+    found = {
+        "algorithm_1": pareto.algorithm_1(holds),
+        "scan": pareto.algorithm_1(holds, step=round(float(ratios[1]), 6)),
+        "halves": pareto.halved(holds, ratios),
+    }
+    return found if expected is None else found | {"guided": pareto.guided(holds, expected, ratios)}
 
 
 def chosen(candidates: pd.DataFrame, measured: Sequence[int], epsilon: float) -> dict[str, int]:
@@ -80,7 +92,7 @@ def deployed(workshop: Workshop, candidates: pd.DataFrame, searches: pd.DataFram
     forms = {rule: Configuration.model_validate(candidates.iloc[row].to_dict()) for rule, row in picked.items()}
     costs = workshop.costs(list({how.name: how for how in (DENSE, *forms.values())}.values()))
     one, many = (costs[costs["batch"] == batch] for batch in BATCHES)
-    dense: Any = one[one["form"] == "dense"].iloc[0]
+    dense, dense_many = (part[part["form"] == "dense"].iloc[0] for part in (one, many))
     rules = pd.DataFrame({"method": list(forms), "configuration": [how.name for how in forms.values()]})
     rows = (
         rules.merge(one.drop(columns="energy_j"), on="configuration")
@@ -89,7 +101,9 @@ def deployed(workshop: Workshop, candidates: pd.DataFrame, searches: pd.DataFram
         .assign(
             epsilon=epsilon,
             dense_accuracy=dense["accuracy"],
+            flops_ratio=lambda table: table["flops_effective"] / dense["flops_effective"],
             latency_ratio=lambda table: table["latency_ms_median"] / dense["latency_ms_median"],
+            energy_ratio=lambda table: table["energy_j"] / dense_many["energy_j"],
             feasible=lambda table: table["accuracy"] >= dense["accuracy"] - epsilon - ROUNDING,
             evaluations=budget,
         )
@@ -100,7 +114,7 @@ def deployed(workshop: Workshop, candidates: pd.DataFrame, searches: pd.DataFram
     return rows[list(tables.contracts()["selections"]["columns"])]
 
 
-def save(workshop: Workshop, how: Configuration, figures: Mapping[str, float | str], folder: Path) -> None:
+def save(workshop: Workshop, how: Configuration, figures: Mapping[str, float], folder: Path) -> None:
     """Write a configuration as a folder of safetensors, configuration, tokenizer and a model card with its `figures`.
 
     What a sparse kernel runs is saved masked, since safetensors hold no sparse weights. Raises UserError where one of
@@ -110,10 +124,15 @@ def save(workshop: Workshop, how: Configuration, figures: Mapping[str, float | s
         raise UserError(f"a selected model is saved with its four figures; {', '.join(absent)} is missing")
     stored = how.model_copy(update={"form": "masked"}) if how.form == "sparse_kernel" else how
     zoo.save(workshop.build(stored), workshop.retraining.tokenizer, folder)
-    rows = "\n".join(f"| {name.replace('_', ' ')} | {value} |" for name, value in figures.items())
+    rows = "\n".join(f"| {FIGURES[name]} | {told(value)} |" for name, value in figures.items())
     card = CARD.format(model=workshop.subject.name, task=workshop.subject.task.name, how=how.name, rows=rows)
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "selection.json").write_text(json.dumps(how.model_dump(), indent=1) + "\n", encoding="utf-8")
+
+
+def told(value: float) -> str:
+    """A figure of a model card."""
+    return "not measured" if pd.isna(value) else f"{value:.6g}"
 
 
 CARD = """---

@@ -4,16 +4,14 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from conftest import write_task
 from hypothesis import given
 from hypothesis import strategies as st
-from prunecast import collect, tasks, training, zoo
+from prunecast import training, zoo
 from prunecast.pruning import schedules
 from prunecast.pruning.masks import SCOPES
 from prunecast.pruning.prunable import prunable_weights
 from prunecast.pruning.schedules import SCHEDULES, SETTLED, Schedule, by_magnitude, planned, regrown, retrain
 from prunecast.retraining import Budget, Retraining
-from tiny import TINY, task_frames
 from torch import nn
 from transformers import TrainerCallback
 
@@ -21,19 +19,6 @@ SHAPES = st.lists(st.tuples(st.integers(1, 7), st.integers(1, 7)), min_size=1, m
 GROWING = ("gradual", "regrow")
 SPARSITIES = st.integers(0, 99).map(lambda per_cent: per_cent / 100)
 STEPS = 24  # of the training that is watched
-
-
-@pytest.fixture(scope="module")
-def subject(tmp_path_factory):
-    """The small model of the task `colours`, trained once."""
-    folder = tmp_path_factory.mktemp("schedules")
-    write_task(folder / "tasks" / "colours", task_frames())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PRUNECAST_DATA", str(folder / "tasks"))
-        patch.setenv("PRUNECAST_RUNS", str(folder / "runs"))
-        patch.setattr(zoo, "registry", lambda: dict(TINY))
-        tasks.load_task.cache_clear()
-        return collect.trained("tiny", "small", 0)
 
 
 def _parameters(shapes, seed=0):

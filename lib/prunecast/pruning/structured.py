@@ -66,6 +66,7 @@ class Removal:
 NOTHING = Removal(0.0, 0.0, 0, "magnitude")
 
 
+@torch.enable_grad()
 def remove(model: nn.Module, removal: Removal, inputs: Inputs, labels: Tensor | None) -> nn.Module:
     """A smaller copy of the model, in evaluation mode: whole layers go first, then heads and neurons.
 

@@ -1,0 +1,141 @@
+import math
+
+import pandas as pd
+import pytest
+from prunecast import claims, paths, tables
+
+SST2, COLA = "sst2_minilm", "cola_minilm"
+AT = round(1 - 1 / 5.5, 4)
+ELSEWHERE = {
+    "BERT-large reference", "BERT-large pruned", "BERT-large", "DistilBERT", "TinyBERT", "BioBERT", "MobileBERT",
+    "LadaBERT-1", "LadaBERT-2", "gpu_latency_ms",
+}  # fmt: skip
+DENSE = {"form": "dense", "configuration": "dense", "energy_source": "estimated"}
+
+
+@pytest.fixture
+def published():
+    return pd.read_csv(paths.PUBLISHED / "smarts.csv")
+
+
+def _row(table, **given):
+    """A row of a table with these cells; the others hold the least that the contract allows."""
+    plain = {"str": "x", "bool": False}
+    rules = tables.contracts()[table]["columns"].items()
+    least = {name: rule.get("allowed", [plain.get(rule["type"], rule.get("minimum", 0))])[0] for name, rule in rules}
+    return least | given
+
+
+def _run(model, schedule, seed, accuracy, **given):
+    figures = {"accuracy": accuracy, "f1": accuracy - 0.1, "matthews": accuracy - 0.3, "sparsity": AT}
+    return _row("schedules", model=model, schedule=schedule, seed=seed, **{"removed": "nothing"} | figures | given)
+
+
+RUNS = [
+    _run(SST2, "gradual", 0, 0.86), _run(SST2, "gradual", 1, 0.88), _run(SST2, "regrow", 0, 0.80),
+    _run(SST2, "regrow", 1, 0.89), _run(SST2, "one_shot", 0, 0.99), _run(SST2, "gradual", 0, 0.95, sparsity=0.5),
+    _run(SST2, "gradual", 1, 0.95, sparsity=0.5), _run(COLA, "iterative", 0, 0.7), _run(COLA, "iterative", 1, 0.6),
+]  # fmt: skip
+
+
+def _study(folder, energy_j=30.0):
+    """The tables of a study that measured MiniLM on both tasks."""
+    models = [_row("models", model=model, prunable_parameters=10_600_000) for model in (SST2, COLA)]
+    candidates = [
+        _row("candidates", model=SST2, accuracy=0.91, f1=0.92, matthews=0.8, parameters=22_700_000, **DENSE),
+        _row("candidates", model=SST2, accuracy=0.5, form="masked", configuration="masked magnitude global 0.9"),
+        _row("candidates", model=COLA, accuracy=0.81, f1=0.87, matthews=0.55, parameters=22_700_000, **DENSE),
+    ]
+    dense = {"accuracy": 0.91, "flops_effective": 4_000_000_000} | DENSE
+    costs = [
+        _row("costs", model=SST2, batch=1, latency_ms_median=8.0, energy_j=77.0, **dense),
+        _row("costs", model=SST2, batch=32, latency_ms_median=99.0, energy_j=energy_j, **dense),
+        _row("costs", model=SST2, batch=1, form="masked", configuration="masked"),
+        _row("costs", model=COLA, batch=1, **DENSE),
+    ]
+    chosen = {"accuracy": 0.9, "dense_accuracy": 0.91, "flops_effective": 1_000_000_000, "latency_ms_median": 2.0}
+    chosen |= {"latency_ratio": 0.25, "energy_j": 0.4 * energy_j, "energy_source": "estimated", "epsilon": 0.02}
+    selections = [
+        _row("selections", model=SST2, method="knee"),
+        _row("selections", model=COLA, method="phone"),
+        _row("selections", model=SST2, method="phone", **chosen),
+    ]
+    rows = {"models": models, "candidates": candidates, "schedules": RUNS, "costs": costs, "selections": selections}
+    for table, lines in rows.items():
+        tables.write(table, pd.DataFrame(lines), folder)
+    return folder
+
+
+def _beside(published, folder):
+    found = claims.beside_paper(published, folder)
+    return found.set_index(["table", "row"])
+
+
+def test_every_published_figure_appears_once_in_its_order(published, tmp_path):
+    found = claims.beside_paper(published, _study(tmp_path))
+    tables.validate("reproductions", found)
+    assert found["published"].to_list() == published["value"].to_list()
+    assert found["table"].to_list() == published["table"].to_list()
+    assert found["row"].to_list() == (published["row"] + ": " + published["quantity"]).to_list()
+    assert not found["same_protocol"].any()
+
+
+def test_what_has_no_counterpart_is_empty_and_says_so(published, tmp_path):
+    found = claims.beside_paper(published, _study(tmp_path))
+    absent = published["row"].isin(ELSEWHERE)
+    assert absent.any()
+    assert found["ours"].isna().to_list() == absent.to_list()
+    assert found["note"].str.startswith("not measured").to_list() == absent.to_list()
+
+
+def test_figures_of_models_are_ours_in_the_units_of_the_paper(published, tmp_path):
+    found = _beside(published, _study(tmp_path))
+    left = (22.7e6 - 10.6e6 * (1 - 1 / 5.5)) / 1e6
+    for row, ours, unit in [
+        (("table 1", "BERT-base reference: top1_error_pct"), 9.0, "per cent"),
+        (("table 1", "BERT-base pruned: top1_error_pct"), 13.0, "per cent"),
+        (("table 1", "BERT-base pruned: parameters_millions"), left, "millions"),
+        (("table 2", "BERT-base: parameters_millions"), 22.7, "millions"),
+        (("table 2", "BERT-base: sst2_f1_pct"), 92.0, "per cent"),
+        (("table 2", "BERT-base: cola_mcc"), 0.55, "correlation"),
+        (("table 2", "BERT-base: compression"), 1.0, "times"),
+        (("table 2", "Pruned: sst2_accuracy_pct"), 87.0, "per cent"),
+        (("table 2", "Pruned: cola_f1_pct"), 55.0, "per cent"),
+        (("table 2", "Pruned: compression"), 5.5, "times"),
+        (("table 3", "MiniLM: sst2_accuracy_pct"), 91.0, "per cent"),
+        (("table 3", "Pruned: cola_mcc"), 0.35, "correlation"),
+    ]:
+        assert found.loc[row, "ours"] == pytest.approx(ours), row
+        assert found.loc[row, "unit"] == unit
+    assert "MiniLM" in found.loc[("table 2", "BERT-base: sst2_f1_pct"), "note"]
+
+
+def test_changes_of_the_costs_are_those_computed_by_hand(published, tmp_path):
+    found = _beside(published, _study(tmp_path)).loc["table 4"]
+    for quantity, original, pruned, change, unit in [
+        ("accuracy_pct", 91.0, 90.0, -100 / 91, "per cent"),
+        ("flops_billion", 4.0, 1.0, -75.0, "billions"),
+        ("cpu_latency_ms", 8.0, 2.0, -75.0, "ms"),
+        ("energy_joule", 30.0, 12.0, -60.0, "J"),
+    ]:
+        rows = found.loc[[f"{quantity}: {part}" for part in ("original", "pruned", "relative_change_pct")]]
+        assert rows["ours"].to_list() == pytest.approx([original, pruned, change])
+        assert rows["unit"].to_list() == [unit, unit, "per cent"]
+
+
+def test_energy_that_was_not_measured_says_so(published, tmp_path):
+    found = _beside(published, _study(tmp_path, energy_j=math.nan)).loc["table 4"]
+    rows = found[found.index.str.startswith("energy_joule")]
+    assert len(rows) == 3
+    assert rows["ours"].isna().all()
+    assert rows["note"].str.startswith("not measured").all()
+
+
+def test_the_compressed_model_is_trained_in_the_way_that_is_best_over_two_seeds_at_least():
+    runs = claims.compressed(pd.DataFrame(RUNS), SST2)
+    assert set(runs["schedule"]) == {"gradual"}
+    assert runs["accuracy"].to_list() == [0.86, 0.88]
+    more = pd.DataFrame([*RUNS, _run(SST2, "one_shot", 1, 0.9)])
+    assert set(claims.compressed(more, SST2)["schedule"]) == {"one_shot"}
+    removed = [_run(SST2, "gradual", seed, 0.97, removed="heads 0.5") for seed in (0, 1)]
+    assert set(claims.compressed(pd.DataFrame([*RUNS, *removed]), SST2)["removed"]) == {"heads 0.5"}

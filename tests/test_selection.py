@@ -1,0 +1,218 @@
+import json
+import math
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import apart
+from prunecast import configurations, energy, evaluation, pareto, search, selection, tables
+from prunecast.configurations import Configuration, Space, Workshop
+from prunecast.curves import safe_sparsity
+from prunecast.errors import UserError
+from prunecast.pruning.kernels import SparseLinear, sparse_kernel
+from prunecast.pruning.prunable import prunable_weights
+from prunecast.pruning.structured import load_removed
+from prunecast.retraining import Budget
+
+BUDGET = Budget(epochs=1, examples=96, batch_size=16, learning_rate=2e-3, distilled=0.5, bfloat16=False)
+SPACE = Space(ratios=(0.9,), shares=(0.0, 0.5), layers=(0,), trained_ratios=(0.6,), trained_shares=(0.5,))
+EVALUATIONS, SEED, EPSILON = 12, 3, 0.05
+SHORT_S = 0.02  # of each window of energy
+THRESHOLDS = np.linspace(0, 10, 101)
+FIGURES = {"accuracy": 0.9, "flops_effective": 10, "latency_ms_median": 1.5, "energy_j": 2.5}
+SPARSE = Configuration(form="sparse_kernel", ratio=0.9)
+
+
+def _curve(safe, model="gentle", accuracy="accuracy"):
+    """A curve that is flat up to the ratio `safe` and falls from there on."""
+    ratios = THRESHOLDS / 10
+    values = 0.9 - np.where(ratios > safe + 1e-6, 0.1 + 0.5 * (ratios - safe), 0)
+    return pd.DataFrame({"model": model, "scope": "global", "threshold": THRESHOLDS, accuracy: values})
+
+
+def _scanned(safe, forecast, epsilon=0.02):
+    found = selection.scanned(_curve(safe), _curve(forecast, accuracy="predicted"), epsilon)
+    return tables.validate("scans", found).set_index("method")
+
+
+@pytest.mark.parametrize("forecast", [0.0, 0.62, 1.0])
+@pytest.mark.parametrize("safe", [0.07, 0.3, 0.62, 0.99])
+def test_all_ways_but_the_coarse_one_find_the_safe_ratio_of_a_falling_curve(safe, forecast):
+    found, curve = _scanned(safe, forecast), _curve(safe).assign(sparsity=THRESHOLDS / 10)
+    fine = ["scan", "halves", "guided"]
+    assert found.loc[fine, "ratio"].to_list() == pytest.approx([safe_sparsity(curve, 0.02)] * 3) == [safe] * 3
+    assert found.loc["algorithm_1", "ratio"] == pytest.approx(math.floor(10 * safe + 1e-9) / 10)
+    assert found["feasible"].to_list() == [method != "algorithm_1" or safe > 0.1 for method in found.index]
+    assert found["accuracy"].to_list() == pytest.approx([0.9] * 4)
+
+
+@pytest.mark.parametrize(
+    ("safe", "coarse", "fine"), [(0.07, 3, 24), (0.3, 2, 2), (0.62, 5, 34), (0.99, 7, 70), (0.0, 3, 30)]
+)
+def test_every_pruned_model_that_is_looked_at_is_counted(safe, coarse, fine):
+    counts = _scanned(safe, safe)["evaluations"]
+    assert counts[["algorithm_1", "scan"]].to_list() == [coarse, fine]
+    assert counts["guided"] <= counts["halves"] <= math.ceil(math.log2(len(THRESHOLDS)))
+    assert counts["guided"] <= 4
+
+
+def test_where_no_pruning_holds_every_way_answers_with_the_dense_model():
+    found = _scanned(safe=0.0, forecast=0.5)
+    assert set(found["ratio"]) == {0.0}
+    assert set(found["accuracy"]) == {0.9}
+    assert not found["feasible"].any()
+
+
+def test_a_larger_epsilon_allows_a_larger_ratio():
+    assert (_scanned(0.5, 0.5, epsilon=0.2)["ratio"] > _scanned(0.5, 0.5)["ratio"]).all()
+
+
+def test_a_curve_that_nobody_forecast_is_searched_without_a_guide():
+    sweeps = pd.concat([_curve(0.5), _curve(0.2, model="unseen")])
+    found = selection.scanned(sweeps, _curve(0.5, accuracy="predicted"), 0.02).groupby("model")["method"].apply(set)
+    assert found["gentle"] - found["unseen"] == {"guided"}
+    assert found["unseen"] == {"algorithm_1", "scan", "halves"}
+
+
+def _candidates():
+    """A few made-up configurations; the dense one is in row 1."""
+    rows = [
+        ("removed", 0.80, 0.1, 0.1, 0.1, 0.1),  # cheapest, but it loses too much
+        ("dense", 0.90, 1.0, 1.0, 1.0, 1.0),
+        ("removed", 0.89, 0.8, 0.5, 0.9, 0.9),
+        ("masked", 0.885, 0.8, 0.8, 0.4, 0.8),
+        ("removed", 0.89, 0.8, 0.7, 0.7, 0.3),
+        ("removed", 0.895, 0.2, 0.2, 0.2, 0.2),  # best of those that lose little
+    ]
+    columns = ["form", "accuracy", "flops_effective", "latency_ratio_1", "latency_ratio_32", "energy_ratio"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_each_need_takes_the_least_of_its_cost_among_what_was_measured():
+    picked = selection.chosen(_candidates(), [0, 2, 3, 4], 0.02)
+    assert {need: picked[need] for need in selection.NEEDS} == {"phone": 2, "server": 3, "batch": 4}
+    everything = selection.chosen(_candidates(), range(6), 0.02)
+    assert {everything[need] for need in selection.NEEDS} == {5}
+    generous = selection.chosen(_candidates(), range(6), 0.11)
+    assert {generous[need] for need in selection.NEEDS} == {0}
+
+
+def test_a_loss_of_exactly_epsilon_is_allowed():
+    assert selection.chosen(_candidates(), [3], 0.015)["server"] == 3
+    assert selection.chosen(_candidates(), [3], 0.0149)["server"] == 1
+
+
+@pytest.mark.parametrize("measured", [[], [0, 2, 3, 4], [4, 1, 0]])
+def test_where_nothing_else_holds_each_need_takes_the_dense_model(measured):
+    picked = selection.chosen(_candidates(), measured, 0.001)
+    assert {picked[need] for need in selection.NEEDS} == {1}
+
+
+def test_the_knee_asks_for_no_epsilon_and_lies_on_the_front_of_what_was_measured():
+    measured = [0, 2, 3, 4]
+    knees = {selection.chosen(_candidates(), measured, epsilon)["knee"] for epsilon in (0.001, 0.02, 0.5)}
+    assert len(knees) == 1
+    rows = [1, *measured]
+    front = pareto.front(search.objectives(_candidates()).iloc[rows])
+    assert knees < {row for row, kept in zip(rows, front, strict=True) if kept}
+
+
+def test_where_energy_was_not_measured_nothing_is_chosen_for_it():
+    picked = selection.chosen(_candidates().assign(energy_ratio=math.nan), range(6), 0.02)
+    assert picked.keys() == {"knee", "phone", "server"}
+
+
+@pytest.mark.parametrize("epsilon", [0, -0.1, 1, math.nan])
+def test_an_epsilon_that_cannot_be_is_refused(epsilon):
+    with pytest.raises(UserError, match="epsilon is .*; it is the accuracy one would give up"):
+        selection.chosen(_candidates(), [2], epsilon)
+
+
+@pytest.fixture(scope="module")
+def workshop(subject, tmp_path_factory):
+    """A workshop for the small model, with an estimate of energy."""
+    folder = tmp_path_factory.mktemp("selection")
+    meter = energy.meter(torch.device("cpu"), 4.0, powercap=folder)
+    return Workshop(apart(subject, folder), BUDGET, meter, 2)
+
+
+@pytest.fixture(scope="module")
+def deployed(workshop):
+    """The candidates of a small space, and what was chosen and saved: rows of `selections`."""
+    real = configurations.cost.costs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(configurations, "WINDOW_S", SHORT_S)
+        candidates = workshop.candidates(SPACE.configurations())
+        patch.setattr(configurations.cost, "costs", partial(real, window_s=SHORT_S))
+        searches = pd.DataFrame(
+            {"model": ["tiny", "tiny", "other"], "evaluations": [5, EVALUATIONS, 99], "seed": [SEED, SEED, 0]}
+        )
+        return candidates, selection.deployed(workshop, candidates, searches, EPSILON)
+
+
+def test_what_is_deployed_keeps_the_contract_and_was_measured_by_the_search(workshop, deployed):
+    candidates, rows = deployed
+    tables.validate("selections", rows)
+    assert rows["method"].to_list() == ["knee", *selection.NEEDS]
+    measured = search.found(candidates, workshop.subject.task.majority_accuracy, EVALUATIONS, SEED)
+    assert set(rows["configuration"]) <= {"dense", *candidates["configuration"].iloc[measured]}
+    assert set(rows["evaluations"]) == {EVALUATIONS}
+    assert set(rows["epsilon"]) == {EPSILON}
+    dense = evaluation.evaluate(workshop.subject.model, workshop.subject.examples).accuracy
+    assert set(rows["dense_accuracy"]) == {dense}
+    assert (rows["feasible"] == (rows["accuracy"] >= dense - EPSILON)).all()
+    assert rows.loc[rows["method"].isin(selection.NEEDS), "feasible"].all()
+    assert (rows["energy_j"] > 0).all()
+    assert (rows["configuration"] != "dense").any()
+    beside = rows.merge(candidates, on="configuration", suffixes=("", "_candidate"))
+    assert len(beside) == len(rows)
+    assert (beside["ratio"] == beside["sparsity"]).all()
+    for column in ("accuracy", "flops_effective"):
+        assert (beside[column] == beside[f"{column}_candidate"]).all()
+
+
+def test_each_saved_model_loads_again_with_the_accuracy_and_the_figures_its_row_says(workshop, deployed):
+    for row in deployed[1].to_dict("records"):
+        folder = workshop.subject.folder / "selected" / row["method"]
+        loaded = load_removed(folder)
+        assert evaluation.evaluate(loaded, workshop.subject.examples).accuracy == row["accuracy"]
+        how = Configuration(**json.loads((folder / "selection.json").read_text()))
+        assert how.name == row["configuration"]
+        _, head, card = (folder / "README.md").read_text().split("---\n", 2)
+        assert yaml.safe_load(head) == {"library_name": "transformers", "pipeline_tag": "text-classification"}
+        assert f"What was done: {how.name}." in card
+        lines = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("|")]
+        told = {line[0]: line[1] for line in lines if len(line) == 2}
+        for name in FIGURES:
+            assert float(told[name.replace("_", " ")]) == row[name]
+
+
+def test_a_model_is_not_saved_without_its_four_figures(workshop, tmp_path):
+    few = {name: FIGURES[name] for name in ("accuracy", "latency_ms_median")}
+    with pytest.raises(UserError, match="four figures; flops_effective, energy_j is missing"):
+        selection.save(workshop, Configuration(form="dense"), few, tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize(
+    "how", [SPARSE, Configuration(form="sparse_kernel", ratio=0.6, scope="layer", schedule="gradual")]
+)
+def test_what_a_sparse_kernel_runs_is_saved_masked_and_answers_the_same(workshop, tmp_path, how):
+    selection.save(workshop, how, FIGURES, tmp_path / "kept")
+    loaded = load_removed(tmp_path / "kept")
+    assert not any(isinstance(module, SparseLinear) for module in loaded.modules())
+    weights = prunable_weights(loaded, 3).values()
+    zeros, size = (sum(int(count(weight)) for weight in weights) for count in (_zeros, torch.numel))
+    assert zeros / size == pytest.approx(how.ratio, abs=1e-4)
+    ran, again = (
+        evaluation.logits(m, workshop.subject.examples) for m in (workshop.build(how), sparse_kernel(loaded, 3))
+    )
+    torch.testing.assert_close(again, ran)
+    assert json.loads((tmp_path / "kept" / "selection.json").read_text())["form"] == "sparse_kernel"
+
+
+def _zeros(weight):
+    return (weight == 0).sum()
