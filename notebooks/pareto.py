@@ -30,14 +30,10 @@ epsilon: float = 0.01  # accuracy you would give up
 ratios: list = [0.3, 0.6, 0.9]  # shares set to zero, in the masked and the sparse form
 shares: list = [0.0, 0.5]  # shares of heads and of neurons removed
 layers: list = [0, 1]  # layers removed
-trained_ratios: list = [0.6]  # the same for what is trained on after pruning
-trained_shares: list = [0.5]  # the same for what is trained on after removal
-epochs: float = 1.0  # passes over the examples of that training
+trained_ratios: list = [0.6]  # shares set to zero where the model is trained on after it
 examples: int = 2000  # training examples, at most
-learning_rate: float = 2.0e-4  # highest learning rate
 evaluations: int = 15  # configurations a search may measure
 seeds: list = [0, 1, 2]  # seeds of the searches
-rounds: int = 10  # calls timed at each batch size
 watts_per_core: float = 4.2  # for the estimate of energy, where there is no sensor; 0: no estimate
 seed: int = 0  # seed of the models
 
@@ -49,6 +45,11 @@ from prunecast import collect, configurations, energy, figures, pareto, paths, s
 from prunecast.retraining import budget_of
 
 figures.use_house_style()
+ROUNDS = 10  # calls timed at each batch size
+kept = tables.read("candidates", paths.MEASURED / measured)
+sst2 = kept[kept["model"] == "sst2_minilm"].reset_index(drop=True)
+picked = selection.chosen(sst2, range(len(sst2)), epsilon)
+dense = float(sst2.loc[sst2["form"] == "dense", "accuracy"].iloc[0])
 
 # %% [markdown]
 # ## Algorithm 1, and the same answer for less
@@ -88,12 +89,16 @@ figures.table(
 
 # %%
 space = configurations.Space(
-    ratios=ratios, shares=shares, layers=layers, trained_ratios=trained_ratios, trained_shares=trained_shares
+    ratios=ratios,
+    shares=shares,
+    layers=layers,
+    trained_ratios=trained_ratios,
+    trained_shares=(min(shares), max(shares)),
 )
-budget = budget_of(epochs=epochs, examples=examples, learning_rate=learning_rate, distilled=1)
+budget = budget_of(epochs=1, examples=examples, learning_rate=2e-4, distilled=1)
 meter = energy.meter(torch.device("cuda" if torch.cuda.is_available() else "cpu"), watts_per_core or None)
 subjects = [collect.trained(name, models_from, seed) for name in models]
-shops = {subject.name: configurations.Workshop(subject, budget, meter, rounds) for subject in subjects}
+shops = {subject.name: configurations.Workshop(subject, budget, meter, ROUNDS) for subject in subjects}
 candidates = pd.concat([shop.candidates(space.configurations()) for shop in shops.values()], ignore_index=True)
 _ = tables.write("candidates", candidates, paths.outputs(run))
 
@@ -104,6 +109,10 @@ _ = tables.write("candidates", candidates, paths.outputs(run))
 # {glue:text}`evaluations:d` of them: at random, by NSGA-II {cite:p}`deb2002`, and **guided** by a Gaussian process that
 # knows of each configuration its operations and how often it agrees with the dense model on sixteen unlabelled examples,
 # which is charged. What counts is the hypervolume {cite:p}`zitzler1999` of what was measured, as a share of the whole.
+#
+# {numref}`fig-searches` shows the same for MiniLM on the two tasks of the source study, with
+# {glue:text}`kept_candidates:d` configurations each. The higher a line, the better the front it knows by then; the band
+# spans all seeds.
 
 # %%
 majorities = {subject.name: subject.task.majority_accuracy for subject in subjects}
@@ -115,11 +124,6 @@ searches = pd.concat(
 )
 _ = tables.write("searches", searches, paths.outputs(run))
 
-# %% [markdown]
-# {numref}`fig-searches` shows the same for MiniLM on the two tasks of the source study, with
-# {glue:text}`kept_candidates:d` configurations each. The higher a line, the better the front it knows by then; the band
-# spans all seeds.
-
 # %% mystnb={"figure": {"caption": "Hypervolume known after each number of measurements, mean and range over ten seeds.", "name": "fig-searches"}, "image": {"alt": "A panel a model. The guided search starts late, having paid for the agreement, then rises above NSGA-II and random search."}} tags=["hide-input"]
 all_searches = tables.read("searches", paths.MEASURED / measured)
 _ = figures.draw_searches(all_searches)
@@ -129,12 +133,6 @@ _ = figures.draw_searches(all_searches)
 #
 # In {numref}`fig-front` every mark is a model that could be deployed. Up and to the left is better. Opaque marks were
 # trained on after pruning. The step line is the front in these two figures; the names are choices, explained below.
-
-# %% tags=["hide-input"]
-kept = tables.read("candidates", paths.MEASURED / measured)
-sst2 = kept[kept["model"] == "sst2_minilm"].reset_index(drop=True)
-picked = selection.chosen(sst2, range(len(sst2)), epsilon)
-dense = float(sst2.loc[sst2["form"] == "dense", "accuracy"].iloc[0])
 
 # %% mystnb={"figure": {"caption": "All configurations of MiniLM on SST-2: accuracy against latency at batch 1.", "name": "fig-front"}, "image": {"alt": "A scatter of accuracy against latency as a share of the dense model's. Masked models stand in a column at one. Removed models reach left; those trained on lie highest. Sparse kernels scatter around one."}} tags=["hide-input"]
 _ = figures.draw_front(sst2.assign(latency=sst2["latency_ratio_1"]), "latency", picked, dense)

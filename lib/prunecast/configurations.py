@@ -182,6 +182,7 @@ class Workshop:
         if not stamp.exists() or json.loads(stamp.read_text(encoding="utf-8")) != self.key:
             retraining = Retraining(self.subject, self.budget, how.removal)
             retraining.targets = self.retraining.targets  # the dense model's answers, which are the same
+            retraining.start = self.retraining.without(how.removal)
             if how.schedule == "none" or not how.ratio:
                 model = retraining.recovered(self.subject.seed)
             else:

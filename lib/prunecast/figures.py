@@ -300,6 +300,18 @@ def draw_searches(searches: pd.DataFrame) -> Figure:
     return figure
 
 
+def draw_claims(changes: pd.DataFrame) -> Figure:
+    """Printed and own relative change of each quantity, in per cent; a row each, indexed by quantity."""
+    figure, panel = plt.subplots(figsize=(6.4, 2.6))
+    names = [str(row).split(":")[0].rsplit("_", 1)[0].replace("_", " ") for row in changes.index]
+    panel.scatter(changes["published"], names, facecolors="none", edgecolors=ORANGE, marker="o", s=60, label="printed")
+    panel.scatter(changes["ours"], names, color=BLUE, marker="D", s=36, label="measured here")
+    panel.axvline(0, color=GREY, linewidth=0.8)
+    panel.set_xlabel("change, per cent of the dense model's")
+    legend_above(figure)
+    return figure
+
+
 def draw_level(panel: Axes, height: float, label: str) -> None:
     """A thin line across a panel, such as the majority class."""
     panel.axhline(height, color=GREY, linewidth=0.8, label=label)

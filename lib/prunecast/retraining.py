@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -22,7 +23,7 @@ from prunecast.pruning.masks import Scope
 from prunecast.pruning.prunable import prunable_weights
 from prunecast.tasks import Split
 
-CALIBRATING = 256  # training examples that tell how important heads, neurons and layers are
+CALIBRATING = 128  # training examples that tell how important heads, neurons and layers are
 ROOMS = (schedules, structured, prunable, masks, training, evaluation, metrics)
 
 
@@ -61,6 +62,7 @@ class Retraining:
         self.subject, self.budget, self.removal = subject, budget, removal
         self.tokenizer: Any = zoo.load(subject.folder)[1]
         self.split: Split = subject.task.train.first(budget.examples)
+        self._shallower: dict[int, nn.Module] = {}
 
     @cached_property
     def start(self) -> nn.Module:
@@ -69,13 +71,19 @@ class Retraining:
 
     def without(self, removal: structured.Removal) -> nn.Module:
         """The dense model less some parts, whose importance a few training examples tell."""
-        prepared = evaluation.prepare(
-            self.subject.task.train.first(CALIBRATING), self.tokenizer, self.subject.spec.max_length
-        )
-        device = next(self.subject.model.parameters()).device
+        inputs, labels = self._calibrating
+        if removal.layers not in self._shallower:  # which layers go takes many forward passes
+            layers = structured.Removal(0.0, 0.0, removal.layers, removal.importance)
+            self._shallower[removal.layers] = structured.remove(self.subject.model, layers, inputs, labels)
+        return structured.remove(self._shallower[removal.layers], replace(removal, layers=0), inputs, labels)
+
+    @cached_property
+    def _calibrating(self) -> tuple[dict[str, Tensor], Tensor]:
+        """A batch of training examples, and their labels."""
+        split, device = self.subject.task.train.first(CALIBRATING), next(self.subject.model.parameters()).device
+        prepared = evaluation.prepare(split, self.tokenizer, self.subject.spec.max_length)
         batch = evaluation.batch_of(prepared, torch.arange(len(prepared)))
-        inputs = {name: tensor.to(device) for name, tensor in batch.items()}
-        return structured.remove(self.subject.model, removal, inputs, prepared.labels.to(device))
+        return {name: tensor.to(device) for name, tensor in batch.items()}, prepared.labels.to(device)
 
     def scheduled(self, schedule: schedules.Schedule, seed: int) -> nn.Module:
         """A masked copy of the dense model, pruned as the schedule says while it is trained on."""
