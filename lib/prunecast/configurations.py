@@ -25,7 +25,7 @@ WITH_ZEROS: tuple[Form, ...] = ("masked", "sparse_kernel")
 AGREEING = 16  # unlabelled examples on which a configuration is compared with the dense model
 BATCHES = (1, 32)  # batch sizes that are timed
 COUNTS = ("parameters", "parameters_nonzero", "size_bytes", "flops_dense", "flops_effective")
-WINDOW_S = 0.5  # of the energy of one configuration beside the dense model
+WINDOW_S = 0.15  # of an estimate, whose clock is fine; a sensor gets the longer window of prunecast.energy
 ROOMS = (training, evaluation, metrics, prunable, criteria, masks, schedules, structured, kernels, cost, energy)
 
 
@@ -204,7 +204,8 @@ class Workshop:
         answers = self._answers(model)
         before = answers if how.schedule == "none" else self._answers(self.build(how.untrained))
         beside = {"dense": self.subject.model, "this": model}
-        found = cost.costs(beside, self.inputs, self.rounds, self.meter, self.device, WINDOW_S)
+        window = WINDOW_S if self.meter.source == "estimated" else energy.WINDOW_S
+        found = cost.costs(beside, self.inputs, self.rounds, self.meter, self.device, window)
         found = found.set_index(["form", "batch"])
         own: Any = found.xs(("this", BATCHES[0]))
         if how.form == "dense":  # beside itself it would differ by chance
