@@ -187,7 +187,7 @@ def test_each_saved_model_loads_again_with_the_accuracy_and_the_figures_its_row_
         lines = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("|")]
         told = {line[0]: line[1] for line in lines if len(line) == 2}
         for name in FIGURES:
-            assert float(told[name.replace("_", " ")]) == row[name]
+            assert float(told[selection.FIGURES[name]]) == pytest.approx(row[name], rel=1e-5)
 
 
 def test_a_model_is_not_saved_without_its_four_figures(workshop, tmp_path):
