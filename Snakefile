@@ -171,7 +171,7 @@ rule schedules:
     input:
         sources("notebooks/schedules.py"),
         TABLE.format("models.csv"),
-        "data/measured/selection/schedules.csv",
+        [f"data/measured/{study}/schedules.csv" for study in ("selection", "compression")],
     output:
         update(NOTEBOOK.format("schedules")),
         update(TABLE.format("schedules.csv")),
@@ -220,6 +220,7 @@ rule claims:
         [f"data/published/{paper}.csv" for paper in ("lstm_surrogate", "smarts")],
         "data/measured/campaign/predictions.csv.gz",
         [f"data/measured/selection/{table}.csv" for table in ("models", "schedules", "candidates", "selections")],
+        "data/measured/compression/schedules.csv",
     output:
         update(NOTEBOOK.format("claims")),
         update(TABLE.format("reproductions.csv")),

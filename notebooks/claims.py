@@ -24,6 +24,7 @@
 run: str = "page"  # run whose folder the table goes to
 forecasts: str = "campaign"  # study under data/measured with the forecasts
 selections: str = "selection"  # study under data/measured with costs and selections
+compressions: list = ["selection", "compression"]  # studies under data/measured with schedules
 
 # %% tags=["hide-input"]
 import pandas as pd
@@ -36,7 +37,8 @@ figures.use_house_style()
 # %%
 printed = pd.read_csv(paths.PUBLISHED / "lstm_surrogate.csv").set_index("quantity")["value"]
 surrogate = evidence.beside_paper(tables.read("predictions", paths.MEASURED / forecasts), printed)
-smarts = claims.beside_paper(pd.read_csv(paths.PUBLISHED / "smarts.csv"), paths.MEASURED / selections)
+schedules = pd.concat([tables.read("schedules", paths.MEASURED / study) for study in compressions])
+smarts = claims.beside_paper(pd.read_csv(paths.PUBLISHED / "smarts.csv"), paths.MEASURED / selections, schedules)
 rows = pd.concat([surrogate, smarts], ignore_index=True)
 _ = tables.write("reproductions", rows, paths.outputs(run))
 

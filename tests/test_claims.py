@@ -60,19 +60,19 @@ def _study(folder, energy_j=30.0):
         _row("selections", model=COLA, method="phone"),
         _row("selections", model=SST2, method="phone", **chosen),
     ]
-    rows = {"models": models, "candidates": candidates, "schedules": RUNS, "selections": selections}
+    rows = {"models": models, "candidates": candidates, "selections": selections}
     for table, lines in rows.items():
         tables.write(table, pd.DataFrame(lines), folder)
     return folder
 
 
 def _beside(published, folder):
-    found = claims.beside_paper(published, folder)
+    found = claims.beside_paper(published, folder, pd.DataFrame(RUNS))
     return found.set_index(["table", "row"])
 
 
 def test_every_published_figure_appears_once_in_its_order(published, tmp_path):
-    found = claims.beside_paper(published, _study(tmp_path))
+    found = claims.beside_paper(published, _study(tmp_path), pd.DataFrame(RUNS))
     tables.validate("reproductions", found)
     assert found["published"].to_list() == published["value"].to_list()
     assert found["table"].to_list() == published["table"].to_list()
@@ -81,7 +81,7 @@ def test_every_published_figure_appears_once_in_its_order(published, tmp_path):
 
 
 def test_what_has_no_counterpart_is_empty_and_says_so(published, tmp_path):
-    found = claims.beside_paper(published, _study(tmp_path))
+    found = claims.beside_paper(published, _study(tmp_path), pd.DataFrame(RUNS))
     absent = published["row"].isin(ELSEWHERE)
     assert absent.any()
     assert found["ours"].isna().to_list() == absent.to_list()

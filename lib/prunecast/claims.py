@@ -34,9 +34,12 @@ CHANGES = {  # quantities of table 4, and what each is called here
 FACTORS = {"accuracy": 100.0, "flops_effective": 1e-9, "latency_ms_median": 1.0, "energy_j": 1.0}
 
 
-def beside_paper(published: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Rows of `reproductions` for `published` figures (source, table, row, quantity, value) from a study's tables."""
-    of_models, of_costs = _of_models(folder), _of_costs(folder)
+def beside_paper(published: pd.DataFrame, folder: Path, schedules: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `reproductions` for `published` figures (source, table, row, quantity, value) from a study's tables.
+
+    `schedules` are rows of that table, of any study.
+    """
+    of_models, of_costs = _of_models(folder, schedules), _of_costs(folder)
     rows = []
     for claim in published.to_dict("records"):
         if claim["table"] == "table 4":
@@ -68,9 +71,9 @@ def compressed(schedules: pd.DataFrame, model: str) -> pd.DataFrame:
     return max(groups, key=lambda part: part["accuracy"].mean()) if groups else runs.iloc[:0]
 
 
-def _of_models(folder: Path) -> dict[tuple[str, str], float]:
+def _of_models(folder: Path, schedules: pd.DataFrame) -> dict[tuple[str, str], float]:
     """Our figures for tables 1 to 3, by the kind of model and the quantity."""
-    candidates, schedules = tables.read("candidates", folder), tables.read("schedules", folder)
+    candidates = tables.read("candidates", folder)
     found: dict[tuple[str, str], float] = {(DENSE, "compression"): 1.0, (PRUNED, "compression"): COMPRESSION}
     figures: Any
     for task, model in MODELS.items():

@@ -88,12 +88,12 @@ class Retraining:
     def scheduled(self, schedule: schedules.Schedule, seed: int) -> nn.Module:
         """A masked copy of the dense model, pruned as the schedule says while it is trained on."""
         model = copy.deepcopy(self.start)
-        weights = prunable_weights(model, self.subject.task.classes)
+        weights = self._prunable(model)
 
         def train(share: float, callbacks: Sequence[Any]) -> None:
             self._train(model, share, f"{self.subject.name}, {schedule.name}", seed, callbacks)
 
-        schedules.retrain(weights, schedule, train)  # type: ignore[arg-type]
+        schedules.retrain(weights, schedule, train)
         return model.to(next(self.start.parameters()).device)
 
     def recovered(self, seed: int) -> nn.Module:
@@ -107,7 +107,7 @@ class Retraining:
     ) -> pd.DataFrame:
         """Rows of the table `schedules` for each name, sparsity and seed, resumed where an earlier run was killed.
 
-        Beside the schedules a name may be `none`, pruned and left alone, or `dense`, trained on without pruning.
+        Beside the schedules a name may be `none`, pruned and left alone, or `dense`, trained on without zeros.
         """
         for sparsity in sparsities:
             self._rest(sparsity)  # refused before the first hour is spent
@@ -120,8 +120,8 @@ class Retraining:
 
     def _outcome(self, name: str, sparsity: float, scope: Scope, seed: int) -> dict[str, Any]:
         subject = self.subject
-        told = {"schedule": name, "sparsity": 0.0 if name == "dense" else sparsity, "scope": scope, "seed": seed}
-        told["removed"] = str(self.removal)
+        reached = 1 - self._left if name == "dense" else sparsity
+        told = {"removed": str(self.removal), "schedule": name, "sparsity": reached, "scope": scope, "seed": seed}
         weights = file_hash(subject.folder / "model.safetensors")
         key = key_of(ROOMS, weights, subject.task.fingerprint, self.budget.model_dump_json(), told)
 
@@ -142,21 +142,26 @@ class Retraining:
         if name != "none":
             return self.scheduled(schedules.Schedule(name=name, sparsity=rest, scope=scope), seed)  # type: ignore
         model = copy.deepcopy(self.start)
-        schedules.apply(prunable_weights(model, self.subject.task.classes), rest, scope)
+        schedules.apply(self._prunable(model), rest, scope)
         return model
 
     def _rest(self, sparsity: float) -> float:
         """Share of what the removal has left that is to be zero, so that `sparsity` of the dense model is gone."""
-        counts = [
-            sum(weight.numel() for weight in prunable_weights(model, self.subject.task.classes).values())
-            for model in (self.start, self.subject.model)
-        ]
-        left = counts[0] / counts[1]
-        if left < 1 - sparsity:
+        if self._left < 1 - sparsity:
             raise UserError(
-                f"{self.removal} leaves {left:.1%} of the weights, less than the {1 - sparsity:.1%} asked for"
+                f"{self.removal} leaves {self._left:.1%} of the weights, less than the {1 - sparsity:.1%} asked for"
             )
-        return 1 - (1 - sparsity) / left
+        return 1 - (1 - sparsity) / self._left
+
+    @cached_property
+    def _left(self) -> float:
+        """Share of the dense model's prunable weights that the removal leaves."""
+        models = (self.start, self.subject.model)
+        left, whole = (sum(weight.numel() for weight in self._prunable(model).values()) for model in models)
+        return left / whole
+
+    def _prunable(self, model: nn.Module) -> dict[str, Any]:
+        return prunable_weights(model, self.subject.task.classes)
 
     @cached_property
     def targets(self) -> Tensor:

@@ -83,21 +83,20 @@ def nsga2(candidates: pd.DataFrame, costs: pd.DataFrame, limits: Limits, evaluat
 def guided(candidates: pd.DataFrame, costs: pd.DataFrame, limits: Limits, evaluations: int, seed: int) -> list[int]:
     """Rows in the order a surrogate proposes them: each time the one that should add most hypervolume.
 
-    The surrogate, a Gaussian process for each cost, knows the configuration, its operations and how often it agrees
-    with the dense model on a few unlabelled examples; what that costs is taken off the `evaluations`.
+    The surrogate expects errors as the agreement with the dense model on a few unlabelled examples foretells them, and
+    times as the dense operations do; a Gaussian process for each cost learns how far that is off. What the agreement
+    costs is taken off the `evaluations`.
     """
     budget = min(evaluations - agreement_price(candidates), len(candidates))
-    known, values = _known(candidates), costs.to_numpy()
+    known, expected = _known(candidates), _expected(candidates, costs)
     order = random_search(candidates, costs, limits, max(0, min(FIRST, budget)), seed)
     while len(order) < budget:
         left = np.setdiff1d(np.arange(len(candidates)), order)
-        believed = np.stack([_lower(known, values[:, place], order, left, seed) for place in range(values.shape[1])], 1)
-        believed[:, costs.columns.get_loc("flops")] = costs["flops"].to_numpy()[left]  # counted, not measured
+        believed = expected.iloc[left].copy()
+        for name in costs.columns.drop("flops"):  # operations are counted, not measured
+            believed[name] += _lower(known, (costs - expected)[name].to_numpy(), order, left, seed)
         seen = costs.iloc[order]
-        gains = [
-            pareto.hypervolume(pd.concat([seen, pd.DataFrame([row], columns=costs.columns)]), limits)
-            for row in np.maximum(believed, 0)
-        ]
+        gains = [pareto.hypervolume(pd.concat([seen, row.to_frame().T]), limits) for _, row in believed.iterrows()]
         order.append(int(left[int(np.argmax(gains))]))
     return order
 
@@ -152,12 +151,19 @@ def _known(candidates: pd.DataFrame) -> np.ndarray:
     return (values - values.mean(0)) / np.maximum(values.std(0), 1e-9)
 
 
-def _lower(known: np.ndarray, cost: np.ndarray, seen: list[int], left: np.ndarray, seed: int) -> np.ndarray:
-    """An optimistic estimate of a cost of the candidates `left` from those `seen`."""
+def _expected(candidates: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
+    """Costs as expected before anything is measured; sparse kernels take the dense model's time."""
+    operations = candidates["flops_dense"] / candidates["flops_dense"].max()
+    expected = pd.DataFrame(dict.fromkeys(costs.columns, operations), index=costs.index)
+    return expected.assign(error=1 - candidates["agreement"], flops=costs["flops"])
+
+
+def _lower(known: np.ndarray, excess: np.ndarray, seen: list[int], left: np.ndarray, seed: int) -> np.ndarray:
+    """How far a cost of the candidates `left` is above the expected one, an optimistic estimate from those `seen`."""
     kernel = ConstantKernel() * Matern(np.ones(known.shape[1]), (0.3, 100.0), nu=2.5) + WhiteKernel(1e-2, (1e-4, 1.0))
     process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: a feature that does not matter
-        process.fit(known[seen], cost[seen])
+        process.fit(known[seen], excess[seen])
     mean, deviation = process.predict(known[left], return_std=True)
     return mean - OPTIMISM * deviation
