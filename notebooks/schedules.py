@@ -76,8 +76,9 @@ _ = tables.write("schedules", found, paths.outputs(run))
 
 # %% tags=["hide-input"]
 measures = ["accuracy", "f1", "matthews"]
-by_schedule = found.groupby(["model", "sparsity", "schedule"], sort=False)[measures]
-figures.table(by_schedule.mean().join(by_schedule["accuracy"].agg(lowest="min", highest="max")))
+by_schedule = found.groupby(["model", "sparsity", "schedule"], sort=False)
+spread = by_schedule["accuracy"].agg(lowest="min", highest="max")
+figures.table(by_schedule[measures].mean().join(spread))
 
 # %% [markdown]
 # ## On a pretrained transformer
@@ -91,9 +92,9 @@ kept = pd.concat([tables.read("schedules", paths.MEASURED / study) for study in 
 _ = figures.draw_schedules(kept[kept["removed"] == "nothing"])
 
 # %% tags=["hide-input"]
-spread = kept.assign(loss=100 * (kept["dense_accuracy"] - kept["accuracy"]))
+lost = kept.assign(loss=100 * (kept["dense_accuracy"] - kept["accuracy"]))
 columns = ["model", "removed", "sparsity", "schedule", "examples"]
-losses = spread.groupby(columns, sort=False)["loss"].agg(["mean", "min", "max", "count"])
+losses = lost.groupby(columns, sort=False)["loss"].agg(["mean", "min", "max", "count"])
 figures.table(losses.rename(columns={"mean": "points lost", "count": "seeds"}), precision=2)
 
 # %% tags=["hide-input"]
