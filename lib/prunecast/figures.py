@@ -258,7 +258,7 @@ def draw_meter(metered: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_front(candidates: pd.DataFrame, x: str, on_front: np.ndarray, chosen: dict[str, int], dense: float) -> Figure:
+def draw_front(candidates: pd.DataFrame, x: str, chosen: dict[str, int], dense: float) -> Figure:
     """Accuracy of every candidate against one cost, a mark a form; the front as steps, the chosen ones by name."""
     figure, panel = plt.subplots(figsize=(7.6, 4.6))
     for form, style in FORMS.items():
@@ -266,11 +266,10 @@ def draw_front(candidates: pd.DataFrame, x: str, on_front: np.ndarray, chosen: d
         for trained, alpha in ((False, 0.35), (True, 1.0)):
             part = rows[(rows["schedule"] != "none") == trained]
             label = f"{form}, trained on" if trained else form
-            panel.scatter(part[x], part["accuracy"], alpha=alpha, label=label.replace("_", " "), **style) if len(
-                part
-            ) else None
-    steps = candidates[on_front].sort_values([x, "accuracy"])
-    best = steps[steps["accuracy"] == steps["accuracy"].cummax()]
+            if len(part):
+                panel.scatter(part[x], part["accuracy"], alpha=alpha, label=label.replace("_", " "), **style)
+    steps = candidates.sort_values([x, "accuracy"])
+    best = steps[steps["accuracy"] >= steps["accuracy"].cummax()]
     panel.step(best[x], best["accuracy"], where="post", color="black", linewidth=1, label="front")
     for index, (name, row) in enumerate(chosen.items()):
         at = (candidates[x].iloc[row], candidates["accuracy"].iloc[row])
