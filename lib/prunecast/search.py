@@ -21,7 +21,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 FIRST = (
     5  # configurations that the guided search measures before it trusts its surrogate: the dense one, and random ones
 )
-OPTIMISM = 0.5  # standard deviations by which the surrogate's costs are believed to be lower than its mean
+OPTIMISM = 2.0  # standard deviations by which the surrogate's costs are believed to be lower than its mean
 POPULATION = 10  # of NSGA-II
 NEXT_TO_DENSE = 1.1  # the reference lies a tenth above the costs of the dense model
 BRANCH = ("form", "schedule")
