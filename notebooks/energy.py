@@ -32,7 +32,6 @@ layers: int = 1  # layers removed
 zeros: float = 0.57  # share of what is left set to zero while the model is trained on
 examples: int = 2000  # training examples of that, at most
 rounds: int = 30  # calls timed at each batch size
-repeats: int = 10  # readings of the meter for the same work
 watts_per_core: float = 4.2  # for the estimate, where there is no sensor; 0: no estimate
 grams_per_kwh: float = 480.0  # carbon dioxide of the grid named next
 grid: str = "the world's mean in 2023, as Ember gives it"  # whose intensity that is
@@ -123,7 +122,7 @@ figures.table(large.set_index(["batch", "configuration"])[shown], precision=2)
 # %%
 batch = BATCHES[-1]
 shop = shops[0]
-metered = energy.repeated(meter, lambda: shop.subject.model(**shop.inputs[batch]), repeats, window_s=1.0)
+metered = energy.repeated(meter, lambda: shop.subject.model(**shop.inputs[batch]), repeats=10)
 _ = tables.write("meter", metered, paths.outputs(run))
 
 # %% mystnb={"figure": {"caption": "What the meter says of the same work, repeated, and of the same time idle.", "name": "fig-meter"}, "image": {"alt": "Joules against the repeat. The marks of inference lie near one height, those of idleness below."}} tags=["hide-input", "nbval-ignore-output"]
