@@ -14,7 +14,18 @@ from prunecast import collect, paths, tables
 from prunecast.errors import UserError
 from prunecast.studies import Study
 
-PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "scikit-learn", "prunecast")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "torch-pruning",
+    "moocore",
+    "optuna",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "prunecast",
+)
 
 
 def keep(study: Study, file: Path) -> Path:
