@@ -140,10 +140,10 @@ _ = figures.draw_front(sst2.assign(latency=sst2["latency_ratio_1"]), "latency", 
 # %% [markdown]
 # ## The choice
 #
-# The source study names no rule for the final choice. Ours are stated: the **knee** is the point of the front nearest to
-# the ideal one; a **phone** wants the least latency at batch 1, a **server** the least at batch 32, a **batch** job the
-# least energy, each among models that lose no more than epsilon. Each chosen model is built, timed beside the dense one
-# in one run, and saved with its four figures.
+# Algorithm 1 ends with a ratio, and names no rule for a choice among costs. Ours are stated: the **knee** is the point
+# of the front nearest to the ideal one; a **phone** wants the least latency at batch 1, a **server** the least at batch
+# 32, a **batch** job the least energy, each among models that lose no more than epsilon. Each chosen model is built,
+# timed beside the dense one in one run, and saved with its four figures.
 
 # %%
 chosen = pd.concat(

@@ -160,6 +160,10 @@ class Workshop:
             .assign(model=self.subject.name, task=self.subject.task.name, threads=torch.get_num_threads())
         )
 
+    def loss(self, how: Configuration) -> float:
+        """Accuracy that a configuration loses, measured or remembered."""
+        return self._kept(Configuration(form="dense"))["accuracy"] - self._kept(how)["accuracy"]
+
     def build(self, how: Configuration) -> nn.Module:
         """The model of a configuration, in evaluation mode."""
         if how.form == "dense":
@@ -205,7 +209,7 @@ class Workshop:
         before = answers if how.schedule == "none" else self._answers(self.build(how.untrained))
         beside = {"dense": self.subject.model, "this": model}
         window = WINDOW_S if self.meter.source == "estimated" else energy.WINDOW_S
-        found = cost.costs(beside, self.inputs, self.rounds, self.meter, self.device, window)
+        found = cost.costs(beside, self.inputs, self.rounds, self.meter, self.device, window_s=window)
         found = found.set_index(["form", "batch"])
         own: Any = found.xs(("this", BATCHES[0]))
         if how.form == "dense":  # beside itself it would differ by chance
