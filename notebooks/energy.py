@@ -80,7 +80,7 @@ trained = smaller.model_copy(update={"scope": "layer", "ratio": zeros, "schedule
 forms = [Configuration(form="dense"), *masked, smaller, trained]
 budget = budget_of(epochs=1, examples=examples, learning_rate=3e-4, distilled=1)
 shops = [Workshop(collect.trained(name, models_from, seed), budget, meter, rounds) for name in models]
-costs = pd.concat([shop.costs(forms) for shop in shops], ignore_index=True)
+costs = pd.concat([shop.costs(forms, rounds) for shop in shops], ignore_index=True)
 _ = tables.write("costs", costs, paths.outputs(run))
 
 # %% tags=["hide-input", "nbval-ignore-output"]

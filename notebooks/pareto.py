@@ -48,7 +48,7 @@ figures.use_house_style()
 ROUNDS = 10  # calls timed at each batch size
 kept = tables.read("candidates", paths.MEASURED / measured)
 sst2 = kept[kept["model"] == "sst2_minilm"].reset_index(drop=True)
-picked = selection.chosen(sst2, range(len(sst2)), epsilon)
+picked = {rule: rows[0] for rule, rows in selection.finalists(sst2, range(len(sst2)), epsilon).items()}
 dense = float(sst2.loc[sst2["form"] == "dense", "accuracy"].iloc[0])
 
 # %% [markdown]

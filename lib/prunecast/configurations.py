@@ -141,7 +141,7 @@ class Workshop:
             seed=self.subject.seed,
         )
 
-    def costs(self, configurations: Sequence[Configuration]) -> pd.DataFrame:
+    def costs(self, configurations: Sequence[Configuration], rounds: int) -> pd.DataFrame:
         """Rows of the table `costs`: all configurations timed in turn in one run, each with its metrics."""
         forms = {how.name: self.build(how) for how in track(configurations, "building")}
         told = pd.DataFrame(
@@ -153,7 +153,7 @@ class Workshop:
             }
             for name, how in zip(forms, configurations, strict=True)
         )
-        found = cost.costs(forms, self.inputs, self.rounds, self.meter, self.device)
+        found = cost.costs(forms, self.inputs, rounds, self.meter, self.device)
         return (
             found.rename(columns={"form": "configuration"})
             .merge(told, on="configuration")
