@@ -76,7 +76,7 @@ def finalists(candidates: pd.DataFrame, measured: Sequence[int], epsilon: float)
     dense = int((candidates["form"] == "dense").argmax())
     rows = [dense, *(row for row in measured if row != dense)]  # the dense model is known, and within any epsilon
     costs = search.objectives(candidates).assign(throughput=candidates["latency_ratio_32"]).iloc[rows]
-    within = costs[costs["error"] <= costs.loc[dense, "error"] + epsilon + ROUNDING]
+    within = costs[costs["error"] <= costs["error"].iloc[0] + epsilon + ROUNDING]
     best = {need: within.nsmallest(FINALISTS, cost).index.tolist() for need, cost in NEEDS.items() if cost in within}
     return {"knee": [rows[pareto.knee(costs.drop(columns="throughput"))]]} | best
 
