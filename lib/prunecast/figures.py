@@ -1,6 +1,7 @@
 """One house style for figures: opaque white ground, colours told apart by dashes and markers as well."""
 
 import hashlib
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,6 +51,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "removed": {"color": BLUE, "marker": "s", "s": 24},
 }
 COLUMNS = 3
+LABEL = 28  # characters of a long label on one line
 
 
 def use_house_style() -> None:
@@ -232,9 +234,12 @@ def draw_schedules(outcomes: pd.DataFrame) -> Figure:
 def draw_costs(costs: pd.DataFrame) -> Figure:
     """Median latency of each form with its 10th and 90th percentile, over the first form's; a panel a batch size."""
     batches = sorted(costs["batch"].unique())
-    figure, panels = grid_of_panels([f"batch {batch}" for batch in batches], height=2.6, columns=2)
+    height = 0.45 * costs["label"].nunique() + 0.8
+    figure, panels = grid_of_panels([f"batch {batch}" for batch in batches], height=height, columns=2)
+    figure.set_figwidth(7.6)
     for batch, (_, panel) in zip(batches, panels, strict=True):
         rows = costs[costs["batch"] == batch].iloc[::-1]
+        rows = rows.assign(label=[textwrap.fill(label, LABEL) for label in rows["label"]])
         unit = rows["latency_ms_median"].iloc[-1]
         middle, low, high = (rows[f"latency_ms_{name}"] / unit for name in ("median", "p10", "p90"))
         panel.barh(rows["label"], middle, color=BLUE, alpha=0.6)
