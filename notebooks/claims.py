@@ -69,7 +69,7 @@ figures.table(by_table[measured & (by_table.index.get_level_values("table") != "
 # number. Ours are measured on one core of a server processor, the joules estimated as {doc}`energy` says.
 
 # %% tags=["hide-input"]
-figures.table(by_table.loc[["table 4"]][measured].droplevel("table"), precision=2)
+figures.table(by_table[measured].loc["table 4"], precision=2)
 
 # %% [markdown]
 # {numref}`fig-claims` sets the relative changes side by side. The closer two marks, the better the printed figure holds up.

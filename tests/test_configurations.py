@@ -184,7 +184,7 @@ def test_a_second_call_answers_from_disk_the_very_same(measured):
 def test_costs_of_all_forms_are_timed_in_one_run_beside_their_metrics(measured):
     workshop, found = measured
     some = [one for one in SPACE.configurations() if one.name in ("dense", "sparse_kernel magnitude global 0.9")]
-    costs = workshop.costs(some).set_index(["configuration", "batch"])
+    costs = workshop.costs(some, 2).set_index(["configuration", "batch"])
     assert list(costs.index) == [(one.name, batch) for batch in configurations.BATCHES for one in some]
     for (name, _), row in costs.iterrows():
         for column in ("form", "accuracy", "sparsity", "parameters_nonzero", "size_bytes"):

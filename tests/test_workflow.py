@@ -67,7 +67,7 @@ def _edit(file: Path, old: str, new: str):
             "lib/prunecast/surrogates/lstm.py",
             "HIDDEN = 32",
             "HIDDEN = 16",
-            {"protocols", "surrogate", "your_model", "book"},
+            {"protocols", "surrogate", "claims", "your_model", "book"},
         ),
         ("studies/laptop.yml", "splits: [points,", "splits: [vgg16,", {"protocols", "book"}),
         (
@@ -81,6 +81,9 @@ def _edit(file: Path, old: str, new: str):
                 "cheap_signals",
                 "protocols",
                 "vgg16_transfer",
+                "schedules",
+                "energy",
+                "pareto",
                 "your_model",
                 "book",
             },  # fmt: skip
