@@ -196,6 +196,7 @@ glue("seeds", int(at_end["seed"].nunique()), display=False)
 # %% [markdown]
 # ## Exercises
 #
-# 1. Choose by weights instead: `pareto.weighted` with twice the weight on energy. Does the choice move?
+# 1. Choose by weights, `pareto.weighted` with twice the weight on energy, or within a budget of latency,
+#    `pareto.within`. Does the choice move?
 # 2. Take an epsilon so small that nothing holds. What does Algorithm 1 answer?
 # 3. Load a chosen model with `structured.load_removed` and time it yourself.
