@@ -184,14 +184,6 @@ def test_every_round_holds_each_form_once_and_the_order_changes_with_the_seed_al
     assert order(1) != rounds
 
 
-def test_timing_does_not_touch_the_global_random_state():
-    torch.manual_seed(0)
-    before, numbers = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    cost.latency({"work": lambda: sum(range(20_000))}, 2)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert (np.random.get_state()[1] == numbers).all()  # noqa: NPY002
-
-
 def test_a_call_too_short_for_the_clock_is_refused_by_name_in_one_sentence():
     with pytest.raises(
         UserError, match=r"^a call of nothing takes \S+ ms, too short for a clock with steps of .*steps$"
