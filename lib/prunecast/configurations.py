@@ -18,7 +18,7 @@ from prunecast.pruning import criteria, kernels, masks, prunable, schedules, str
 from prunecast.pruning.criteria import CRITERIA, CriterionName, criterion_called
 from prunecast.pruning.masks import SCOPES, Scope
 from prunecast.pruning.prunable import prunable_weights
-from prunecast.retraining import Budget, Retraining
+from prunecast.retraining import CALIBRATING, Budget, Retraining
 
 Form = Literal["dense", "masked", "removed", "sparse_kernel"]
 WITH_ZEROS: tuple[Form, ...] = ("masked", "sparse_kernel")
@@ -125,7 +125,7 @@ class Workshop:
         self.retraining = Retraining(subject, budget)
         self.folder = subject.folder / "configurations"
         weights = file_hash(subject.folder / "model.safetensors")
-        settings = (budget.model_dump_json(), meter.source, rounds, subject.seed)
+        settings = (budget.model_dump_json(), meter.source, rounds, CALIBRATING, subject.seed)
         self.key = key_of(ROOMS, weights, subject.task.fingerprint, *settings)
         self.rows = torch.from_numpy(signals.sample(subject.examples, AGREEING, subject.seed))
         self.dense: Tensor = evaluation.logits(subject.model, subject.examples)

@@ -123,7 +123,7 @@ class Retraining:
         reached = 1 - self._left if name == "dense" else sparsity
         told = {"removed": str(self.removal), "schedule": name, "sparsity": reached, "scope": scope, "seed": seed}
         weights = file_hash(subject.folder / "model.safetensors")
-        key = key_of(ROOMS, weights, subject.task.fingerprint, self.budget.model_dump_json(), told)
+        key = key_of(ROOMS, weights, subject.task.fingerprint, self.budget.model_dump_json(), CALIBRATING, told)
 
         def measure() -> dict[str, Any]:
             answers = evaluation.logits(self._made(name, sparsity, scope, seed), subject.examples)
