@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from prunecast import signals, zoo
 from prunecast.collect import Trained
 from prunecast.curves import LEARNED_ABOVE
 from prunecast.errors import UserError
 from prunecast.evaluation import evaluate, prepare
+from prunecast.pruning import schedules
 from prunecast.pruning.criteria import magnitude
-from prunecast.pruning.masks import SCOPES, Pruner, Scope, cut, masks, pruned_counts, rank
+from prunecast.pruning.masks import SCOPES, Pruner, Scope, cut, pruned_counts, rank
 from prunecast.surrogates.features import unmeasured
 from prunecast.surrogates.frozen import Frozen
 from prunecast.surrogates.recommend import checked
@@ -114,14 +114,9 @@ def measured_at(subject: Trained, scope: Scope, sparsity: float) -> float:
         return evaluate(subject.model, subject.examples).accuracy
 
 
-@torch.no_grad()
 def save_pruned(subject: Trained, tokenizer: Any, scope: Scope, sparsity: float, folder: Path) -> None:
     """Prune the model for good and write it as a folder that `from_pretrained` reads."""
-    weights = subject.weights
-    ranking = rank(weights, magnitude, scope)
-    cuts = cut(ranking, pruned_counts(ranking, "percentile", sparsity * PER_UNIT))
-    for name, mask in masks(weights, magnitude, ranking.groups, cuts).items():
-        weights[name].mul_(mask)
+    schedules.apply(subject.weights, sparsity, scope)
     zoo.save(subject.model, tokenizer, folder)
 
 
