@@ -29,7 +29,7 @@ compressions: list = ["selection", "compression"]  # studies under data/measured
 # %% tags=["hide-input"]
 import pandas as pd
 from myst_nb import glue
-from prunecast import claims, figures, paths, tables
+from prunecast import claims, deployment_figures, figures, paths, tables
 from prunecast.surrogates import evidence
 
 figures.use_house_style()
@@ -76,7 +76,7 @@ figures.table(by_table[measured].loc["table 4"], precision=2)
 
 # %% mystnb={"figure": {"caption": "What pruning changes, in per cent of the dense model's figure: printed, and measured here.", "name": "fig-claims"}, "image": {"alt": "Four rows, accuracy, operations, latency and energy, each with a hollow mark for the printed change and a filled one for ours."}} tags=["hide-input"]
 changes = by_table[measured].loc["table 4"]
-_ = figures.draw_claims(changes[changes.index.str.endswith("relative_change_pct")])
+_ = deployment_figures.draw_claims(changes[changes.index.str.endswith("relative_change_pct")])
 
 # %% tags=["hide-input"]
 ours = by_table["ours"].droplevel("table")

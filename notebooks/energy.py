@@ -41,7 +41,7 @@ seed: int = 0  # seed of the models
 import pandas as pd
 import torch
 from myst_nb import glue
-from prunecast import collect, energy, figures, paths, tables
+from prunecast import collect, deployment_figures, energy, figures, paths, tables
 from prunecast.configurations import BATCHES, Configuration, Workshop
 from prunecast.retraining import budget_of
 
@@ -97,7 +97,7 @@ figures.table(costs.set_index(["model", "batch", "configuration"])[shown].rename
 
 # %% mystnb={"figure": {"caption": "Latency of each form over the dense model's, on this machine; whiskers from the 10th to the 90th percentile.", "name": "fig-costs-here"}, "image": {"alt": "Two bar charts, batch 1 and batch 32. Masked forms stand at one, sparse kernels at one or right of it, the removed form left of it."}} tags=["hide-input", "nbval-ignore-output"]
 first = costs[costs["model"] == models[0]]
-_ = figures.draw_costs(first.assign(label=first["configuration"]))
+_ = deployment_figures.draw_costs(first.assign(label=first["configuration"]))
 
 # %% [markdown]
 # ## The same for MiniLM
@@ -107,7 +107,7 @@ _ = figures.draw_costs(first.assign(label=first["configuration"]))
 # %% mystnb={"figure": {"caption": "Latency of each form of MiniLM on SST-2 over the dense model's, one core.", "name": "fig-costs"}, "image": {"alt": "Two bar charts, batch 1 and batch 32, for MiniLM. Masked forms stand at one; sparse kernels are slower at half sparsity and gain at nine tenths; removed forms are the fastest."}} tags=["hide-input"]
 kept = tables.read("costs", paths.MEASURED / measured)
 large = kept[kept["model"] == "sst2_minilm"]
-_ = figures.draw_costs(large.assign(label=large["configuration"]))
+_ = deployment_figures.draw_costs(large.assign(label=large["configuration"]))
 
 # %% tags=["hide-input"]
 figures.table(large.set_index(["batch", "configuration"])[shown], precision=2)
@@ -126,7 +126,7 @@ metered = energy.repeated(meter, lambda: shop.subject.model(**shop.inputs[batch]
 _ = tables.write("meter", metered, paths.outputs(run))
 
 # %% mystnb={"figure": {"caption": "What the meter says of the same work, repeated, and of the same time idle.", "name": "fig-meter"}, "image": {"alt": "Joules against the repeat. The marks of inference lie near one height, those of idleness below."}} tags=["hide-input", "nbval-ignore-output"]
-_ = figures.draw_meter(metered)
+_ = deployment_figures.draw_meter(metered)
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 again = pd.concat(

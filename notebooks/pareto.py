@@ -41,7 +41,18 @@ seed: int = 0  # seed of the models
 import pandas as pd
 import torch
 from myst_nb import glue
-from prunecast import collect, configurations, energy, figures, pareto, paths, search, selection, tables
+from prunecast import (
+    collect,
+    configurations,
+    deployment_figures,
+    energy,
+    figures,
+    pareto,
+    paths,
+    search,
+    selection,
+    tables,
+)
 from prunecast.retraining import budget_of
 
 figures.use_house_style()
@@ -126,7 +137,7 @@ _ = tables.write("searches", searches, paths.outputs(run))
 
 # %% mystnb={"figure": {"caption": "Hypervolume known after each number of measurements, mean and range over ten seeds.", "name": "fig-searches"}, "image": {"alt": "A panel a model. The guided search starts late, having paid for the agreement, then rises above NSGA-II and random search."}} tags=["hide-input"]
 all_searches = tables.read("searches", paths.MEASURED / measured)
-_ = figures.draw_searches(all_searches)
+_ = deployment_figures.draw_searches(all_searches)
 
 # %% [markdown]
 # ## The front
@@ -135,7 +146,7 @@ _ = figures.draw_searches(all_searches)
 # trained on after pruning. The step line is the front in these two figures; the names are choices, explained below.
 
 # %% mystnb={"figure": {"caption": "All configurations of MiniLM on SST-2: accuracy against latency at batch 1.", "name": "fig-front"}, "image": {"alt": "A scatter of accuracy against latency as a share of the dense model's. Masked models stand in a column at one. Removed models reach left; those trained on lie highest. Sparse kernels scatter around one."}} tags=["hide-input"]
-_ = figures.draw_front(sst2.assign(latency=sst2["latency_ratio_1"]), "latency", picked, dense)
+_ = deployment_figures.draw_front(sst2.assign(latency=sst2["latency_ratio_1"]), "latency", picked, dense)
 
 # %% [markdown]
 # ## The choice

@@ -39,7 +39,7 @@ seed: int = 0  # seed of the models
 # %% tags=["hide-input"]
 import pandas as pd
 from myst_nb import glue
-from prunecast import collect, figures, paths, tables
+from prunecast import collect, deployment_figures, figures, paths, tables
 from prunecast.pruning.structured import Removal
 from prunecast.retraining import Retraining, budget_of
 
@@ -56,7 +56,7 @@ figures.use_house_style()
 # prunes what has learned longer.
 
 # %% mystnb={"figure": {"caption": "Sparsity during the training, as each schedule plans it.", "name": "fig-plan"}, "image": {"alt": "Sparsity against the share of the training. One-shot is flat at the target, iterative rises in three equal-ratio steps, gradual and regrow follow one cubic curve that reaches the target at seven tenths."}} tags=["hide-input"]
-_ = figures.draw_plans(sparsities[-1])
+_ = deployment_figures.draw_plans(sparsities[-1])
 
 # %% [markdown]
 # ## The comparison
@@ -89,7 +89,7 @@ figures.table(by_schedule[measures].mean().join(spread))
 
 # %% mystnb={"figure": {"caption": "Accuracy under each schedule, at the same budget of training; a mark a seed.", "name": "fig-schedules"}, "image": {"alt": "A panel a model. Pruned and left alone, accuracy is near chance; all schedules bring most of it back; dense training stays above them."}} tags=["hide-input"]
 kept = pd.concat([tables.read("schedules", paths.MEASURED / study) for study in measured])
-_ = figures.draw_schedules(kept[kept["removed"] == "nothing"])
+_ = deployment_figures.draw_schedules(kept[kept["removed"] == "nothing"])
 
 # %% tags=["hide-input"]
 lost = kept.assign(loss=100 * (kept["dense_accuracy"] - kept["accuracy"]))
