@@ -62,9 +62,14 @@ class Cut:
 Cuts = dict[str, Cut]
 
 
+def groups_of(weights: Weights, scope: Scope) -> dict[str, list[str]]:
+    """The layers whose weights are compared with each other, by group of the scope."""
+    return {"all": list(weights)} if scope == "global" else {name: [name] for name in weights}
+
+
 def rank(weights: Weights, criterion: Criterion, scope: Scope) -> Ranking:
     """Sort the scores of each group in `scope`; holds one copy of the weights, and no second while it sorts."""
-    groups = {"all": list(weights)} if scope == "global" else {name: [name] for name in weights}
+    groups = groups_of(weights, scope)
     ordered, deviations = {}, {}
     for group, names in groups.items():
         scores = np.empty(sum(weights[name].numel() for name in names), dtype=np.float32)

@@ -1,0 +1,77 @@
+"""Criteria that look at data: scores of weights from a few calibration batches, lowest pruned first."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from prunecast.errors import UserError
+
+InformedName = Literal["taylor", "saliency", "wanda"]
+INFORMED: tuple[InformedName, ...] = get_args(InformedName)
+
+Weights = Mapping[str, Tensor]
+Batches = Iterable[Mapping[str, Tensor]]
+
+
+def scores(name: InformedName, model: nn.Module, weights: Weights, batches: Batches) -> dict[str, Tensor]:
+    """Scores by layer, in the shape of its weights; a batch is what the model is called with, its `labels` included.
+
+    taylor: |w · g|, the first-order change of the loss where the weight goes (Molchanov et al., 2017); saliency: |g|;
+    wanda: |w| · ‖x‖₂ with the inputs x of the weight over all batches (Sun et al., 2024). g is the mean gradient.
+    """
+    if name not in INFORMED:
+        raise UserError(f"there is no criterion {name!r} that looks at data; there are {', '.join(INFORMED)}")
+    if name == "wanda":
+        norms = input_norms(model, weights, batches)
+        return {layer: weight.detach().abs() * norms[layer] for layer, weight in weights.items()}
+    found = gradients(model, weights, batches)
+    factors = {layer: weight.detach() if name == "taylor" else 1.0 for layer, weight in weights.items()}
+    return {layer: (gradient * factors[layer]).abs() for layer, gradient in found.items()}
+
+
+@torch.enable_grad()
+def gradients(model: nn.Module, weights: Weights, batches: Batches) -> dict[str, Tensor]:
+    """Mean gradient of the loss over the batches, by layer; the model stays in the mode it is in."""
+    total = {layer: torch.zeros_like(weight, requires_grad=False) for layer, weight in weights.items()}
+    count = 0
+    for batch in batches:
+        loss = model(**batch)["loss"]
+        for layer, gradient in zip(total, torch.autograd.grad(loss, list(weights.values())), strict=True):
+            total[layer] += gradient
+        count += 1
+    return {layer: gradient / count for layer, gradient in total.items()}
+
+
+@torch.no_grad()
+def input_norms(model: nn.Module, weights: Weights, batches: Batches) -> dict[str, Tensor]:
+    """L2 norm of every input of a layer over all batches and positions, shaped to multiply the layer's weights."""
+    squares: dict[str, Tensor] = {}
+    with _watched(model, weights, squares):
+        for batch in batches:
+            model(**batch)
+    return {layer: total.sqrt() for layer, total in squares.items()}
+
+
+@contextmanager
+def _watched(model: nn.Module, weights: Weights, squares: dict[str, Tensor]) -> Iterator[None]:
+    def watch(layer: str, module: nn.Module) -> Any:
+        def add(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+            inputs = given[0].detach()
+            if isinstance(module, nn.modules.conv._ConvNd):
+                found = (inputs**2).transpose(0, 1).flatten(1).sum(1).view(1, -1, *(1,) * (inputs.dim() - 2))
+            else:
+                found = (inputs**2).flatten(0, -2).sum(0)
+                found = found if isinstance(module, nn.Linear) else found[:, None]  # GPT-2's weight lies transposed
+            squares[layer] = squares.get(layer, torch.zeros_like(found)) + found
+
+        return module.register_forward_pre_hook(add)
+
+    hooks = [watch(layer, model.get_submodule(layer.removesuffix(".weight"))) for layer in weights]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
