@@ -46,6 +46,14 @@ def test_depletion_is_what_pruning_really_takes_from_each_layer(subject, scope):
     assert found["lost_max"].iloc[-1] == pytest.approx(1)
 
 
+def test_effective_numbers_are_those_of_the_mean_the_most_and_the_least_unequal_layer():
+    weights = {"equal": torch.tensor([[2.0, -2.0], [2.0, 2.0]]), "one": torch.tensor([[0.0, 5.0, 0.0, 0.0]])}
+    found = signals.weight_signals(weights, THRESHOLDS)
+    assert (found["n_eff_lowest"] == 1 / 4).all()
+    assert (found["n_eff"] == 5 / 8).all()
+    assert (found["n_eff_highest"] == 1).all()
+
+
 def test_curvature_grows_with_what_is_pruned_and_leaves_the_model_alone(subject):
     before = {name: weight.detach().clone() for name, weight in subject.weights.items()}
     found = signals.curvature(subject.model, subject.weights, subject.examples, np.arange(4), THRESHOLDS)

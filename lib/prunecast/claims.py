@@ -1,4 +1,4 @@
-"""The figures of the source study on selection, each beside ours: rows of the table `reproductions`."""
+"""The figures of the source studies on selection and on the effective number beside ours: rows of `reproductions`."""
 
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,58 @@ def beside_paper(published: pd.DataFrame, folder: Path, schedules: pd.DataFrame)
 
 
 NOT = "not measured here"
+OURS = {  # what stands beside a row of Wang et al.: model, granularity, whether the protocol is theirs, and a note
+    "FC2 MNIST": ("mnist_fc2_100", "global", True, "last epoch, not the best on the test set"),
+    "FC5 MNIST": ("mnist_fc5_1000", "global", True, "last epoch, not the best on the test set"),
+    "FC12 MNIST": ("mnist_fc12_1000", "global", True, "last epoch, not the best on the test set"),
+    "VGG16 CIFAR10": ("cifar10_vgg16", "global", False, "fewer epochs, with batch norms, output layer kept whole"),
+    "KAN MNIST": ("mnist_kan", "node", False, "another training; nodes scored by attribution"),
+    "GPT-2 124M": ("wikitext2_gpt2", "head", False, "a far smaller GPT-2 trained on WikiText-2 alone"),
+    "LLama-7b": ("wikitext2_gpt2", "row", False, "a far smaller GPT-2 trained on WikiText-2 alone, attention included"),
+}
+
+
+def of_effective(published: pd.DataFrame, emp: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `reproductions` for figures of Wang et al. (source, table, row, quantity, value) from rows of `emp`.
+
+    Ours are means over seeds.
+    """
+    rows = []
+    for claim in published.to_dict("records"):
+        name, beta, criterion = [*claim["row"].split(", "), "attribution" if "KAN" in claim["row"] else "magnitude"][:3]
+        model, granularity, same, note = OURS.get(name, ("", "", False, NOT))
+        chosen = emp[(emp["model"] == model) & (emp["granularity"] == granularity) & (emp["criterion"] == criterion)]
+        ours = _quantities(chosen[chosen["beta"] == float(beta.removeprefix("beta "))]).get(claim["quantity"])
+        unit = "times" if claim["quantity"] == "perplexity_ratio" else "per cent"
+        measured = ours is not None and not pd.isna(ours)
+        rows.append(
+            {"source": claim["source"], "table": claim["table"], "row": f"{claim['row']}: {claim['quantity']}"}
+            | {"published": claim["value"], "ours": ours if measured else None, "unit": unit}
+            | {"same_protocol": same and measured, "note": note if measured else NOT}
+        )
+    return pd.DataFrame(rows).astype({"ours": float})
+
+
+def printed_accuracies(published: pd.DataFrame) -> pd.DataFrame:
+    """The accuracies that Wang et al. print for networks trained here as there: columns model, beta and pruned."""
+    chosen = published[(published["quantity"] == "pruned_accuracy_pct") & published["row"].str.contains(" MNIST, beta")]
+    parts = chosen["row"].str.extract(r"(.*), beta (.*)")
+    models = parts[0].map({name: model for name, (model, _, same, _) in OURS.items() if same})
+    return pd.DataFrame({"model": models, "beta": parts[1].astype(float), "pruned": chosen["value"] / 100}).dropna()
+
+
+def _quantities(rows: pd.DataFrame) -> dict[str, float]:
+    """Quantities of Wang et al. from rows of `emp` of one model, criterion and beta."""
+    if rows.empty:
+        return {}
+    mean: Any = rows.select_dtypes("number").mean()
+    return {
+        "sparsity_pct": 100 * mean["sparsity"],
+        "n_eff_share_pct": 100 * mean["n_eff"] / mean["entries"],
+        "dense_accuracy_pct": 100 * mean["dense"],
+        "pruned_accuracy_pct": 100 * mean["pruned"],
+        "perplexity_ratio": mean["pruned"] / mean["dense"],
+    }
 
 
 def compressed(schedules: pd.DataFrame, model: str) -> pd.DataFrame:

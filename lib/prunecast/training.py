@@ -29,7 +29,7 @@ def train(
     targets: Tensor | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
-    """Train `model` in place on `split` as `spec` says, with AdamW, a linear schedule and a tenth of warm-up.
+    """Train `model` in place on `split` as `spec` says, with AdamW; a linear schedule warms up for a tenth.
 
     `targets` (n, classes) are probabilities to learn in place of the labels; `callbacks` look on, or interfere.
     """
@@ -55,7 +55,8 @@ def _arguments(spec: ModelSpec, folder: Path, text: bool) -> TrainingArguments:
         per_device_train_batch_size=spec.batch_size,
         learning_rate=spec.learning_rate,
         weight_decay=spec.weight_decay,
-        warmup_steps=0.1,
+        lr_scheduler_type=spec.learning_rate_schedule,
+        warmup_steps=0.1,  # a constant schedule has none
         bf16=spec.bfloat16,
         use_cpu=not torch.cuda.is_available(),  # else the Trainer refuses bfloat16
         train_sampling_strategy="group_by_length" if text else "random",

@@ -15,25 +15,47 @@ from prunecast import torchvision_operators as _before_torchvision  # noqa: F401
 
 import torchvision.models  # isort: skip
 
+from prunecast.kan import KanNetwork  # isort: skip
+
 SIDE = 32
 SHIFT = 4
-FULLY_CONNECTED = {"fc2": (128,), "fc5": (512, 256, 128, 64), "fc12": (256,) * 11}  # widths between input and output
+FULLY_CONNECTED = {  # widths between input and output; those with a width in the name are of Wang et al., 2026
+    "fc2": (128,),
+    "fc5": (512, 256, 128, 64),
+    "fc12": (256,) * 11,
+    "fc2_100": (100,),
+    "fc5_1000": (1000, 600, 300, 100),
+    "fc12_1000": (1000, 900, 800, 750, 700, 650, 600, 500, 400, 200, 100),
+}
+KAN_NODES = 64
 
 
 class ImageClassifier(nn.Module):
     """A network of `VISION_ARCHITECTURES` for images of `shape` (channels, height, width).
 
-    The convolutional ones see every image in colour and 32 by 32, repeated and resized bilinearly if need be.
+    The convolutional ones see every image in colour and 32 by 32, repeated and resized bilinearly if need be. The
+    `mean` and `deviation` (channels) of the pixel values standardise them, where they are given.
     """
 
-    def __init__(self, architecture: str, classes: int, shape: Sequence[int]):
+    def __init__(
+        self,
+        architecture: str,
+        classes: int,
+        shape: Sequence[int],
+        mean: Sequence[float] = (),
+        deviation: Sequence[float] = (),
+    ):
         super().__init__()
         self.architecture, self.classes, self.shape = architecture, classes, tuple(shape)
+        self.standards = {"mean": list(mean), "deviation": list(deviation)}
         self.network = VISION_ARCHITECTURES[architecture](classes, self.shape)
 
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, Any]:
         """Logits (n, classes) of images (n, *shape), and the mean cross-entropy where labels (n,) are given."""
-        convolutional = self.architecture not in FULLY_CONNECTED
+        convolutional = self.architecture not in (*FULLY_CONNECTED, "kan")
+        if self.standards["mean"]:
+            mean, deviation = (pixel_values.new_tensor(each)[:, None, None] for each in self.standards.values())
+            pixel_values = (pixel_values - mean) / deviation
         logits = self.network(_in_colour(pixel_values) if convolutional else pixel_values)
         return (
             {"logits": logits}
@@ -45,7 +67,7 @@ class ImageClassifier(nn.Module):
         """Write `model.safetensors` and `config.json`."""
         folder.mkdir(parents=True, exist_ok=True)
         save_model(self, str(folder / "model.safetensors"))
-        config = {"architecture": self.architecture, "classes": self.classes, "shape": self.shape}
+        config = {"architecture": self.architecture, "classes": self.classes, "shape": self.shape} | self.standards
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
     @classmethod
@@ -59,6 +81,12 @@ class ImageClassifier(nn.Module):
 def pixel_values(images: np.ndarray) -> torch.Tensor:
     """Images (n, height, width, channels) of uint8 as floats (n, channels, height, width) between -1 and 1."""
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
+
+
+def pixel_standards(images: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of the `pixel_values` of images, by channel."""
+    scaled = images.reshape(-1, images.shape[-1]).astype(np.float64) / 127.5 - 1
+    return scaled.mean(0).tolist(), scaled.std(0).tolist()
 
 
 def flipped_and_shifted(image: torch.Tensor) -> torch.Tensor:
@@ -121,5 +149,6 @@ VISION_ARCHITECTURES = {
     "vgg16": _vgg16("vgg16"),
     "vgg16_bn": _vgg16("vgg16_bn"),
     "preresnet20": _preresnet20,
+    "kan": lambda classes, shape: KanNetwork((int(np.prod(shape)), KAN_NODES, classes)),
     **{name: _fully_connected(widths) for name, widths in FULLY_CONNECTED.items()},
 }

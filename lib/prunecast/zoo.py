@@ -15,7 +15,7 @@ from prunecast import torchvision_operators as _before_transformers  # noqa: F40
 from prunecast.errors import UserError, first_complaint
 from prunecast.tasks import Task, load_task
 
-from prunecast.vision import ImageClassifier, VISION_ARCHITECTURES  # isort: skip
+from prunecast.vision import ImageClassifier, VISION_ARCHITECTURES, pixel_standards  # isort: skip
 
 from transformers.utils import logging as transformers_logging  # isort: skip
 
@@ -50,6 +50,8 @@ class ModelSpec(BaseModel):
     max_length: PositiveInt = 64
     train_examples: PositiveInt | None = None
     eval_examples: PositiveInt | None = None
+    learning_rate_schedule: Literal["linear", "constant"] = Field(default="linear", description="linear has a warm-up")
+    standardise: bool = Field(default=False, description="subtract the mean of all pixels, divide by their deviation")
     augment: bool = Field(default=False, description="train on images mirrored and moved at random")
     bfloat16: bool = Field(default=False, description="train in bfloat16; evaluation is float32 unless asked")
 
@@ -80,7 +82,8 @@ def build(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:
     """A model to be trained on `task`, and its tokenizer (None for images)."""
     if task.kind == "image":
         _, height, width, channels = task.train.inputs.shape  # type: ignore[union-attr]
-        return ImageClassifier(_vision(spec.architecture), task.classes, (channels, height, width)), None
+        standards = pixel_standards(task.train.inputs) if spec.standardise else ((), ())  # type: ignore[arg-type]
+        return ImageClassifier(_vision(spec.architecture), task.classes, (channels, height, width), *standards), None
     return _pretrained(spec, task) if spec.checkpoint else _scratch(spec, task)
 
 

@@ -16,7 +16,18 @@ from prunecast.surrogates.baselines import (
     Tabular,
     extra_trees,
 )
-from prunecast.surrogates.features import AGREEMENT, COLUMNS, CURVATURE, FREE, curves_on, input_names, inputs, samples
+from prunecast.surrogates.features import (
+    AGREEMENT,
+    COLUMNS,
+    CURVATURE,
+    EFFECTIVE,
+    FREE,
+    KURTOSIS,
+    curves_on,
+    input_names,
+    inputs,
+    samples,
+)
 from prunecast.surrogates.lstm import LSTMSurrogate
 from prunecast.surrogates.warped import Warped
 
@@ -181,9 +192,16 @@ def test_an_epsilon_that_no_one_could_give_up_is_refused(epsilon):
 def test_inputs_are_named_and_priced():
     assert input_names((*FREE, AGREEMENT))[-1] == "agreement"
     assert inputs(KNOWN, FREE).shape == (*KNOWN.accuracy.shape, 8)
-    assert samples(FREE) == 0
+    assert inputs(KNOWN, (*FREE, EFFECTIVE)).shape[-1] == 8 + 3
+    assert inputs(KNOWN, (*FREE, KURTOSIS)).shape[-1] == 8 + 1
+    assert samples((*FREE, EFFECTIVE, KURTOSIS)) == 0
     assert samples([AGREEMENT]) == 8 * 22
     assert samples([CURVATURE]) == 32 * 3
+
+
+@pytest.mark.parametrize("groups", evidence.ABLATIONS.values(), ids=evidence.ABLATIONS)
+def test_every_set_of_inputs_can_be_named_and_read(groups):
+    assert inputs(KNOWN, groups).shape[-1] - (AGREEMENT in groups) == len(input_names(groups))
 
 
 def test_a_frozen_surrogate_forecasts_the_same_after_it_was_loaded(tmp_path):

@@ -1,0 +1,325 @@
+"""Small causal language models trained from scratch, judged by perplexity, whose heads can be switched off."""
+
+import gzip
+import hashlib
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from re import finditer
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
+from torch.nn import functional
+
+from prunecast import docstrings, paths
+from prunecast.collect import alone, key_of
+from prunecast.errors import UserError, first_complaint
+from prunecast.progress import note, track
+from prunecast.pruning.prunable import prunable_weights
+from prunecast.seeds import seed_everything
+from prunecast.tasks import SPLITS
+
+from transformers import GPT2Config, GPT2LMHeadModel, get_linear_schedule_with_warmup  # isort: skip
+
+HUB = {"wikitext2": ("Salesforce/wikitext", "wikitext-2-v1")}
+CALIBRATING = 64  # blocks of the train text that tell how important heads are
+TOKENS = 1024  # of a batch outside training
+ATTENTION = "eager"  # on blocks this short faster than the fused kernels of a processor, above all backwards
+
+HeadCriterion = Literal["weight_norm", "taylor"]
+
+
+class LanguageSpec(BaseModel):
+    """One entry of `data/language_models.yml`: a GPT-2, its sizes, and how it is trained from scratch."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    corpus: str
+    layers: PositiveInt = 2
+    hidden: PositiveInt = 128
+    heads: PositiveInt = 4
+    context: int = Field(default=64, ge=2, description="tokens of a block")
+    vocabulary: int = Field(default=4000, ge=256, description="most pieces of the tokenizer, the 256 bytes included")
+    epochs: PositiveFloat = 2
+    batch_size: PositiveInt = Field(default=32, description="blocks of a step")
+    learning_rate: PositiveFloat = 1e-3
+    bfloat16: bool = Field(default=False, description="train in bfloat16; evaluation is float32")
+    train_words: PositiveInt | None = Field(default=None, description="the first words alone of the train text")
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A trained model, the token ids of its validation text (n, context), and of the start of its train text."""
+
+    name: str
+    spec: LanguageSpec
+    model: GPT2LMHeadModel
+    blocks: Tensor
+    calibration: Tensor
+    folder: Path
+    seed: int
+
+
+def registry() -> dict[str, LanguageSpec]:
+    """All models of `data/language_models.yml` by name; raises UserError for an entry that is not one."""
+    entries = yaml.safe_load((paths.DATA / "language_models.yml").read_text(encoding="utf-8"))
+    try:
+        return {name: LanguageSpec.model_validate(entry) for name, entry in entries.items()}
+    except ValidationError as error:
+        raise UserError(f"data/language_models.yml: {first_complaint(error, LanguageSpec)}") from None
+
+
+def spec_of(name: str) -> LanguageSpec:
+    """The registry's entry for a name; raises UserError for an unknown name, or sizes that do not fit."""
+    known = registry()
+    if name not in known:
+        raise UserError(f"there is no model {name!r} in data/language_models.yml; there are {', '.join(known)}")
+    if (spec := known[name]).hidden % spec.heads:
+        raise UserError(f"model {name!r}: hidden {spec.hidden} cannot be shared out evenly among {spec.heads} heads")
+    return spec
+
+
+def corpus(name: str) -> dict[str, str]:
+    """The texts `train` and `validation` from the first door that knows the corpus: built in, a folder, the hub.
+
+    A folder in PRUNECAST_DATA holds train.txt.gz and validation.txt.gz. Raises UserError where no door knows the name,
+    a split is missing or a text is empty.
+    """
+    shelf = paths.task_folder()
+    if name == "docstrings":
+        lines = docstrings.sentences()["text"].sample(frac=1, random_state=0).tolist()
+        held_out = len(lines) // 10
+        texts = {"train": "\n".join(lines[held_out:]), "validation": "\n".join(lines[:held_out])}
+    elif shelf and (shelf / name).is_dir():
+        texts = {split: _unpacked(shelf / name / f"{split}.txt.gz") for split in SPLITS}
+    elif name in HUB:
+        texts = from_hub(name, *HUB[name])
+    else:
+        local = sorted(path.parent.name for path in shelf.glob("*/train.txt.gz")) if shelf else []
+        raise UserError(
+            f"there is no corpus {name!r}: built in is docstrings; PRUNECAST_DATA holds "
+            f"{', '.join(local) or 'no corpora'}; the hub is asked for {', '.join(HUB)}"
+        )
+    for split, text in texts.items():
+        if not text.strip():
+            raise UserError(f"corpus {name!r}, split {split}: the text is empty")
+    return texts
+
+
+def from_hub(name: str, path: str, config: str | None = None) -> dict[str, str]:
+    """Download a corpus through `datasets`; its column `text` has a line a row."""
+    import datasets
+
+    try:
+        source = datasets.load_dataset(path, config)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"corpus {name!r} is not in PRUNECAST_DATA and the hub could not serve it ({type(error).__name__}): "
+            "connect to the network, or put the corpus into a local folder"
+        ) from None
+    if missing := [split for split in SPLITS if split not in source]:
+        raise UserError(f"corpus {name!r} on the hub has no split {missing[0]!r}: it has {', '.join(source)}")
+    return {split: "".join(f"{line.rstrip()}\n" for line in source[split]["text"]) for split in SPLITS}
+
+
+def trained(name: str, run: str, seed: int) -> LanguageModel:
+    """Train the registry's model `name`, or reuse the checkpoint in `run` if nothing it depends on has changed."""
+    spec = spec_of(name)
+    texts = corpus(spec.corpus)
+    fingerprint = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+    folder = paths.run(run) / "language_models" / name
+    key = key_of((sys.modules[__name__],), spec.model_dump_json(), fingerprint, seed)
+    with alone(folder):
+        kept = folder / "trained.json"
+        if not kept.exists() or json.loads(kept.read_text(encoding="utf-8"))["key"] != key:
+            _train_into(folder, {"key": key, "inputs": {spec.corpus: fingerprint}}, spec, texts, seed)
+        model: Any = GPT2LMHeadModel.from_pretrained(folder, attn_implementation=ATTENTION)
+        blocks = load_file(folder / "blocks.safetensors")
+    model.to(_device()).eval()
+    return LanguageModel(name, spec, model, blocks["validation"], blocks["train"], folder, seed)
+
+
+@torch.inference_mode()
+def perplexity(model: GPT2LMHeadModel, blocks: Tensor) -> float:
+    """exp of the mean cross-entropy in nats over all tokens of `blocks` (n, context) but the first of each.
+
+    It is a perplexity per piece of the model's tokenizer: only models that share a tokenizer can be compared.
+    """
+    losses = torch.cat([_losses(model, batch).double() for batch in _batches(blocks)])
+    return float(losses.mean().exp())
+
+
+def prunable(model: GPT2LMHeadModel) -> dict[str, Tensor]:
+    """Weights (inputs, outputs) of the linear layers in the transformer's blocks by name, in the model's order."""
+    return prunable_weights(model, model.config.vocab_size)
+
+
+def head_scores(language: LanguageModel, criterion: HeadCriterion) -> dict[str, Tensor]:
+    """By attention layer a score for each head (heads,), in double precision; the lowest go first.
+
+    weight_norm  Frobenius norm of the head's rows of the output projection,
+    taylor       mean over the calibration blocks of |d loss / d gate|, where a gate of 1 multiplies what the head hands
+                 to the output projection (Michel et al., 2019, before their normalisation by layer), in nats.
+    """
+    model, layers = language.model, _attention(language.model)
+    if criterion == "taylor":
+        return _gate_gradients(model, language.calibration)
+    if criterion != "weight_norm":
+        raise UserError(f"there is no criterion {criterion!r} for heads; there are weight_norm, taylor")
+    rows = {name: layer.c_proj.weight.detach().double().cpu() for name, layer in layers.items()}
+    return {name: weight.unflatten(0, (layers[name].num_heads, -1)).norm(dim=(1, 2)) for name, weight in rows.items()}
+
+
+@contextmanager
+def heads_off(model: GPT2LMHeadModel, keep: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside the context those heads hand on zeros whose entry in `keep`, by layer booleans (heads,), is false.
+
+    Layers that `keep` does not name keep all heads; no weight is touched.
+    """
+    layers = _attention(model)
+    for name, kept in keep.items():
+        if name not in layers:
+            raise UserError(f"there is no attention layer {name!r}; there are {', '.join(layers)}")
+        heads, got = layers[name].num_heads, f"{tuple(kept.shape)} of {kept.dtype}"
+        if kept.dtype != torch.bool or kept.shape != (heads,):
+            raise UserError(f"layer {name} needs one boolean for each of its {heads} heads, not {got}")
+    with _gated(model, keep):
+        yield
+
+
+def _attention(model: GPT2LMHeadModel) -> dict[str, Any]:
+    return {f"transformer.h.{index}.attn": block.attn for index, block in enumerate(model.transformer.h)}
+
+
+@contextmanager
+def _gated(model: GPT2LMHeadModel, gates: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside the context what each head hands to the output projection is multiplied by its gate, (…, heads)."""
+    layers = _attention(model)
+
+    def multiplied(gate: Tensor, inputs: Tensor) -> Tensor:
+        return (inputs.unflatten(-1, (gate.shape[-1], -1)) * gate.to(inputs)[..., None]).flatten(-2)
+
+    with ExitStack() as hooks:
+        for name, gate in gates.items():
+            hook = layers[name].c_proj.register_forward_pre_hook(lambda _, inputs, g=gate: multiplied(g, *inputs))
+            hooks.callback(hook.remove)
+        yield
+
+
+def _gate_gradients(model: GPT2LMHeadModel, blocks: Tensor) -> dict[str, Tensor]:
+    heads = {name: layer.num_heads for name, layer in _attention(model).items()}
+    scores = {name: torch.zeros(count, dtype=torch.float64) for name, count in heads.items()}
+    for batch in _batches(blocks):  # every block has gates of its own, so one backward pass tells them apart
+        gates = {name: torch.ones(len(batch), 1, count, requires_grad=True) for name, count in heads.items()}
+        with _gated(model, gates):
+            loss = _losses(model, batch).mean(1).sum()
+        for name, gradient in zip(gates, torch.autograd.grad(loss, list(gates.values())), strict=True):
+            scores[name] += gradient.double().abs().sum((0, 1)) / len(blocks)
+    return scores
+
+
+def _losses(model: Any, blocks: Tensor) -> Tensor:
+    """Cross-entropy in nats of every predicted token, (n, context - 1)."""
+    blocks = blocks.to(model.device)
+    logits = model(blocks[:, :-1], use_cache=False).logits.float()
+    found = functional.cross_entropy(logits.flatten(0, 1), blocks[:, 1:].flatten(), reduction="none")
+    return found.view(len(blocks), -1)
+
+
+def _batches(blocks: Tensor) -> tuple[Tensor, ...]:
+    return blocks.split(max(1, TOKENS // blocks.shape[1]))
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _unpacked(path: Path) -> str:
+    where = f"corpus folder {path.parent.name}"
+    if not path.exists():
+        raise UserError(f"{where} has no {path.name}: it needs train.txt.gz and validation.txt.gz")
+    try:
+        return gzip.decompress(path.read_bytes()).decode("utf-8")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UserError(f"{where}: {path.name} is not gzipped text in UTF-8 ({type(error).__name__})") from None
+
+
+def _train_into(folder: Path, kept: dict[str, Any], spec: LanguageSpec, texts: dict[str, str], seed: int) -> None:
+    started, name = time.monotonic(), folder.name
+    ends = [word.end() for word in finditer(r"\S+", texts["train"])][: spec.train_words]
+    texts = texts | {"train": texts["train"][: ends[-1]]}
+    tokenizer = _train_tokenizer(texts["train"], spec.vocabulary)
+    blocks = {split: _blocks(tokenizer, text, spec, split) for split, text in texts.items()}
+    model = _built(spec, tokenizer.get_vocab_size(), seed, name).to(_device())
+    _train(model, blocks["train"], spec, seed, name)
+    took = round(time.monotonic() - started, 1)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as work:  # a checkpoint appears whole or not at all
+        made = Path(work) / name
+        model.save_pretrained(made)
+        tokenizer.save(str(made / "tokenizer.json"))
+        save_file(blocks | {"train": blocks["train"][:CALIBRATING].clone()}, made / "blocks.safetensors")
+        (made / "trained.json").write_text(json.dumps(kept | {"seconds": took}), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)
+    note(f"{name}: trained in {took} s")
+
+
+def _train_tokenizer(text: str, vocabulary: int) -> Tokenizer:
+    """Byte-level pairs learnt from the lines of a text; every byte is a piece, so no text is unknown."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(text.splitlines(keepends=True), trainer)
+    return tokenizer
+
+
+def _blocks(tokenizer: Tokenizer, text: str, spec: LanguageSpec, split: str) -> Tensor:
+    """The text as blocks of token ids (n, context); the last, incomplete one is dropped."""
+    pieces = [piece for line in text.splitlines(keepends=True) for piece in tokenizer.encode(line).ids]
+    count = len(pieces) // spec.context
+    if not count:
+        size = f"{len(pieces)} tokens are less than one block of {spec.context}"
+        raise UserError(f"corpus {spec.corpus!r}, split {split}: its {size}")
+    return torch.tensor(pieces[: count * spec.context]).view(count, spec.context)
+
+
+def _built(spec: LanguageSpec, vocabulary: int, seed: int, name: str) -> Any:
+    seed_everything(seed, "build", name)
+    sizes = {"n_layer": spec.layers, "n_embd": spec.hidden, "n_head": spec.heads, "n_positions": spec.context}
+    without = {"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0, "bos_token_id": None, "eos_token_id": None}
+    activation = "gelu_pytorch_tanh"  # GPT-2's own, in one kernel
+    kernels = {"activation_function": activation, "attn_implementation": ATTENTION}
+    settings: dict[str, Any] = {**sizes, **without, **kernels}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, **settings))
+
+
+def _train(model: Any, blocks: Tensor, spec: LanguageSpec, seed: int, name: str) -> None:
+    """Train in place with AdamW, a linear schedule, a tenth of warm-up, and gradients clipped to norm 1."""
+    choice = seed_everything(seed, "train", name)
+    passes = np.concatenate([choice.permutation(len(blocks)) for _ in range(math.ceil(spec.epochs))])
+    steps = torch.from_numpy(passes[: max(1, round(spec.epochs * len(blocks)))]).split(spec.batch_size)
+    optimizer = torch.optim.AdamW(model.parameters(), spec.learning_rate)
+    schedule = get_linear_schedule_with_warmup(optimizer, len(steps) // 10, len(steps))
+    for rows in track(steps, f"training {name}"):
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=spec.bfloat16):
+            loss = _losses(model, blocks[rows]).mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()

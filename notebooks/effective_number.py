@@ -1,0 +1,135 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The effective number
+#
+# A criterion says *which* weights matter least; who says *how many* may go? {cite:t}`wang2026` read the number off the
+# scores: keep as many as matter, and the scores themselves say how many that is. No parameter, no data, no measurement. This
+# page tries the rule on weights, heads, nodes and pixels, with the control that the paper lacks: as many entries chosen by
+# magnitude, and as many at random.
+#
+# - **You will need** the page {doc}`magnitude_pruning`.
+# - **You will learn** what the rule measures, where it is safe, and what it leaves unused.
+# - **Run time**: about two minutes.
+
+# %% tags=["parameters"]
+run: str = "page"  # run whose folder the table goes to
+measured: str = "effective"  # study under data/measured whose rows are shown
+models_from: str = "laptop"  # study whose models and measured curves are taken
+models: list = ["docstrings_bert"]  # models of that study
+criteria: list = ["magnitude", "random", "taylor", "saliency", "wanda"]  # scores of weights
+fully_connected: list = ["digits_fc2_100"]  # networks pruned as the paper does, the output layer included
+betas: list = [0.5, 0.75, 1.0, 1.25, 1.5, 2.0]  # factors of the effective number, for those networks
+seeds: list = [0]  # seeds of those networks
+language_models: list = ["docstrings_gpt2"]  # pruned by rows and by heads
+kans: list = ["digits_kan"]  # Kolmogorov-Arnold networks, pruned by nodes
+epsilon: float = 0.01  # accuracy one would give up; of a perplexity, the share
+seed: int = 0  # seed of everything else
+
+# %% tags=["hide-input"]
+import pandas as pd
+from prunecast import claims, collect, effective_figures, emp, figures, language, paths, tables, targets
+from prunecast.surrogates import rules
+
+figures.use_house_style()
+published = pd.read_csv(paths.PUBLISHED / "emp.csv")
+
+# %% [markdown]
+# ## The rule
+#
+# Of $N$ scores $s_i \ge 0$ the **effective number** is $N_\mathrm{eff} = (\sum s_i)^2 / \sum s_i^2$: all of them where all are
+# equal, one where one holds everything. The rule keeps the $\nu = \lfloor \beta N_\mathrm{eff} \rfloor$ highest, with $\beta = 1$
+# unless somebody has reason for another. What it keeps is a fact about the *shape* of the scores: $2/\pi$ of them if weights
+# are normally distributed, three quarters if uniformly, one half if by Laplace's law, whatever the network has learnt.
+
+# %%
+languages = [language.trained(name, run, seed) for name in language_models]
+nodes = [collect.trained(name, run, seed) for name in kans]
+of_photograph, images = targets.of_photograph([1.0], seed)
+found = [
+    targets.of_study(models, models_from, criteria, epsilon, seed),
+    targets.of_networks(fully_connected, run, betas, seeds, epsilon),
+    *(targets.of_language(subject, criteria, [1.0], epsilon) for subject in languages),
+    *(targets.of_kan(subject, [1.0], epsilon) for subject in nodes),
+    of_photograph,
+]
+here = pd.concat(found, ignore_index=True)
+_ = tables.write("emp", here, paths.outputs(run))
+
+# %% [markdown]
+# What is pruned is small in sum: the scores that stay hold most of the total. {numref}`fig-bound` shows how much at least, by
+# the paper's theorem, and how much in real layers. The theorem is tight, but for many entries it promises no more than any
+# choice of the $\nu$ highest would, the dashed line; real scores lie far above both. For $\nu = 1$ it fails: two nearly equal
+# scores keep one half.
+
+# %% mystnb={"figure": {"caption": "Share of the sum of the scores that is kept, against the share of the entries: the paper's bound for a thousand entries, and every row measured at beta 1.", "name": "fig-bound"}, "image": {"alt": "The bound falls at first and then rises along the diagonal. Crosses of measured rows lie well above it."}} tags=["hide-input"]
+kept = tables.read("emp", paths.MEASURED / measured)
+at_one = kept[kept["beta"] == 1]
+_ = effective_figures.draw_bound(at_one)
+
+# %% [markdown]
+# ## The paper's networks
+#
+# Fully connected networks of two, five and twelve layers on MNIST, trained, pruned and judged as the paper does it.
+# {numref}`fig-betas` shows what is left at each $\beta$; squares are printed accuracies. The gap to the dashed line is the
+# worth of the criterion; that the upper line is flat is the worth of the network: it could lose far more.
+
+# %% mystnb={"figure": {"caption": "Accuracy against beta on MNIST, mean over three seeds, beside as many weights at random and the printed figures.", "name": "fig-betas"}, "image": {"alt": "Three panels. Kept by magnitude, accuracy is flat from beta one half or three quarters on and meets the printed squares; kept at random it is far lower until beta reaches one and a half."}} tags=["hide-input"]
+fully = kept[kept["model"].str.contains(r"_fc\d+_\d+$")]
+_ = effective_figures.draw_betas(fully, claims.printed_accuracies(published))
+
+# %% [markdown]
+# ## Which score
+#
+# The rule takes any criterion, and cuts where its scores say. On the campaign's classifiers, at $\beta = 1$, all weights compared:
+# {numref}`fig-criteria` shows the accuracy each loses, and what magnitude and chance lose at the same sparsity. A skewed score
+# like a gradient's has a small effective number, so the rule prunes too much.
+
+# %% mystnb={"figure": {"caption": "Accuracy lost at beta 1 by criterion, a mark a classifier of the campaign, beside magnitude and chance at the same sparsity.", "name": "fig-criteria"}, "image": {"alt": "Marks by criterion. Under magnitude most lie near zero; under Taylor and saliency most have lost half and more, and magnitude at the same sparsity loses less."}} tags=["hide-input"]
+classifiers = at_one[(at_one["metric"] == "accuracy") & ~at_one["model"].isin([*fully["model"], "mnist_kan"])]
+compared = classifiers[classifiers["granularity"] == "global"]
+_ = effective_figures.draw_criteria(compared)
+
+# %% tags=["hide-input"]
+figures.table(emp.summary(pd.concat([here[here["metric"] == "accuracy"], classifiers]), epsilon), precision=3)
+
+# %% [markdown]
+# ## As a recommendation
+#
+# The rule costs nothing. Is it a good guess at how far a network can be pruned? Below the diagonal of {numref}`fig-rule` it is
+# safe and leaves something unused; above it, it loses more than allowed. The table sets it beside always the same ratio, and
+# beside the forecast of {doc}`surrogate`, without any measurement.
+
+# %% mystnb={"figure": {"caption": "Sparsity under the rule, by magnitude, against the largest sparsity that loses at most one point of accuracy; a mark a curve of the campaign.", "name": "fig-rule"}, "image": {"alt": "Marks in a narrow band of heights between a quarter and six tenths, whatever the optimum: the rule does not follow it."}} tags=["hide-input"]
+_ = effective_figures.draw_recommended(classifiers[classifiers["criterion"] == "magnitude"])
+
+# %% tags=["hide-input"]
+campaign = paths.MEASURED / "campaign"
+by_rule = rules.judged(classifiers, tables.read("sweeps", campaign), tables.read("recommendations", campaign), epsilon)
+figures.table(by_rule, precision=3)
+
+# %% [markdown]
+# ## Rows, heads, nodes and pixels
+#
+# A language model judged by perplexity, lower being better; nodes of a Kolmogorov-Arnold network {cite:p}`liu2024`; a
+# photograph by its brightest entries in each colour channel, or in each patch of four by four pixels, in decibels.
+
+# %% tags=["hide-input"]
+others = at_one[~at_one["model"].isin([*classifiers["model"], *fully["model"]])].set_index(
+    ["model", "granularity", "criterion"]
+)
+columns = ["entries", "sparsity", "dense", "pruned", "magnitude_at_same_sparsity", "random_at_same_sparsity", "optimum"]
+figures.table(others[columns], precision=3)
+
+# %% mystnb={"figure": {"caption": "A photograph, what the rule keeps of it at beta 1, and as many entries at random.", "name": "fig-photograph"}, "image": {"alt": "Five pictures of a temple. By channel its dark parts turn black and the rest is untouched; by patch it looks almost as before; at random it is drowned in noise."}} tags=["hide-input"]
+_ = effective_figures.draw_images(images)
