@@ -214,13 +214,32 @@ rule pareto:
         RUN_PAGE
 
 
+rule effective_number:
+    input:
+        sources("notebooks/effective_number.py"),
+        [TABLE.format(table) for table in ("models.csv", "sweeps.csv")],
+        "data/language_models.yml",
+        "data/published/emp.csv",
+        "data/measured/effective/emp.csv",
+        [f"data/measured/campaign/{table}.csv" for table in ("sweeps", "recommendations", "forecast_errors")],
+    output:
+        update(NOTEBOOK.format("effective_number")),
+        update(TABLE.format("emp.csv")),
+    params:
+        STUDY.pages.get("effective_number"),
+    threads: THREADS
+    shell:
+        RUN_PAGE
+
+
 rule claims:
     input:
         sources("notebooks/claims.py"),
-        [f"data/published/{paper}.csv" for paper in ("lstm_surrogate", "smarts")],
+        [f"data/published/{paper}.csv" for paper in ("lstm_surrogate", "smarts", "emp")],
         "data/measured/campaign/predictions.csv.gz",
         [f"data/measured/selection/{table}.csv" for table in ("models", "schedules", "candidates", "selections")],
         "data/measured/compression/schedules.csv",
+        "data/measured/effective/emp.csv",
     output:
         update(NOTEBOOK.format("claims")),
         update(TABLE.format("reproductions.csv")),

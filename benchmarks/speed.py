@@ -138,7 +138,7 @@ def main(run: str, model: str, every: str = "4") -> None:
     target = paths.MEASURED / "benchmarks"
     tables.write("speed", table, target)
     command = f"python benchmarks/speed.py {run} {model} {every}"
-    provenance.write(target, {"command": command, "models": {model: collect.record(run, model)}})
+    provenance.write(target, {"command": command, "models": {model: collect.record(subject.folder)}})
     print(table.to_string())
 
 

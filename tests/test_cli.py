@@ -42,7 +42,7 @@ def test_keeping_a_study_copies_its_tables_with_their_provenance(tiny_models, tm
         assert (folder / name).read_bytes() == (paths.run("small") / "tables" / name).read_bytes()
     stated = json.loads((folder / "provenance.json").read_text())
     assert stated["commands"] == ["prunecast run collect_sweeps --study studies/small.yml"]
-    assert stated["models"]["tiny"]["weights"] == collect.record("small", "tiny")["weights"]
+    assert stated["models"]["tiny"]["weights"] == collect.record(paths.run("small") / "models" / "tiny")["weights"]
     assert {"torch", "transformers"} <= set(stated["packages"])
     assert stated["wall_time_s"] > 0
 

@@ -94,7 +94,7 @@ def test_the_tables_keep_their_contracts_and_the_record_names_its_inputs(tiny_mo
     for name in ("models", "sweeps", "engines"):
         tables.validate(name, getattr(found, name))
     assert found.models["dense_accuracy"].iloc[0] == found.sweeps["accuracy"].iloc[0]
-    record = collect.record("a", "tiny")
+    record = collect.record(paths.run("a") / "models" / "tiny")
     assert list(record["inputs"]) == ["colours"]
     assert record["train_s"] > 0
     assert json.dumps(record)

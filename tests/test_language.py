@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from prunecast import language, paths
+from prunecast import corpora, language, paths
 from prunecast.errors import UserError
 from prunecast.language import LanguageSpec
 from tokenizers import Tokenizer
@@ -235,13 +235,13 @@ def test_an_unknown_criterion_is_refused(tiny):
 
 
 def test_a_local_folder_is_a_corpus(shelf):
-    assert language.corpus("tales") == {"train": _tale(600, seed=1), "validation": _tale(60, seed=2)}
+    assert corpora.load_corpus("tales") == {"train": _tale(600, seed=1), "validation": _tale(60, seed=2)}
 
 
 def test_docstrings_are_a_corpus_of_which_a_tenth_is_held_out(monkeypatch):
     sentences = pd.DataFrame({"text": [f"Sentence number {number} of many." for number in range(50)]})
-    monkeypatch.setattr(language.docstrings, "sentences", lambda: sentences)  # reading all packages takes long
-    lines = {split: text.splitlines() for split, text in language.corpus("docstrings").items()}
+    monkeypatch.setattr(corpora.docstrings, "sentences", lambda: sentences)  # reading all packages takes long
+    lines = {split: text.splitlines() for split, text in corpora.load_corpus("docstrings").items()}
     assert (len(lines["train"]), len(lines["validation"])) == (45, 5)
     assert sorted(lines["train"] + lines["validation"]) == sorted(sentences["text"])
     assert lines["train"] != sorted(lines["train"])
@@ -252,9 +252,9 @@ def test_the_hub_door_reads_what_load_dataset_reads(tmp_path):
     folder.mkdir(parents=True)
     pd.DataFrame({"text": ["", " = Title = \n", " One line . \n"]}).to_parquet(folder / "train-0.parquet")
     with pytest.raises(UserError, match="no split 'validation': it has train"):
-        language.from_hub("tales", str(folder.parent))
+        corpora.from_hub("tales", str(folder.parent))
     pd.DataFrame({"text": [" Another . \n"]}).to_parquet(folder / "validation-0.parquet")
-    texts = language.from_hub("tales", str(folder.parent))
+    texts = corpora.from_hub("tales", str(folder.parent))
     assert texts == {"train": "\n = Title =\n One line .\n", "validation": " Another .\n"}
 
 
@@ -263,7 +263,7 @@ def test_without_a_network_a_hub_name_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
     with pytest.raises(UserError, match="'wikitext2' is not in PRUNECAST_DATA and the hub could not serve it"):
-        language.corpus("wikitext2")
+        corpora.load_corpus("wikitext2")
 
 
 @pytest.mark.parametrize(
@@ -292,12 +292,12 @@ def test_a_spoilt_corpus_is_refused_in_one_sentence(shelf, monkeypatch, texts, s
 def test_a_file_that_is_no_text_is_refused_in_one_sentence(shelf, content):
     (shelf / "tales" / "train.txt.gz").write_bytes(content)
     with pytest.raises(UserError, match=r"tales: train\.txt\.gz is not gzipped text in UTF-8"):
-        language.corpus("tales")
+        corpora.load_corpus("tales")
 
 
 def test_what_is_not_there_is_answered_with_what_there_is(shelf, monkeypatch):
     with pytest.raises(UserError, match="no corpus 'poems': built in is docstrings.*holds tales.*wikitext2"):
-        language.corpus("poems")
+        corpora.load_corpus("poems")
     with pytest.raises(UserError, match=r"no model 'x' in data/language_models\.yml; there are tiny, deep"):
         language.spec_of("x")
     monkeypatch.setattr(language, "registry", lambda: {"odd": SPEC.model_copy(update={"heads": 5})})

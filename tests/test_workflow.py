@@ -84,6 +84,7 @@ def _edit(file: Path, old: str, new: str):
                 "schedules",
                 "energy",
                 "pareto",
+                "effective_number",
                 "your_model",
                 "book",
             },  # fmt: skip

@@ -180,9 +180,8 @@ def _engine_row(measured: adaptive.Curve) -> dict[str, Any]:
     }
 
 
-def record(run: str, name: str) -> dict[str, Any]:
-    """Where a model of a run comes from: sha256 of its inputs and weights, seconds of training and of measuring."""
-    folder = paths.run(run) / "models" / name
+def record(folder: Path) -> dict[str, Any]:
+    """Where a trained model comes from: sha256 of its inputs and weights, seconds of training and of its sweep."""
     kept = json.loads((folder / "trained.json").read_text(encoding="utf-8"))
     return {
         "inputs": kept["inputs"],

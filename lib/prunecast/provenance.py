@@ -34,15 +34,18 @@ def keep(study: Study, file: Path) -> Path:
     made = [name for name in tables.contracts() if (source / tables.file_name(name)).exists()]
     if not made:
         raise UserError(f"study {study.study} has no tables in {source}; run it first")
-    for name in made:
-        tables.write(name, tables.read(name, source), target)
-    models = tables.read("models", source)
-    records = {name: collect.record(study.study, name) for name in models["model"]}
+    kept = {name: tables.read(name, source) for name in made}
+    for name, table in kept.items():
+        tables.write(name, table, target)
+    run = paths.run(study.study)
+    folders = sorted(path.parent for path in run.rglob("trained.json"))
+    records = {str(folder.relative_to(run)).removeprefix("models/"): collect.record(folder) for folder in folders}
+    seeds = {int(seed) for table in kept.values() if "seed" in table for seed in table["seed"]}
     described = {
         "study": file.name,
         "study_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "commands": [f"prunecast run {page} --study studies/{file.name}" for page in study.pages],
-        "seeds": sorted({int(seed) for seed in models["seed"]}),
+        "seeds": sorted(seeds),
         "wall_time_s": round(sum(record["train_s"] + record["sweep_s"] for record in records.values()), 1),
         "models": records,
     }

@@ -34,13 +34,19 @@ def weight_signals(weights: Weights, thresholds: Sequence[float]) -> pd.DataFram
 
     Columns: scope, threshold, sparsity; `lost_max`, `lost_mean`, `lost_first`, `lost_last`, the share of the sum of
     squares pruned in the layer that loses most, in the mean layer, in the first and in the last one; and, the same in
-    all rows, `n_eff`, the mean over layers of (sum |w|)² / sum w² as a share of the layer's weights, and `kurtosis`.
+    all rows, `n_eff`, `n_eff_lowest` and `n_eff_highest`, the mean, lowest and highest over layers of (sum |w|)² /
+    sum w² as a share of the layer's weights (Wang et al., 2026), and `kurtosis`, the mean over layers.
     """
     layers = [_Cumulated(weight, weight.detach().double() ** 2) for weight in weights.values()]
     pruned = {scope: _pruned_by_layer(layers, scope, thresholds) for scope in SCOPES}
     sizes = np.array([len(layer) for layer in layers])
-    shapes = {"n_eff": _n_eff, "kurtosis": _kurtosis}
-    constants = {name: float(np.mean([shape(weight) for weight in weights.values()])) for name, shape in shapes.items()}
+    n_eff = [_n_eff(weight) for weight in weights.values()]
+    constants = {
+        "n_eff": float(np.mean(n_eff)),
+        "n_eff_lowest": min(n_eff),
+        "n_eff_highest": max(n_eff),
+        "kurtosis": float(np.mean([_kurtosis(weight) for weight in weights.values()])),
+    }
     rows = []
     for scope, counts in pruned.items():
         lost = np.stack(

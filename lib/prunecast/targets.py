@@ -24,13 +24,16 @@ BLOCKS = 512  # of the validation text that perplexity is taken over
 
 
 def of_study(models: Sequence[str], study: str, names: Sequence[str], epsilon: float, seed: int) -> pd.DataFrame:
-    """Rows of `emp` at beta 1 for models of a study: all weights compared under the criteria `names`, and each layer's
-    under magnitude. Optima are read off the study's measured curves."""
+    """Rows of `emp` at beta 1 for models of a study, all of them if none is named.
+
+    All weights are compared under the criteria `names`, and those of each layer under magnitude. Optima are read off
+    the study's measured curves.
+    """
     sweeps = tables.read("sweeps", paths.tables(study))
     safe: dict[str, Any] = {name: curves.safe_sparsities(sweeps, epsilon, name) for name in criteria.CRITERIA}
     scoped: tuple[tuple[Granularity, Sequence[str]], ...] = (("global", names), ("layer", ["magnitude"]))
     found = []
-    for model in models:
+    for model in models or tables.read("models", paths.tables(study))["model"]:
         subject = trained(model, study, seed)
         for scope, scored in scoped:
             optima = {name: float(of.loc[model, scope]) for name, of in safe.items() if scope in of}

@@ -61,7 +61,9 @@ def _watched(model: nn.Module, weights: Weights, squares: dict[str, Tensor]) -> 
         def add(_: nn.Module, given: tuple[Tensor, ...]) -> None:
             inputs = given[0].detach()
             if isinstance(module, nn.modules.conv._ConvNd):
-                found = (inputs**2).transpose(0, 1).flatten(1).sum(1).view(1, -1, *(1,) * (inputs.dim() - 2))
+                by_group = (inputs**2).transpose(0, 1).flatten(1).sum(1).view(module.groups, -1)
+                found = by_group.repeat_interleave(module.out_channels // module.groups, 0)
+                found = found[(..., *(None,) * (inputs.dim() - 2))]
             else:
                 found = (inputs**2).flatten(0, -2).sum(0)
                 found = found if isinstance(module, nn.Linear) else found[:, None]  # GPT-2's weight lies transposed

@@ -8,7 +8,7 @@ import pandas as pd
 
 from prunecast.seeds import seed_everything
 from prunecast.surrogates import contest, leaderboard, recommend
-from prunecast.surrogates.features import AGREEMENT, CURVATURE, DEPLETION, FACTS, SHAPE, Curves, Forecast
+from prunecast.surrogates.features import AGREEMENT, CURVATURE, DEPLETION, EFFECTIVE, FACTS, KURTOSIS, Curves, Forecast
 from prunecast.surrogates.frozen import Frozen
 from prunecast.surrogates.lstm import LSTMSurrogate
 from prunecast.surrogates.protocols import leave_one_architecture_out
@@ -37,7 +37,8 @@ ABLATIONS: Mapping[str, tuple[str, ...]] = {
     "without facts": (DEPLETION,),
     "without depletion": (FACTS,),
     "sparsity alone": (),
-    "with shape": (FACTS, DEPLETION, SHAPE),
+    "with effective numbers": (FACTS, DEPLETION, EFFECTIVE),
+    "with kurtosis": (FACTS, DEPLETION, KURTOSIS),
     "with curvature": (FACTS, DEPLETION, CURVATURE),
     "with agreement": (FACTS, DEPLETION, AGREEMENT),
     "with curvature and agreement": (FACTS, DEPLETION, CURVATURE, AGREEMENT),

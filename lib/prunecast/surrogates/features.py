@@ -9,10 +9,12 @@ import pandas as pd
 
 from prunecast import signals as measuring
 
-FACTS, DEPLETION, SHAPE, CURVATURE, AGREEMENT = "facts", "depletion", "shape", "curvature", "agreement"
+FACTS, DEPLETION, EFFECTIVE, KURTOSIS = "facts", "depletion", "effective", "kurtosis"
+CURVATURE, AGREEMENT = "curvature", "agreement"
 GROUPS: dict[str, tuple[str, ...]] = {
     DEPLETION: ("lost_max", "lost_mean", "lost_first", "lost_last"),
-    SHAPE: ("n_eff", "kurtosis"),
+    EFFECTIVE: ("n_eff", "n_eff_lowest", "n_eff_highest"),
+    KURTOSIS: ("kurtosis",),
     CURVATURE: ("curvature",),
     AGREEMENT: ("agreement",),
 }
