@@ -87,12 +87,12 @@ _ = figures.draw_leaderboard(fair.reset_index(), published=float(claims["validat
 # ## Which input is worth its price?
 #
 # Inputs removed from the LSTM, and added to it, with architectures left out: error, and what the input costs in
-# evaluations. In the last rows the training curves were permuted among the models: a surrogate that then still beat
-# the mean curve would have seen what it should not.
+# evaluations. Where the training curves were permuted among the models, a surrogate that still beat the mean curve would
+# have seen what it should not.
 
 # %% tags=["hide-input"]
 tried = errors[errors["inputs"] != evidence.AS_IT_IS]
-figures.table(tried.set_index(["inputs", "surrogate"])[["mae", "low", "high"]], precision=4)
+figures.table(tried.set_index(["inputs", "surrogate", "seed"])[["mae", "low", "high"]].sort_index(), precision=4)
 
 # %% [markdown]
 # ## On every axis
