@@ -137,7 +137,8 @@ figures.table(by_rule, precision=3)
 # ## Rows, heads, nodes and pixels
 #
 # A language model judged by perplexity, lower being better; nodes of a Kolmogorov-Arnold network {cite:p}`liu2024`; a
-# photograph by its brightest entries in each colour channel, or in each patch of four by four pixels, in decibels.
+# photograph by its brightest entries in each colour channel, or in each patch of four by four pixels, in decibels. In
+# {numref}`fig-photograph` every black spot is an entry that went.
 
 # %% tags=["hide-input"]
 others = at_one[~at_one["model"].isin([*classifiers["model"], *fully["model"]])].set_index(

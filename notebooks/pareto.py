@@ -39,20 +39,10 @@ seed: int = 0  # seed of the models
 
 # %% tags=["hide-input"]
 import pandas as pd
+import prunecast.deployment_figures as deployment_figures
 import torch
 from myst_nb import glue
-from prunecast import (
-    collect,
-    configurations,
-    deployment_figures,
-    energy,
-    figures,
-    pareto,
-    paths,
-    search,
-    selection,
-    tables,
-)
+from prunecast import collect, configurations, energy, figures, pareto, paths, search, selection, tables
 from prunecast.retraining import budget_of
 
 figures.use_house_style()

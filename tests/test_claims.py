@@ -139,3 +139,81 @@ def test_the_compressed_model_is_trained_in_the_way_that_is_best_over_two_seeds_
     assert set(claims.compressed(more, SST2)["schedule"]) == {"one_shot"}
     removed = [_run(SST2, "gradual", seed, 0.97, removed="heads 0.5") for seed in (0, 1)]
     assert set(claims.compressed(pd.DataFrame([*RUNS, *removed]), SST2)["removed"]) == {"heads 0.5"}
+
+
+def _effective(model, granularity="global", criterion="magnitude", beta=1.0, seed=0, **given):
+    figures = {"model": model, "granularity": granularity, "criterion": criterion, "beta": beta, "seed": seed}
+    return _row("emp", **figures | {"entries": 200, "n_eff": 120.0, "metric": "accuracy"} | given)
+
+
+EFFECTIVE = pd.DataFrame(
+    [
+        _effective("mnist_fc2_100", sparsity=0.4, dense=0.94, pruned=0.93),
+        _effective("mnist_fc2_100", sparsity=0.3, dense=0.92, pruned=0.91, n_eff=140.0, seed=1),
+        _effective("mnist_fc2_100", sparsity=0.8, dense=0.94, pruned=0.5, beta=0.5),
+        _effective("mnist_fc2_100", sparsity=0.9, dense=0.94, pruned=0.1, criterion="random"),
+        _effective("cifar10_vgg16", sparsity=0.6, dense=0.9, pruned=0.8),
+        _effective("cifar10_vgg16", sparsity=0.1, dense=0.9, pruned=0.1, granularity="layer"),
+        _effective("mnist_kan", "node", "attribution", dense=0.97, pruned=0.96),
+        _effective("mnist_kan", "node", "magnitude", dense=0.97, pruned=0.2),
+        _effective("wikitext2_gpt2", "head", "taylor", dense=50.0, pruned=60.0, entries=32, n_eff=24.0),
+        _effective("wikitext2_gpt2", "row", "wanda", dense=50.0, pruned=75.0, sparsity=0.45),
+    ]
+)
+WANG = {  # what stands beside a printed figure, worked out by hand from the rows above
+    "FC2 MNIST, beta 1: sparsity_pct": 35.0,
+    "FC2 MNIST, beta 1: dense_accuracy_pct": 93.0,
+    "FC2 MNIST, beta 1: pruned_accuracy_pct": 92.0,
+    "FC2 MNIST, beta 0.5: sparsity_pct": 80.0,
+    "FC2 MNIST, beta 0.5: dense_accuracy_pct": 94.0,
+    "FC2 MNIST, beta 0.5: pruned_accuracy_pct": 50.0,
+    "VGG16 CIFAR10, beta 1: sparsity_pct": 60.0,
+    "VGG16 CIFAR10, beta 1: dense_accuracy_pct": 90.0,
+    "VGG16 CIFAR10, beta 1: pruned_accuracy_pct": 80.0,
+    "KAN MNIST, beta 1: dense_accuracy_pct": 97.0,
+    "KAN MNIST, beta 1: pruned_accuracy_pct": 96.0,
+    "GPT-2 124M, beta 1, taylor: n_eff_share_pct": 75.0,
+    "GPT-2 124M, beta 1, taylor: perplexity_ratio": 1.2,
+    "LLama-7b, beta 1, wanda: sparsity_pct": 45.0,
+    "LLama-7b, beta 1, wanda: perplexity_ratio": 1.5,
+}
+
+
+@pytest.fixture
+def of_wang():
+    return pd.read_csv(paths.PUBLISHED / "emp.csv")
+
+
+def test_figures_of_the_effective_number_stand_beside_means_over_our_seeds(of_wang):
+    found = tables.validate("reproductions", claims.of_effective(of_wang, EFFECTIVE))
+    assert found["published"].to_list() == of_wang["value"].to_list()
+    assert found["row"].to_list() == (of_wang["row"] + ": " + of_wang["quantity"]).to_list()
+    measured = found[found["ours"].notna()].set_index("row")
+    assert measured["ours"].to_dict() == pytest.approx(WANG)
+    ratios = measured.index.str.endswith("perplexity_ratio")
+    assert set(measured.loc[ratios, "unit"]) == {"times"}
+    assert set(measured.loc[~ratios, "unit"]) == {"per cent"}
+
+
+def test_only_the_networks_trained_as_the_paper_does_share_its_protocol(of_wang):
+    found = claims.of_effective(of_wang, EFFECTIVE)
+    same = {row.split(",")[0] for row in found.loc[found["same_protocol"], "row"]}
+    assert same == {"FC2 MNIST"}
+    absent = found["ours"].isna()
+    assert set(found.loc[absent, "note"]) == {"not measured here"}
+    assert not found.loc[absent, "same_protocol"].any()
+    assert "not measured here" not in set(found.loc[~absent, "note"])
+    every = pd.DataFrame([_effective(f"mnist_{net}") for net in ("fc2_100", "fc5_1000", "fc12_1000")])
+    found = claims.of_effective(of_wang, pd.concat([every, EFFECTIVE]))
+    same = {row.split(",")[0] for row in found.loc[found["same_protocol"], "row"]}
+    assert same == {"FC2 MNIST", "FC5 MNIST", "FC12 MNIST"}
+
+
+def test_printed_accuracies_are_those_of_the_networks_trained_alike(of_wang):
+    found = claims.printed_accuracies(of_wang)
+    assert set(found["model"]) == {"mnist_fc2_100", "mnist_fc5_1000", "mnist_fc12_1000"}
+    names = {"mnist_fc2_100": "FC2 MNIST", "mnist_fc5_1000": "FC5 MNIST", "mnist_fc12_1000": "FC12 MNIST"}
+    values = of_wang[of_wang["quantity"] == "pruned_accuracy_pct"].set_index("row")["value"]
+    assert len(found) == values.index.str.contains(r"^FC\d+ MNIST").sum()
+    for row in found.itertuples():
+        assert 100 * row.pruned == pytest.approx(values[f"{names[row.model]}, beta {row.beta:g}"])

@@ -1,10 +1,12 @@
+import numpy as np
 import pytest
 import torch
-from prunecast import paths, studies, tasks, zoo
+from prunecast import paths, studies, tasks, training, zoo
 from prunecast.errors import UserError
 from prunecast.evaluation import evaluate, prepare
 from prunecast.pruning.prunable import prunable_weights
 from prunecast.seeds import seed_everything
+from transformers import TrainerCallback
 from transformers.pytorch_utils import Conv1D
 
 FAMILIES = ("bert", "distilbert", "roberta", "electra", "albert", "deberta-v2", "mpnet", "convbert", "gpt2", "llama")
@@ -64,6 +66,69 @@ def test_an_image_classifier_reads_digits_and_has_the_prunable_layers_of_its_nam
     assert [weight.dim() for weight in prunable_weights(again, classes=10).values()] == dimensions
     batches = prepare(task.validation.first(BATCH), None, 64)
     assert torch.equal(evaluate(model.eval(), batches).loss, evaluate(again, batches).loss)
+
+
+def _coloured():
+    """Images in three colours, each of another brightness and contrast."""
+    choice = np.random.default_rng(0)
+    middle, spread = np.array([40, 120, 200]), np.array([35, 10, 20])
+    images = (middle + choice.normal(size=(40, 32, 32, 3)) * spread).clip(0, 255).astype(np.uint8)
+    split = tasks.Split(images, np.arange(40) % 2)
+    return tasks.Task("coloured", "image", "folder", ("a", "b"), split, split)
+
+
+def _seen(model, batches):
+    """What goes into the network itself (n, channels, height, width) when a model is evaluated, and its outcome."""
+    seen = []
+    hook = model.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    outcome = evaluate(model, batches)
+    hook.remove()
+    return torch.cat(seen), outcome
+
+
+@pytest.mark.parametrize("architecture", ["fc2_100", "preresnet20"])
+def test_standardised_images_have_mean_0_and_deviation_1_and_still_have_after_loading(architecture, tmp_path):
+    task = _coloured()
+    batches = prepare(task.train, None, 64)
+    model, _ = _built(zoo.ModelSpec(task="coloured", architecture=architecture, standardise=True), task)
+    zoo.save(model, None, tmp_path / "kept")
+    seen, outcome = _seen(model.eval(), batches)
+    torch.testing.assert_close(seen.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
+    again = _seen(zoo.load(tmp_path / "kept")[0], batches)
+    assert torch.equal(again[0], seen)
+    assert torch.equal(again[1].loss, outcome.loss)
+    plain, _ = _built(zoo.ModelSpec(task="coloured", architecture=architecture), task)
+    assert torch.equal(_seen(plain.eval(), batches)[0], batches.inputs)
+
+
+class _Rates(TrainerCallback):
+    """Keeps the learning rate of every step of a training."""
+
+    def __init__(self):
+        self.rates = []
+
+    def on_pre_optimizer_step(self, *_, optimizer, **__):
+        self.rates += [group["lr"] for group in optimizer.param_groups][:1]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_a_constant_learning_rate_is_one_and_a_linear_one_warms_up_and_falls(schedule):
+    task = tasks.load_task("digits")
+    spec = zoo.ModelSpec(
+        task="digits", architecture="fc2_100", epochs=1, batch_size=32, learning_rate_schedule=schedule
+    )
+    model, watch = _built(spec, task)[0], _Rates()
+    training.train(model, None, task.train.first(640), spec, 0, "watched", None, [watch])
+    assert len(watch.rates) == 20
+    if schedule == "constant":
+        assert set(watch.rates) == {spec.learning_rate}
+    else:
+        top = watch.rates.index(max(watch.rates))
+        assert top == 2
+        assert watch.rates[: top + 1] == sorted(watch.rates[: top + 1])
+        assert watch.rates[top:] == sorted(watch.rates[top:], reverse=True)
+        assert watch.rates[-1] < spec.learning_rate / 10
 
 
 def test_the_same_seed_builds_the_same_weights(task_folder):

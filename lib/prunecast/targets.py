@@ -134,6 +134,7 @@ def of_photograph(betas: Sequence[float], seed: int) -> tuple[pd.DataFrame, dict
                 | {"sparsity": 1 - found.kept / found.entries, "metric": "psnr", "pruned": found.psnr}
                 | {"preserved": float(found.image.sum() / image.sum())}
                 | {"random_at_same_sparsity": chance.psnr, "magnitude_at_same_sparsity": found.psnr, "seed": seed}
+                | dict.fromkeys(("dense", "dense_loss", "pruned_loss", "epsilon", "optimum"), float("nan"))
             )
     return pd.DataFrame(rows), images
 

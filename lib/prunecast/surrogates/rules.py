@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+ROUNDING = 1e-9  # a loss of exactly epsilon is safe
 SAFE = 0.9  # share of the curves that a calibrated rule must be safe on
 FACTORS = np.round(np.arange(0.2, 3.01, 0.02), 2)  # of the effective number, from which calibration chooses
 RATIOS = np.round(np.arange(0.0, 1.0, 0.01), 2)
@@ -62,7 +63,7 @@ def _calibrated(
 ) -> np.ndarray:
     """What a rule prunes from each curve at the boldest of its settings, mildest first, that suits the other models."""
     chosen = np.array([rule(setting) for setting in settings])
-    safe = np.array([lost(sparsities) <= epsilon for sparsities in chosen])
+    safe = np.array([lost(sparsities) <= epsilon + ROUNDING for sparsities in chosen])
     found = np.empty(len(models))
     for model in set(models):
         own = models == model
@@ -73,6 +74,6 @@ def _calibrated(
 
 
 def _summary(loss: np.ndarray, sparsity: np.ndarray, optimum: np.ndarray, epsilon: float) -> dict[str, float]:
-    safe = loss <= epsilon + 1e-9
+    safe = loss <= epsilon + ROUNDING
     unused = np.clip(optimum - sparsity, 0, None)
     return {"within epsilon": float(safe.mean()), "sparsity": float(np.mean(sparsity)), "unused": float(unused.mean())}
