@@ -20,7 +20,7 @@ from prunecast.pruning import criteria, informed
 
 CALIBRATING = 256  # training examples that informed criteria look at
 BATCH = 64  # of them at a time
-BLOCKS = 512  # of the validation text that perplexity is taken over
+BLOCKS = 256  # of the validation text that perplexity is taken over
 
 
 def of_study(models: Sequence[str], study: str, names: Sequence[str], epsilon: float, seed: int) -> pd.DataFrame:
