@@ -13,6 +13,7 @@ from torch import Tensor
 
 from prunecast import evaluation
 from prunecast.collect import key_of
+from prunecast.errors import UserError
 from prunecast.journal import remembered
 from prunecast.progress import track
 from prunecast.pruning import criteria, effective, informed, masks
@@ -80,6 +81,8 @@ def compared(
     by_criterion = {  # in single precision, as `masks.rank` sorts them: else controls at their cut keep one entry more
         criterion: {name: score.float() for name, score in scores.items()} for criterion, scores in by_criterion.items()
     }
+    if "magnitude" not in by_criterion:
+        raise UserError(f"the criteria are {', '.join(by_criterion)}; magnitude must be among them, as the control")
     magnitude = by_criterion["magnitude"]
     chance = {name: criteria.random(name, score, target.seed) for name, score in magnitude.items()}
     if granularity == "row":

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from prunecast.curves import base_of
+
 ROUNDING = 1e-9  # a loss of exactly epsilon is safe
 SAFE = 0.9  # share of the curves that a calibrated rule must be safe on
 FACTORS = np.round(np.arange(0.2, 3.01, 0.02), 2)  # of the effective number, from which calibration chooses
@@ -16,10 +18,11 @@ def judged(emp: pd.DataFrame, sweeps: pd.DataFrame, recommendations: pd.DataFram
 
     `emp` are rows of that table for whole models and layers by magnitude at beta 1, each with its curve in `sweeps`.
     Calibrated rules take the smallest factor, or the largest ratio, that is safe on nine of ten curves of all other
-    models. Rows of `recommendations` without measurements are forecasts.
+    models; those of the same task and size, trained otherwise, are left out as well. Rows of `recommendations` without
+    measurements are forecasts.
     """
     rows = emp[(emp["criterion"] == "magnitude") & (emp["beta"] == 1)].reset_index(drop=True)
-    share, models = 1 - rows["sparsity"].to_numpy(), rows["model"].to_numpy()
+    share, models = 1 - rows["sparsity"].to_numpy(), base_of(rows).to_numpy()
     curves = [_curve(sweeps, *key) for key in zip(rows["model"], rows["granularity"], strict=True)]
 
     def lost(sparsities: np.ndarray) -> np.ndarray:
