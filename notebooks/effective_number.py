@@ -96,7 +96,7 @@ _ = effective_figures.draw_betas(fully, claims.printed_accuracies(published))
 # {numref}`fig-criteria` shows the accuracy each loses, and what magnitude and chance lose at the same sparsity. A skewed score
 # like a gradient's has a small effective number, so the rule prunes too much.
 
-# %% mystnb={"figure": {"caption": "Accuracy lost at beta 1 by criterion, a mark a classifier of the campaign, beside magnitude and chance at the same sparsity.", "name": "fig-criteria"}, "image": {"alt": "Marks by criterion. Under magnitude most lie near zero; under Taylor and saliency most have lost half and more, and magnitude at the same sparsity loses less."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Accuracy lost at beta 1 by criterion, a mark a classifier of the campaign, beside magnitude and chance at the same sparsity.", "name": "fig-criteria"}, "image": {"alt": "Marks by criterion. Under magnitude most lie near zero; under Wanda, saliency and Taylor many have lost a quarter and more; magnitude at the same sparsity mostly loses less, chance more."}} tags=["hide-input"]
 classifiers = at_one[(at_one["metric"] == "accuracy") & ~at_one["model"].isin([*fully["model"], "mnist_kan"])]
 compared = classifiers[classifiers["granularity"] == "global"]
 _ = effective_figures.draw_criteria(compared)
@@ -118,7 +118,7 @@ figures.table(by_criterion, precision=3)
 # safe and leaves something unused; above it, it loses more than allowed. The table sets it beside always the same ratio, and
 # beside the forecast of {doc}`surrogate`, without any measurement.
 
-# %% mystnb={"figure": {"caption": "Sparsity under the rule, by magnitude, against the largest sparsity that loses at most one point of accuracy; a mark a curve of the campaign.", "name": "fig-rule"}, "image": {"alt": "Marks in a narrow band of heights between a quarter and six tenths, whatever the optimum: the rule does not follow it."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Sparsity under the rule, by magnitude, against the largest sparsity that loses at most one point of accuracy; a mark a curve of the campaign.", "name": "fig-rule"}, "image": {"alt": "Marks in a narrow band of heights, from three to five tenths, whatever the optimum, which goes from two to ten tenths: the rule does not follow it."}} tags=["hide-input"]
 _ = effective_figures.draw_recommended(classifiers[classifiers["criterion"] == "magnitude"])
 
 # %% tags=["hide-input"]
@@ -163,7 +163,7 @@ _ = effective_figures.draw_images(images)
 #   what little it varies has a correlation of {glue:text}`correlation:.2f` with the measured optimum. To prune always the same
 #   share is safe on {glue:text}`same_safe:.0%` and leaves {glue:text}`same_unused:.0%`.
 # - With gradients as scores it is unsafe: Taylor scores are within on {glue:text}`taylor_safe:.0%` of the classifiers, and
-#   magnitude at the same sparsity is better on {glue:text}`taylor_worse:.0%`.
+#   magnitude at the same sparsity is at least as good on {glue:text}`taylor_worse:.0%`.
 # - As an input of the surrogate, the effective number of every layer does not help: the error of the LSTM on architectures left
 #   out goes from {glue:text}`error_without:.4f` to {glue:text}`error_with:.4f`, means over seeds.
 
