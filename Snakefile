@@ -221,6 +221,7 @@ rule effective_number:
         "data/language_models.yml",
         "data/published/emp.csv",
         "data/measured/effective/emp.csv",
+        "data/measured/effective_speed/effective_speed.csv",
         [f"data/measured/campaign/{table}.csv" for table in ("sweeps", "recommendations", "forecast_errors")],
     output:
         update(NOTEBOOK.format("effective_number")),
