@@ -155,7 +155,7 @@ glue("faster", float(faster), display=False)
 glue("smaller", float(smaller), display=False)
 figures.table(others[columns], precision=3)
 
-# %% mystnb={"figure": {"caption": "A photograph, what the rule keeps of it at beta 1, and as many entries at random.", "name": "fig-photograph"}, "image": {"alt": "Five pictures of a temple. By channel its dark parts turn black and the rest is untouched; by patch it looks almost as before; at random it is drowned in noise."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "A photograph, what the rule keeps of it at beta 1, and as many entries at random.", "name": "fig-photograph"}, "image": {"alt": "Five pictures of a temple. By channel its dark parts turn black and the rest is untouched; by patch the sky takes a faint tint; at random both are full of noise."}} tags=["hide-input"]
 _ = effective_figures.draw_images(images)
 
 # %% [markdown]
