@@ -100,6 +100,19 @@ def compared(
     return pd.DataFrame(rows)
 
 
+def shown(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `emp` for the eye: sparsity, the metric by the criterion, by magnitude and at random, and the optimum."""
+    columns = {
+        "sparsity": "sparsity",
+        "dense": "dense",
+        "pruned": "pruned",
+        "magnitude_at_same_sparsity": "by magnitude",
+        "random_at_same_sparsity": "at random",
+        "optimum": "optimum",
+    }
+    return rows.set_index(["model", "granularity", "criterion", "beta"])[list(columns)].rename(columns=columns)
+
+
 def summary(rows: pd.DataFrame, epsilon: float) -> pd.DataFrame:
     """Rows of `emp` judged by accuracy, by granularity and criterion: models, and means over them.
 
