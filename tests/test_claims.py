@@ -217,3 +217,19 @@ def test_printed_accuracies_are_those_of_the_networks_trained_alike(of_wang):
     assert len(found) == values.index.str.contains(r"^FC\d+ MNIST").sum()
     for row in found.itertuples():
         assert 100 * row.pruned == pytest.approx(values[f"{names[row.model]}, beta {row.beta:g}"])
+
+
+def test_quantities_stand_side_by_side_in_the_order_they_are_printed():
+    rows = pd.DataFrame(
+        [
+            ("b, beta 2: y", 3.0, 4.0),
+            ("b, beta 2: x", 1.0, 2.0),
+            ("a, beta 1: y", 5.0, 6.0),
+            ("a, beta 1: x", 7.0, 8.0),
+        ],
+        columns=["row", "published", "ours"],
+    )
+    wide = claims.side_by_side(rows)
+    assert list(wide.index) == ["b, beta 2", "a, beta 1"]
+    assert list(wide.columns) == [("y", "published"), ("y", "ours"), ("x", "published"), ("x", "ours")]
+    assert wide.to_numpy().tolist() == [[3, 4, 1, 2], [5, 6, 7, 8]]

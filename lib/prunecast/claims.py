@@ -92,6 +92,15 @@ def of_effective(published: pd.DataFrame, emp: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"ours": float})
 
 
+def side_by_side(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `reproductions` named "what: quantity" as a table: a row each what, two columns each quantity."""
+    parts = rows["row"].str.extract(r"(?P<what>.*): (?P<quantity>.*)").join(rows[["published", "ours"]])
+    quantities = list(dict.fromkeys(parts["quantity"]))
+    wide = parts.pivot(index="what", columns="quantity", values=["published", "ours"]).swaplevel(axis=1)
+    columns = [(quantity, whose) for quantity in quantities for whose in ("published", "ours")]
+    return wide.loc[list(dict.fromkeys(parts["what"])), columns]
+
+
 def printed_accuracies(published: pd.DataFrame) -> pd.DataFrame:
     """The accuracies that Wang et al. print for networks trained here as there: columns model, beta and pruned."""
     chosen = published[(published["quantity"] == "pruned_accuracy_pct") & published["row"].str.contains(" MNIST, beta")]
