@@ -69,7 +69,7 @@ found = [
 ]
 here = pd.concat(found, ignore_index=True)
 _ = tables.write("emp", here, paths.outputs(run))
-figures.table(emp.shown(here), precision=3)
+figures.table(emp.shown(here), precision=2)
 
 # %% [markdown]
 # What is pruned is small in sum: the scores that stay hold most of the total. {numref}`fig-bound` shows how much at least, by
@@ -154,7 +154,7 @@ faster, smaller = cost.loc["global_unstructured"] / cost.loc["effective number"]
 glue("scores", int(speed["entries"].iloc[0]), display=False)
 glue("faster", float(faster), display=False)
 glue("smaller", float(smaller), display=False)
-figures.table(emp.shown(others).droplevel("beta"), precision=3)
+figures.table(emp.shown(others), precision=2)
 
 # %% mystnb={"figure": {"caption": "A photograph, what the rule keeps of it at beta 1, and as many entries at random.", "name": "fig-photograph"}, "image": {"alt": "Five pictures of a temple. By channel its dark parts turn black and the rest is untouched; by patch the sky takes a faint tint; at random both are full of noise."}} tags=["hide-input"]
 _ = effective_figures.draw_images(images)

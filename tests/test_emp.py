@@ -390,3 +390,16 @@ def test_a_summary_counts_models_once_and_shares_over_rows():
     assert taylor[["sparsity", "optimum"]].to_list() == pytest.approx([0.35, 0.5])
     assert found.loc[("layer", "magnitude"), "above chance"] == 0
     assert not found["above magnitude"].drop(("global", "taylor")).any()
+
+
+def test_rows_are_shown_by_what_was_pruned_with_their_controls():
+    table = emp.shown(
+        pd.DataFrame(
+            {"model": ["m"], "granularity": ["row"], "criterion": ["wanda"], "beta": [0.75], "sparsity": [0.4]}
+            | {"dense": [0.9], "pruned": [0.8], "magnitude_at_same_sparsity": [0.7]}
+            | {"random_at_same_sparsity": [0.1], "optimum": [0.3]}
+        )
+    )
+    assert table.loc[("m", "row, wanda, β 0.75")].to_dict() == {
+        "sparsity": 0.4, "dense": 0.9, "pruned": 0.8, "by magnitude": 0.7, "at random": 0.1, "optimum": 0.3,
+    }  # fmt: skip

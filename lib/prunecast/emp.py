@@ -101,16 +101,18 @@ def compared(
 
 
 def shown(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `emp` for the eye: sparsity, the metric by the criterion, by magnitude and at random, and the optimum."""
+    """Rows of `emp` for the eye, by model and by what was pruned; a beta of one is not named."""
     columns = {
         "sparsity": "sparsity",
-        "dense": "dense",
         "pruned": "pruned",
         "magnitude_at_same_sparsity": "by magnitude",
         "random_at_same_sparsity": "at random",
+        "dense": "dense",
         "optimum": "optimum",
     }
-    return rows.set_index(["model", "granularity", "criterion", "beta"])[list(columns)].rename(columns=columns)
+    beta = rows["beta"].map(lambda beta: "" if beta == 1 else f", β {beta:g}")
+    what = rows["granularity"] + ", " + rows["criterion"] + beta
+    return rows.assign(what=what).set_index(["model", "what"])[list(columns)].rename(columns=columns)
 
 
 def summary(rows: pd.DataFrame, epsilon: float) -> pd.DataFrame:
