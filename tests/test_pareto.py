@@ -84,15 +84,24 @@ def test_halves_find_the_same_in_the_logarithm_of_the_scan(safe, points):
     found = pareto.halved(constraint, ratios)
     assert found.ratio == max(ratio for ratio in ratios if ratio <= safe)
     assert found.feasible == (found.ratio > 0)
-    assert found.evaluations == len(constraint.asked) <= np.ceil(np.log2(points))
+    assert found.evaluations == len(constraint.asked) <= np.ceil(np.log2(points)) + len(pareto.BELOW)
 
 
 @pytest.mark.parametrize("off", [0.0, 0.03, -0.03])
 def test_a_good_forecast_saves_evaluations(off):
     spent = [pareto.guided(Constraint(safe), safe + off, RATIOS).evaluations for safe in RATIOS[5:96]]
     wrong = [pareto.guided(Constraint(safe), (safe + 0.5) % 1, RATIOS).evaluations for safe in RATIOS[5:96]]
-    assert np.mean(spent) < np.log2(len(RATIOS)) < np.mean(wrong)
-    assert np.mean(spent) <= 6
+    halves = [pareto.halved(Constraint(safe), RATIOS).evaluations for safe in RATIOS[5:96]]
+    assert np.mean(spent) < np.mean(halves) < np.mean(wrong)
+    assert np.mean(spent) <= 6 + len(pareto.BELOW)
+
+
+@pytest.mark.parametrize("forecast", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("dip", [[0.5], [0.48, 0.49, 0.5], [0.49, 0.5, 0.51]])
+def test_a_curve_that_dips_and_recovers_is_pruned_no_further_than_the_dip(dip, forecast):
+    safe = 0.53 if 0.51 in dip else 0.51
+    found = pareto.guided(lambda ratio: ratio <= safe and round(ratio, 2) not in dip, forecast, RATIOS)
+    assert found.ratio == pytest.approx(min(dip) - 0.01)
 
 
 @pytest.mark.parametrize("forecast", [0.0, 0.5, 0.95])

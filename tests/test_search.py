@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from prunecast import pareto, search
 from prunecast.configurations import AGREEING, Space
 
-SPACE = Space(
-    ratios=(0.3, 0.6, 0.9), shares=(0.0, 0.3, 0.6), layers=(0, 1), trained_ratios=(0.6, 0.9), trained_shares=(0.3, 0.6)
-)
+SPACE = Space(ratios=(0.3, 0.6, 0.9), shares=(0.0, 0.3, 0.6), layers=(0, 1), trained_ratios=(0.6, 0.9))
 SMALL = Space(ratios=(0.5, 0.9), shares=(0.0, 0.5), layers=(0,), trained_ratios=(0.9,))
 MAJORITY = 0.5
 EVALUATIONS = 16
@@ -102,6 +100,14 @@ def test_a_search_is_the_same_for_the_same_seed_and_another_for_another(name):
 def test_a_search_that_may_measure_more_than_there_is_measures_everything(name):
     candidates = _candidates(SMALL)
     assert sorted(_asked(name, len(candidates) + 5, candidates=candidates)) == list(range(len(candidates)))
+
+
+def test_nsga2_learns_from_what_it_has_measured():
+    costs = search.objectives(_candidates())
+    limits = search.reference(costs, MAJORITY)
+    one, other = (search.nsga2(_candidates(), of, limits, 30, 0) for of in (costs, -costs))
+    assert one[: search.POPULATION // 2] == other[: search.POPULATION // 2]  # the first ones are drawn
+    assert one != other
 
 
 def test_a_trace_never_falls_and_starts_from_the_dense_model(contested):

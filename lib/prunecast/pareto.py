@@ -16,6 +16,7 @@ from prunecast.errors import UserError
 START = 0.3  # ratio at which Algorithm 1 begins
 STEP = 0.1  # and what it goes back by: 0.3, on violation 0.2, …
 SPREAD = 0.1  # how far a forecast of the safe ratio is off, on average, as an exponential law on either side
+BELOW = (1, 3)  # steps below an answer that are measured too: a curve may dip there, and recover
 FAR = 0.02  # share of the belief that is spread evenly over all ratios, for a forecast that is wrong altogether
 
 
@@ -61,7 +62,7 @@ def guided(holds: Holds, forecast: float, ratios: np.ndarray) -> Selection:
     """The same answer from fewer evaluations: each at the median of where the safe ratio may still lie.
 
     `ratios` (n,) rise from 0; `forecast` is where a surrogate expects the largest safe one. The search ends where a
-    ratio holds and the next does not.
+    ratio holds, the next does not, and those one and three below hold as well.
     """
     belief = np.exp(-np.abs(ratios - forecast) / SPREAD)
     belief = (1 - FAR) * belief / belief.sum() + FAR / len(ratios)
@@ -74,13 +75,20 @@ def halved(holds: Holds, ratios: np.ndarray) -> Selection:
 
 
 def _bisected(holds: Holds, ratios: np.ndarray, belief: np.ndarray) -> Selection:
-    low, high, evaluations = 0, len(ratios), 0
-    while high - low > 1:
-        mass = belief[low:high].cumsum()
-        at = low + 1 + int(np.abs(mass[:-1] - mass[-1] / 2).argmin())
-        evaluations += 1
-        low, high = (at, high) if holds(float(ratios[at])) else (low, at)
-    return Selection(float(ratios[low]), low > 0, evaluations)
+    known = {0: True}
+    low, high = 0, len(ratios)
+    while True:
+        if high - low > 1:
+            mass = belief[low:high].cumsum()
+            place = low + 1 + int(np.abs(mass[:-1] - mass[-1] / 2).argmin())
+        else:
+            place = next((low - step for step in BELOW if low - step > 0 and low - step not in known), 0)
+        if place == 0:
+            return Selection(float(ratios[low]), low > 0, len(known) - 1)
+        known[place] = holds(float(ratios[place]))
+        if not known[place]:
+            high = place
+        low = max(other for other, held in known.items() if held and other < high)
 
 
 def front(objectives: pd.DataFrame) -> np.ndarray:
@@ -94,6 +102,17 @@ def front(objectives: pd.DataFrame) -> np.ndarray:
 def hypervolume(objectives: pd.DataFrame, reference: Mapping[str, float]) -> float:
     """Volume of costs that some row is below and `reference` above (Zitzler and Thiele, 1999)."""
     return float(moocore.hypervolume(_finite(objectives), ref=[reference[name] for name in objectives.columns]))
+
+
+def expected_gains(seen: pd.DataFrame, believed: np.ndarray, reference: Mapping[str, float]) -> np.ndarray:
+    """Expected hypervolume that measuring each of n candidates would add (n,), from draws of their costs.
+
+    `seen` are costs that were measured (rows, d), `believed` draws of the others (draws, n, d) in the same order.
+    """
+    volume = moocore.Hypervolume(ref=[reference[name] for name in seen.columns])
+    best = seen.to_numpy()[front(seen)]
+    volumes = [[volume(np.vstack([best, row])) for row in draw] for draw in believed]
+    return np.mean(volumes, axis=0) - volume(best)
 
 
 def knee(objectives: pd.DataFrame) -> int:

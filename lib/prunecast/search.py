@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import optuna
@@ -18,10 +19,7 @@ from prunecast.seeds import seed_everything
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-FIRST = (
-    5  # configurations that the guided search measures before it trusts its surrogate: the dense one, and random ones
-)
-OPTIMISM = 2.0  # standard deviations by which the surrogate's costs are believed to be lower than its mean
+DRAWS = 24  # of all costs from what the surrogate believes, to see what measuring a configuration may gain
 POPULATION = 10  # of NSGA-II
 NEXT_TO_DENSE = 1.1  # the reference lies a tenth above the costs of the dense model
 BRANCH = ("form", "schedule")
@@ -68,35 +66,40 @@ def nsga2(candidates: pd.DataFrame, costs: pd.DataFrame, limits: Limits, evaluat
     asked: dict[int, None] = {}
     while len(asked) < min(evaluations, len(candidates)):
         trial = study.ask()
-        names = {f"{form}, {schedule}": (form, schedule) for form, schedule in branches}
-        branch = names[trial.suggest_categorical("branch", list(names))]
-        chosen = [
-            trial.suggest_categorical(f"{branch}: {column}", branches[branch][column].unique().tolist())
-            for column in CHOICES
-        ]
-        row = rows[(*branch, *chosen)]
+        branch = _among(list(branches), trial.suggest_float("branch", 0, 1))
+        values = [branches[branch][column].unique().tolist() for column in CHOICES]
+        genes = [trial.suggest_float(column, 0, 1) for column in CHOICES]  # the same in all branches, to be inherited
+        row = rows[(*branch, *map(_among, values, genes))]
         asked[row] = None
         study.tell(trial, costs.iloc[row].tolist())
     return list(asked)
 
 
-def guided(candidates: pd.DataFrame, costs: pd.DataFrame, limits: Limits, evaluations: int, seed: int) -> list[int]:
-    """Rows in the order a surrogate proposes them: each time the one that should add most hypervolume.
+def _among(values: Sequence[Any], gene: float) -> Any:
+    return values[min(int(gene * len(values)), len(values) - 1)]
 
-    The surrogate expects errors as the agreement with the dense model on a few unlabelled examples foretells them, and
-    times as the dense operations do; a Gaussian process for each cost learns how far that is off. What the agreement
-    costs is taken off the `evaluations`.
+
+def guided(candidates: pd.DataFrame, costs: pd.DataFrame, limits: Limits, evaluations: int, seed: int) -> list[int]:
+    """Rows in the order a surrogate proposes them: each time the one that should add most hypervolume (Emmerich et al.,
+    2006, the expectation from draws).
+
+    It begins with one of each form, pruned only and trained on. The surrogate expects errors as the agreement with the
+    dense model on a few unlabelled examples foretells them, and times as the operations do that are carried out; a
+    Gaussian process for each cost learns how far that is off. What the agreement costs is taken off the `evaluations`.
     """
     budget = min(evaluations - agreement_price(candidates), len(candidates))
-    known, expected = _known(candidates), _expected(candidates, costs)
-    order = random_search(candidates, costs, limits, max(0, min(FIRST, budget)), seed)
+    expected, of_error, of_time = _expected(candidates, costs), _known_of_error(candidates), _known_of_time(candidates)
+    choice = seed_everything(seed, "guided search")
+    order = _one_of_each(candidates, choice)[: max(0, budget)]
     while len(order) < budget:
         left = np.setdiff1d(np.arange(len(candidates)), order)
-        believed = expected.iloc[left].copy()
-        for name in costs.columns.drop("flops"):  # operations are counted, not measured
-            believed[name] += _lower(known, (costs - expected)[name].to_numpy(), order, left, seed)
-        seen = costs.iloc[order]
-        gains = [pareto.hypervolume(pd.concat([seen, row.to_frame().T]), limits) for _, row in believed.iterrows()]
+        believed = np.tile(expected.iloc[left].to_numpy(), (DRAWS, 1, 1))
+        for place, name in enumerate(costs):
+            if name != "flops":  # operations are counted, not measured
+                known, excess = of_error if name == "error" else of_time, costs[name] - expected[name]
+                mean, deviation = _excess(known, excess.to_numpy(), order, left, seed)
+                believed[:, :, place] += mean + deviation * choice.standard_normal((DRAWS, 1))
+        gains = pareto.expected_gains(costs.iloc[order], believed, limits)
         order.append(int(left[int(np.argmax(gains))]))
     return order
 
@@ -139,31 +142,52 @@ def contest(candidates: pd.DataFrame, majority: float, evaluations: int, seeds: 
     return pd.DataFrame(rows)
 
 
-def _known(candidates: pd.DataFrame) -> np.ndarray:
-    """What is known of each candidate before it is measured (n, features), each column scaled to unit variance."""
-    columns = ["sparsity", "heads", "neurons", "layers", "parameters_nonzero", "flops_dense", "flops_effective"]
-    table = candidates[[*columns, "agreement"]].assign(
-        sparse_kernel=candidates["form"] == "sparse_kernel",
-        removed=candidates["form"] == "removed",
-        trained=candidates["schedule"] != "none",
+def _one_of_each(candidates: pd.DataFrame, choice: np.random.Generator) -> list[int]:
+    branches = candidates.reset_index(drop=True).groupby(list(BRANCH), sort=False)
+    return [int(choice.choice(rows)) for rows in branches.groups.values()]
+
+
+def _known_of_error(candidates: pd.DataFrame) -> np.ndarray:
+    """What may tell the error of each candidate (n, features); sparse kernels answer as masks do."""
+    columns = ["agreement", "sparsity", "heads", "neurons", "layers"]
+    trained, removed = candidates["schedule"] != "none", candidates["form"] == "removed"
+    return _scaled(candidates[columns].assign(trained=trained, removed=removed))
+
+
+def _known_of_time(candidates: pd.DataFrame) -> np.ndarray:
+    """What may tell the time of each candidate (n, features); zeros in a dense matrix and training change none."""
+    sparse = candidates["form"] == "sparse_kernel"
+    return _scaled(
+        candidates[["heads", "neurons", "layers"]].assign(sparse=sparse, operations=_carried_out(candidates))
     )
-    values = table.to_numpy(float)
+
+
+def _scaled(features: pd.DataFrame) -> np.ndarray:
+    values = features.to_numpy(float)
     return (values - values.mean(0)) / np.maximum(values.std(0), 1e-9)
 
 
+def _carried_out(candidates: pd.DataFrame) -> pd.Series:
+    """Operations that each candidate carries out, as a share of the most: zeros count unless the kernel is sparse."""
+    sparse = candidates["form"] == "sparse_kernel"
+    return candidates["flops_effective"].where(sparse, candidates["flops_dense"]) / candidates["flops_dense"].max()
+
+
 def _expected(candidates: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
-    """Costs as expected before anything is measured; sparse kernels take the dense model's time."""
-    operations = candidates["flops_dense"] / candidates["flops_dense"].max()
-    expected = pd.DataFrame(dict.fromkeys(costs.columns, operations), index=costs.index)
+    """Costs as expected before anything is measured."""
+    expected = pd.DataFrame(dict.fromkeys(costs.columns, _carried_out(candidates)), index=costs.index)
     return expected.assign(error=1 - candidates["agreement"], flops=costs["flops"])
 
 
-def _lower(known: np.ndarray, excess: np.ndarray, seen: list[int], left: np.ndarray, seed: int) -> np.ndarray:
-    """How far a cost of the candidates `left` is above the expected one, an optimistic estimate from those `seen`."""
-    kernel = ConstantKernel() * Matern(np.ones(known.shape[1]), (0.3, 100.0), nu=2.5) + WhiteKernel(1e-2, (1e-4, 1.0))
+def _excess(
+    known: np.ndarray, excess: np.ndarray, seen: list[int], left: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far a cost of those `left` is above the expected one: mean and deviation, learned from those `seen`."""
+    kernel = ConstantKernel() * Matern(1.0, (0.3, 100.0), nu=2.5) + WhiteKernel(1e-2, (1e-4, 1.0))
     process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: a feature that does not matter
+        warnings.simplefilter(
+            "ignore", ConvergenceWarning
+        )  # a length at its bound: what is known tells nothing, or all
         process.fit(known[seen], excess[seen])
-    mean, deviation = process.predict(known[left], return_std=True)
-    return mean - OPTIMISM * deviation
+    return process.predict(known[left], return_std=True)
