@@ -173,6 +173,35 @@ def test_a_sparsity_below_what_the_removal_takes_is_refused_in_one_sentence(own_
 
 
 @pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"sparsities": [82]}, "sparsity 82 is not a share"),
+        ({"sparsities": [1.0]}, "sparsity 1.0 is not a share"),
+        ({"scope": "Global"}, "there is no scope 'Global'; there are global, layer"),
+        ({"names": ["none", "lottery"]}, "there is no schedule 'lottery'"),
+    ],
+)
+def test_a_comparison_that_cannot_be_is_refused_before_anything_is_trained(own_subject, changed, complaint):
+    wanted = {"names": ["none", "one_shot"], "sparsities": [0.5], "scope": "global", "seeds": [0]} | changed
+    with pytest.raises(UserError, match=complaint):
+        Retraining(own_subject, BUDGET).compared(**wanted)
+    assert not (own_subject.folder / "schedules").exists()
+
+
+def test_the_rounds_of_the_iterative_schedule_see_all_examples_once(subject, monkeypatch):
+    seen, train = [], training.train
+
+    def watched(model, tokenizer, split, *rest):
+        seen.append(list(split.inputs))
+        train(model, tokenizer, split, *rest)
+
+    monkeypatch.setattr(training, "train", watched)
+    Retraining(subject, BUDGET).scheduled(Schedule(name="iterative", sparsity=0.7), seed=0)
+    assert [len(part) for part in seen] == [32, 32, 32]
+    assert sum(seen, []) == list(subject.task.train.inputs[: BUDGET.examples])
+
+
+@pytest.mark.parametrize(
     ("field", "value"), [("epochs", 0), ("examples", 0), ("batch_size", 0), ("learning_rate", 0), ("distilled", 1.1)]
 )
 def test_a_budget_that_trains_nothing_is_refused(field, value):

@@ -1,6 +1,7 @@
 """Training on after pruning, under a schedule or after parts were removed, at a stated budget."""
 
 import copy
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -9,22 +10,22 @@ from typing import Any
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from prunecast import evaluation, metrics, training, zoo
 from prunecast.collect import Trained, file_hash, key_of
-from prunecast.errors import UserError, first_complaint
+from prunecast.errors import UserError, made
 from prunecast.journal import remembered
 from prunecast.progress import note, track
-from prunecast.pruning import masks, prunable, schedules, structured
+from prunecast.pruning import criteria, masks, prunable, schedules, structured
 from prunecast.pruning.masks import Scope
 from prunecast.pruning.prunable import prunable_weights
 from prunecast.tasks import Split
 
 CALIBRATING = 128  # training examples that tell how important heads, neurons and layers are
-ROOMS = (schedules, structured, prunable, masks, training, evaluation, metrics)
+ROOMS = (schedules, structured, prunable, criteria, masks, training, evaluation, metrics, sys.modules[__name__])
 
 
 class Budget(BaseModel):
@@ -46,10 +47,7 @@ class Budget(BaseModel):
 
 def budget_of(**parameters: Any) -> Budget:
     """The budget with these parameters; raises UserError for one that cannot be."""
-    try:
-        return Budget(**parameters)
-    except ValidationError as error:
-        raise UserError(first_complaint(error, Budget)) from None
+    return made(Budget, **parameters)
 
 
 class Retraining:
@@ -90,8 +88,12 @@ class Retraining:
         model = copy.deepcopy(self.start)
         weights = self._prunable(model)
 
-        def train(share: float, callbacks: Sequence[Any]) -> None:
-            self._train(model, share, f"{self.subject.name}, {schedule.name}", seed, callbacks)
+        shares = [0.0]
+
+        def train(share: float, callbacks: Sequence[Any]) -> None:  # each round on examples of its own
+            begin, end = (round(part * len(self.split)) for part in (sum(shares), sum(shares) + share))
+            shares.append(share)
+            self._train(model, slice(begin, end), f"{self.subject.name}, {schedule.name}", seed, callbacks)
 
         schedules.retrain(weights, schedule, train)
         return model.to(next(self.start.parameters()).device)
@@ -99,7 +101,7 @@ class Retraining:
     def recovered(self, seed: int) -> nn.Module:
         """A copy of the model that training starts from, trained on without further pruning."""
         model = copy.deepcopy(self.start)
-        self._train(model, 1.0, self.subject.name, seed, ())
+        self._train(model, slice(None), self.subject.name, seed, ())
         return model.to(next(self.start.parameters()).device)
 
     def compared(
@@ -109,8 +111,13 @@ class Retraining:
 
         Beside the schedules a name may be `none`, pruned and left alone, or `dense`, trained on without zeros.
         """
-        for sparsity in sparsities:
-            self._rest(sparsity)  # refused before the first hour is spent
+        for sparsity in sparsities:  # refused before the first hour is spent
+            if not 0 <= sparsity < 1:
+                raise UserError(
+                    f"sparsity {sparsity} is not a share of the weights; it must be from 0 up to, not with, 1"
+                )
+            self._rest(sparsity)
+        masks.groups_of({}, scope)
         if unknown := set(names) - {"none", "dense", *schedules.SCHEDULES}:
             raise UserError(f"there is no schedule {min(unknown)!r}; there are {', '.join(schedules.SCHEDULES)}")
         runs = list(product(names, sparsities, seeds))
@@ -174,13 +181,14 @@ class Retraining:
         answers = evaluation.logits(self.subject.model, examples, precision=precision)
         return torch.lerp(labels, answers.softmax(-1).float(), self.budget.distilled)
 
-    def _train(self, model: nn.Module, share: float, name: str, seed: int, callbacks: Sequence[Any]) -> None:
+    def _train(self, model: nn.Module, rows: slice, name: str, seed: int, callbacks: Sequence[Any]) -> None:
         spec = self.subject.spec.model_copy(
             update={
-                "epochs": self.budget.epochs * share,
+                "epochs": self.budget.epochs,
                 "batch_size": self.budget.batch_size,
                 "learning_rate": self.budget.learning_rate,
                 "bfloat16": self.budget.bfloat16,
             }
         )
-        training.train(model, self.tokenizer, self.split, spec, seed, name, self.targets, callbacks)
+        part = Split(self.split.inputs[rows], self.split.labels[rows])
+        training.train(model, self.tokenizer, part, spec, seed, name, self.targets[rows], callbacks)

@@ -116,7 +116,7 @@ class Held(TrainerCallback):
     def _apply(self) -> None:
         with torch.no_grad():
             for name, mask in self.kept.items():
-                self.weights[name].mul_(mask)
+                self.weights[name].mul_(mask.to(self.weights[name].device))  # the Trainer may have moved them
 
 
 class Growing(Held):
