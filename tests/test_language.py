@@ -287,7 +287,13 @@ def test_a_spoilt_corpus_is_refused_in_one_sentence(shelf, monkeypatch, texts, s
 
 
 @pytest.mark.parametrize(
-    "content", [b"plain text", gzip.compress("über".encode("latin-1")), gzip.compress(b"cut")[:-4]]
+    "content",
+    [
+        b"plain text",
+        gzip.compress("über".encode("latin-1")),
+        gzip.compress(b"cut")[:-4],
+        gzip.compress(b"")[:10] + b"damaged",
+    ],
 )
 def test_a_file_that_is_no_text_is_refused_in_one_sentence(shelf, content):
     (shelf / "tales" / "train.txt.gz").write_bytes(content)

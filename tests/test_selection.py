@@ -18,7 +18,7 @@ from prunecast.pruning.structured import load_removed
 from prunecast.retraining import Budget
 
 BUDGET = Budget(epochs=1, examples=96, batch_size=16, learning_rate=2e-3, distilled=0.5, bfloat16=False)
-SPACE = Space(ratios=(0.9,), shares=(0.0, 0.5), layers=(0,), trained_ratios=(0.6,), trained_shares=(0.5,))
+SPACE = Space(ratios=(0.9,), shares=(0.0, 0.5), layers=(0,), trained_ratios=(0.6,))
 EVALUATIONS, SEED, EPSILON = 12, 3, 0.05
 SHORT_S = 0.02  # of each window of energy
 THRESHOLDS = np.linspace(0, 10, 101)
@@ -55,8 +55,8 @@ def test_all_ways_but_the_coarse_one_find_the_safe_ratio_of_a_falling_curve(safe
 def test_every_pruned_model_that_is_looked_at_is_counted(safe, coarse, fine):
     counts = _scanned(safe, safe)["evaluations"]
     assert counts[["algorithm_1", "scan"]].to_list() == [coarse, fine]
-    assert counts["guided"] <= counts["halves"] <= math.ceil(math.log2(len(THRESHOLDS)))
-    assert counts["guided"] <= 4
+    assert counts["guided"] <= counts["halves"] <= math.ceil(math.log2(len(THRESHOLDS))) + len(pareto.BELOW)
+    assert counts["guided"] <= 4 + len(pareto.BELOW)
 
 
 def test_where_no_pruning_holds_every_way_answers_with_the_dense_model():
@@ -68,6 +68,14 @@ def test_where_no_pruning_holds_every_way_answers_with_the_dense_model():
 
 def test_a_larger_epsilon_allows_a_larger_ratio():
     assert (_scanned(0.5, 0.5, epsilon=0.2)["ratio"] > _scanned(0.5, 0.5)["ratio"]).all()
+
+
+@pytest.mark.parametrize("points", [8, 31])
+def test_a_grid_without_tenths_or_of_broken_steps_is_refused(points):
+    ratios = np.round(np.linspace(0, 10, points), 6)
+    curve = pd.DataFrame({"model": "odd", "scope": "global", "threshold": ratios, "accuracy": 0.9})
+    with pytest.raises(UserError, match="not measured at every tenth; take 11, 21, 51 or 101 points"):
+        selection.scanned(curve, curve.assign(predicted=0.9).iloc[:0], 0.02)
 
 
 def test_a_curve_that_nobody_forecast_is_searched_without_a_guide():

@@ -128,6 +128,8 @@ def test_models_of_a_study_have_the_optima_of_its_measured_curves(tiny_models, s
             assert row["optimum"] == measured.loc["tiny", row["granularity"]]
     again = targets.of_study(["tiny"], "study", names, EPSILON, 0)
     pd.testing.assert_frame_equal(tables.validate("emp", again), rows)
+    with pytest.raises(UserError, match="study 'study' has no curve of 'large'; it has those of tiny"):
+        targets.of_study(["tiny", "large"], "study", names, EPSILON, 0)
 
 
 def test_every_seed_of_a_network_is_a_training_of_its_own_in_its_own_folder(networks):

@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from prunecast import adaptive, axes, evaluation, paths, sweep, training, vision, zoo
-from prunecast.errors import UserError, first_complaint
+from prunecast import adaptive, axes, evaluation, kan, paths, sweep, training, vision, zoo
+from prunecast.errors import made
 from prunecast.journal import Journal, whole_lines
 from prunecast.progress import note, track
 from prunecast.pruning import criteria, masks, prunable
@@ -67,10 +67,7 @@ class Trained:
 
 def plan_of(**parameters: Any) -> Plan:
     """The plan with these parameters; raises UserError for one that cannot be."""
-    try:
-        return Plan(**parameters)
-    except ValidationError as error:
-        raise UserError(first_complaint(error, Plan)) from None
+    return made(Plan, **parameters)
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ def trained(name: str, run: str, seed: int) -> Trained:
     spec = zoo.spec_of(name)
     task = zoo.task_of(spec)
     folder = paths.run(run) / "models" / name
-    rooms = TRAINED_BY if task.kind == "text" else (*TRAINED_BY, vision)
+    rooms = TRAINED_BY if task.kind == "text" else (*TRAINED_BY, vision, kan)
     key = key_of(rooms, spec.model_dump_json(), zoo.parent_hash(spec), task.fingerprint, seed)
     with alone(folder):
         if _trained_key(folder / "trained.json") != key:

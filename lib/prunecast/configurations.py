@@ -1,32 +1,35 @@
 """Configurations: all that can be done to one trained model, each built for real, measured once and kept on disk."""
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 from torch import Tensor, nn
 
-from prunecast import cost, energy, evaluation, metrics, provenance, signals, tables, training, zoo
+from prunecast import cost, energy, evaluation, metrics, provenance, retraining, signals, tables, zoo
 from prunecast.collect import Trained, alone, file_hash, key_of
+from prunecast.errors import made
 from prunecast.journal import remembered
 from prunecast.progress import note, track
-from prunecast.pruning import criteria, kernels, masks, prunable, schedules, structured
+from prunecast.pruning import kernels, schedules, structured
 from prunecast.pruning.criteria import CRITERIA, CriterionName, criterion_called
 from prunecast.pruning.masks import SCOPES, Scope
 from prunecast.pruning.prunable import prunable_weights
 from prunecast.retraining import CALIBRATING, Budget, Retraining
 
+Share = Annotated[float, Field(ge=0, lt=1)]
 Form = Literal["dense", "masked", "removed", "sparse_kernel"]
 WITH_ZEROS: tuple[Form, ...] = ("masked", "sparse_kernel")
 AGREEING = 16  # unlabelled examples on which a configuration is compared with the dense model
 BATCHES = (1, 32)  # batch sizes that are timed
 COUNTS = ("parameters", "parameters_nonzero", "size_bytes", "flops_dense", "flops_effective")
 WINDOW_S = 0.15  # of an estimate, whose clock is fine; a sensor gets the longer window of prunecast.energy
-ROOMS = (training, evaluation, metrics, prunable, criteria, masks, schedules, structured, kernels, cost, energy)
+MEASURING = (kernels, cost, energy, sys.modules[__name__])  # rooms that measure, besides those that make a model
 
 
 class Configuration(BaseModel):
@@ -43,7 +46,7 @@ class Configuration(BaseModel):
     form: Form
     criterion: CriterionName = "magnitude"
     scope: Scope = "global"
-    ratio: float = Field(default=0.0, ge=0, lt=1)
+    ratio: Share = 0.0
     importance: structured.Importance = "magnitude"
     heads: float = 0.0
     neurons: float = 0.0
@@ -52,6 +55,8 @@ class Configuration(BaseModel):
 
     @model_validator(mode="after")
     def _means_something(self) -> "Configuration":
+        if self.form == "dense" and (self.ratio or self.schedule != "none"):
+            raise ValueError("a dense configuration is neither pruned nor trained on")
         if self.form != "removed" and not self.removal.is_nothing:
             raise ValueError(f"a {self.form} configuration removes no parts")
         if self.schedule != "none" and self.criterion != "magnitude":
@@ -83,11 +88,10 @@ class Space(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    ratios: tuple[float, ...]
-    shares: tuple[float, ...]
-    layers: tuple[int, ...]
-    trained_ratios: tuple[float, ...] = ()
-    trained_shares: tuple[float, ...] = ()
+    ratios: tuple[Share, ...]
+    shares: tuple[Share, ...]
+    layers: tuple[NonNegativeInt, ...]
+    trained_ratios: tuple[Share, ...] = ()
 
     def configurations(self) -> list[Configuration]:
         """All of them, the dense one first."""
@@ -104,10 +108,15 @@ class Space(BaseModel):
         importances: tuple[structured.Importance, ...] = ("magnitude", "taylor")
         for importance, layers, heads, neurons in product(importances, self.layers, self.shares, self.shares):
             yield Configuration(form="removed", importance=importance, layers=layers, heads=heads, neurons=neurons)
-        for layers, heads, neurons in product(self.layers, self.trained_shares, self.trained_shares):
+        for layers, heads, neurons in product(self.layers, self.shares, self.shares):
             yield Configuration(
                 form="removed", importance="taylor", layers=layers, heads=heads, neurons=neurons, schedule="one_shot"
             )
+
+
+def space_of(**parameters: Any) -> Space:
+    """The space with these parameters; raises UserError for one that cannot be."""
+    return made(Space, **parameters)
 
 
 def device_name(device: torch.device) -> str:
@@ -125,11 +134,16 @@ class Workshop:
         self.retraining = Retraining(subject, budget)
         self.folder = subject.folder / "configurations"
         weights = file_hash(subject.folder / "model.safetensors")
-        settings = (budget.model_dump_json(), meter.source, rounds, CALIBRATING, subject.seed)
-        self.key = key_of(ROOMS, weights, subject.task.fingerprint, *settings)
+        settings = (weights, subject.task.fingerprint, budget.model_dump_json(), CALIBRATING, subject.seed)
+        self.training_key = key_of(retraining.ROOMS, *settings)
+        timing = (meter.source, rounds, self.device, torch.get_num_threads())
+        self.key = key_of((*retraining.ROOMS, *MEASURING), *settings, *timing)
         self.rows = torch.from_numpy(signals.sample(subject.examples, AGREEING, subject.seed))
         self.dense: Tensor = evaluation.logits(subject.model, subject.examples)
-        self.inputs = {batch: cost.inputs_of(subject.examples, batch) for batch in BATCHES}
+        self.inputs = {
+            batch: {name: part.to(self.torch_device) for name, part in cost.inputs_of(subject.examples, batch).items()}
+            for batch in BATCHES
+        }
 
     def candidates(self, configurations: Sequence[Configuration]) -> pd.DataFrame:
         """Rows of the table `candidates`, resumed where an earlier run was killed."""
@@ -183,18 +197,20 @@ class Workshop:
     def _trained(self, how: Configuration) -> nn.Module:
         folder = self.folder / how.name.replace(" ", "_")
         stamp = folder / "key.json"
-        if not stamp.exists() or json.loads(stamp.read_text(encoding="utf-8")) != self.key:
-            retraining = Retraining(self.subject, self.budget, how.removal)
-            retraining.targets = self.retraining.targets  # the dense model's answers, which are the same
-            retraining.start = self.retraining.without(how.removal)
+        if not stamp.exists() or json.loads(stamp.read_text(encoding="utf-8")) != self.training_key:
+            own = Retraining(self.subject, self.budget, how.removal)
+            own.targets = self.retraining.targets  # the dense model's answers, which are the same
+            own.start = self.retraining.without(how.removal)
             if how.schedule == "none" or not how.ratio:
-                model = retraining.recovered(self.subject.seed)
+                model = own.recovered(self.subject.seed)
             else:
                 schedule = schedules.Schedule(name=how.schedule, sparsity=how.ratio, scope=how.scope)
-                model = retraining.scheduled(schedule, self.subject.seed)
+                model = own.scheduled(schedule, self.subject.seed)
             stamp.unlink(missing_ok=True)
             zoo.save(model, self.retraining.tokenizer, folder)
-            tables.write_atomically(stamp, lambda part: part.write_text(json.dumps(self.key), encoding="utf-8"))
+            tables.write_atomically(
+                stamp, lambda part: part.write_text(json.dumps(self.training_key), encoding="utf-8")
+            )
         return structured.load_removed(folder).to(self.torch_device)
 
     def _kept(self, how: Configuration) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Running text behind three doors, like the tasks: built in, a local folder, the hub."""
 
 import gzip
+import zlib
 from pathlib import Path
 
 from prunecast import docstrings, paths
@@ -59,5 +60,5 @@ def _unpacked(path: Path) -> str:
         raise UserError(f"{where} has no {path.name}: it needs train.txt.gz and validation.txt.gz")
     try:
         return gzip.decompress(path.read_bytes()).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise UserError(f"{where}: {path.name} is not gzipped text in UTF-8 ({type(error).__name__})") from None

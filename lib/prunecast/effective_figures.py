@@ -93,7 +93,7 @@ def draw_criteria(rows: pd.DataFrame) -> Figure:
 
 
 def draw_images(images: Mapping[str, np.ndarray]) -> Figure:
-    """Photographs side by side, two a row."""
+    """Photographs side by side, three a row."""
     figure, panels = grid_of_panels(list(images), height=2.4, columns=3)
     for name, panel in panels:
         panel.imshow(images[name])

@@ -1,5 +1,6 @@
 """Effective model pruning beside its controls, as rows of `emp`: the same sparsity by magnitude and at random."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from prunecast import evaluation
+from prunecast import evaluation, kan, language
 from prunecast.collect import key_of
 from prunecast.errors import UserError
 from prunecast.journal import remembered
@@ -30,7 +31,7 @@ SCOPES: dict[Granularity, Scope] = {
 GRID = 100  # sparsities among which the measured optimum is sought
 ROUNDING = 1e-9  # a loss of exactly epsilon is within it
 
-ROOMS = (effective, informed, criteria, masks, evaluation)
+ROOMS = (effective, informed, criteria, masks, evaluation, kan, language, sys.modules[__name__])
 
 Scores = Mapping[str, Tensor]
 Masks = Mapping[str, Tensor]
@@ -181,7 +182,8 @@ def _optimum(target: Target, scores: Scores, scope: Scope, dense: float, epsilon
         gone = {group: round(middle / GRID * size) for group, size in ranking.sizes.items()}
         holds = target.holds(_judged_without(target, scores, ranking, gone), dense, epsilon)
         low, high = (middle, high) if holds else (low, middle)
-    return low / GRID
+    sizes = ranking.sizes.values()
+    return sum(round(low / GRID * size) for size in sizes) / sum(sizes)
 
 
 def _itself(layer: str, score: Tensor) -> Tensor:

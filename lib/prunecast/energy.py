@@ -82,20 +82,27 @@ def per_thousand(
     return 1000 * joules / (calls * inferences_per_call) if joules else None
 
 
+@torch.inference_mode()
 def repeated(meter: Meter, once: Callable[[], object], repeats: int, window_s: float = WINDOW_S) -> pd.DataFrame:
     """The same number of calls of `once`, and being idle as long, metered `repeats` times: rows of `meter`."""
+    once()  # the first call may cost more than the others
     started = time.monotonic()
     once()
     calls = max(1, round(window_s / (time.monotonic() - started)))
     rows = []
     for repeat in range(repeats):
         started = time.monotonic()
-        spent = meter.joules(lambda: [once() for _ in range(calls)])
+        spent = meter.joules(lambda: _again(once, calls))
         seconds = time.monotonic() - started
         idle = meter.joules(partial(time.sleep, seconds))
         rows += [("inference", repeat, seconds, spent), ("idle", repeat, seconds, idle)]
     table = pd.DataFrame(rows, columns=["work", "repeat", "seconds", "joules"])
     return table.astype({"joules": float}).assign(energy_source=meter.source)
+
+
+def _again(once: Callable[[], object], calls: int) -> None:
+    for _ in range(calls):
+        once()
 
 
 def grams_of_co2(joules: float, grams_per_kwh: float) -> float:

@@ -1,10 +1,22 @@
 """The one exception whose message is meant for the person at the keyboard."""
 
+from typing import Any, TypeVar
+
 from pydantic import BaseModel, ValidationError
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class UserError(ValueError):
     """What was wrong, where, and what would be right, in one sentence."""
+
+
+def made(settings: type[Settings], **parameters: Any) -> Settings:
+    """The settings with these parameters; raises UserError for the first that cannot be."""
+    try:
+        return settings(**parameters)
+    except ValidationError as error:
+        raise UserError(first_complaint(error, settings)) from None
 
 
 def first_complaint(error: ValidationError, model: type[BaseModel]) -> str:

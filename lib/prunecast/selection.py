@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from prunecast import pareto, search, tables, zoo
@@ -40,7 +41,8 @@ def scanned(sweeps: pd.DataFrame, forecasts: pd.DataFrame, epsilon: float) -> pd
     rows = []
     for key, curve in sweeps.groupby(keys):
         known = curve.set_index((curve["threshold"] / 10).round(6))["accuracy"].sort_index()
-        if not set(COARSE) <= set(known.index):
+        steps = np.round(np.arange(len(known)) * known.index[1], 6)
+        if not set(COARSE) <= set(known.index) or not np.array_equal(steps, known.index):
             raise UserError(f"the curve of {key[0]} was not measured at every tenth; take 11, 21, 51 or 101 points")
         for method, found in _searched(known, expected.get(key), epsilon).items():
             rows.append(

@@ -32,6 +32,10 @@ def of_study(models: Sequence[str], study: str, names: Sequence[str], epsilon: f
     sweeps = tables.read("sweeps", paths.tables(study))
     safe: dict[str, Any] = {name: curves.safe_sparsities(sweeps, epsilon, name) for name in criteria.CRITERIA}
     scoped: tuple[tuple[Granularity, Sequence[str]], ...] = (("global", names), ("layer", ["magnitude"]))
+    if unswept := sorted(set(models) - set(sweeps["model"])):
+        raise UserError(
+            f"study {study!r} has no curve of {unswept[0]!r}; it has those of {', '.join(sweeps['model'].unique())}"
+        )
     found = []
     for model in models or tables.read("models", paths.tables(study))["model"]:
         subject = trained(model, study, seed)

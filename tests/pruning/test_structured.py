@@ -227,6 +227,9 @@ def test_more_than_there_is_cannot_be_removed():
     for parts in ((0.5, 0, 0), (0, 0, 1)):
         with pytest.raises(UserError, match="fc5 has no attention"):
             remove(image, Removal(*parts, "magnitude"), inputs, None)
+    splines, pictures = _image_model("kan")
+    with pytest.raises(UserError, match="kan has neither linear nor convolution layers"):
+        remove(splines, Removal(0, 0.5, 0, "magnitude"), pictures, None)
 
 
 def test_a_folder_that_is_no_smaller_model_is_refused(tmp_path):

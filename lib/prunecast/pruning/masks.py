@@ -63,7 +63,12 @@ Cuts = dict[str, Cut]
 
 
 def groups_of(weights: Weights, scope: Scope) -> dict[str, list[str]]:
-    """The layers whose weights are compared with each other, by group of the scope."""
+    """The layers whose weights are compared with each other, by group of the scope.
+
+    Raises UserError for a scope that there is not.
+    """
+    if scope not in SCOPES:
+        raise UserError(f"there is no scope {scope!r}; there are {', '.join(SCOPES)}")
     return {"all": list(weights)} if scope == "global" else {name: [name] for name in weights}
 
 

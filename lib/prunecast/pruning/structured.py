@@ -115,6 +115,10 @@ def load_removed(folder: Path) -> nn.Module:
 
 def _refuse(model: Any, removal: Removal) -> None:
     if isinstance(model, ImageClassifier):
+        if not any(isinstance(module, WEIGHTED) for module in model.modules()):
+            raise UserError(
+                f"{model.architecture} has neither linear nor convolution layers: nothing can be removed from it"
+            )
         if removal.heads or removal.layers:
             raise UserError(f"{model.architecture} has no attention: neither heads nor layers can be removed from it")
         return
