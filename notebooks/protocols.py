@@ -120,7 +120,7 @@ figures.legend_above(figure)
 # - Split by points, the LSTM's error is {glue:text}`points_mae:.4f`; a whole model left out, it is
 #   {glue:text}`leave_one_model_out_mae:.4f`, on the same {glue:text}`models_learned_from` models. The first figure says
 #   how well a curve can be interpolated, the second how well one can be forecast.
-# - These models are few and learn one task; the page {doc}`surrogate` judges on the campaign.
+# - These models are few and learn two tasks; the page {doc}`surrogate` judges on the campaign.
 
 # %% [markdown]
 # ## Exercises

@@ -155,7 +155,7 @@ glue("epsilon", float(ratios["epsilon"].iloc[0]), display=False)
 #   {glue:text}`points_mae:.4f`, which is interpolation; with the model left out {glue:text}`leave_one_model_out_mae:.4f`
 #   ({glue:text}`leave_one_model_out_low:.4f` to {glue:text}`leave_one_model_out_high:.4f`); with architecture and parent
 #   left out {glue:text}`leave_one_architecture_out_mae:.4f`, {glue:text}`leave_one_architecture_out_gain:.0%` better than
-#   the straight line. All without one forward pass.
+#   the straight line. The last two see weights and the dense accuracy, no pruned model.
 # - Agreement on eight unlabelled examples, {glue:text}`cheap_cost:.0%` of an evaluation, brings the error to
 #   {glue:text}`cheap_mae:.4f`, less than plain agreement reaches with a whole one ({glue:text}`agreement_mae:.4f`). A
 #   whole evaluation spent on labelled examples where the fall is brings it to {glue:text}`one_evaluation_mae:.4f`, and

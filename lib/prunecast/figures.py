@@ -206,7 +206,7 @@ def table(frame: pd.DataFrame, precision: int = 3) -> HTML:
     plain.columns.name = None
     name = hashlib.sha256(plain.to_csv().encode()).hexdigest()[:8]  # by default a random one
     styled = Styler(plain, uuid=name, cell_ids=False).format(precision=precision, thousands=" ", na_rep="")
-    return HTML(styled.format_index(precision=1, axis=0).to_html())  # a Styler would print its address
+    return HTML(styled.format_index(precision=2, axis=0).to_html())  # a Styler would print its address
 
 
 def normal_density(width: float) -> tuple[np.ndarray, np.ndarray]:
