@@ -24,7 +24,7 @@
 run: str = "page"  # run whose folder the table goes to
 forecasts: str = "campaign"  # study under data/measured with the forecasts
 selections: str = "selection"  # study under data/measured with costs and selections
-compressions: list = ["selection", "compression"]  # studies under data/measured with schedules
+compressions: list = ["selection", "compression", "compression_cola"]  # studies under data/measured with schedules
 effective: str = "effective"  # study under data/measured with effective numbers
 
 # %% tags=["hide-input"]
