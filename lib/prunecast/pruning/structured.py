@@ -3,6 +3,7 @@
 What hangs together is found by the dependency graph of Torch-Pruning (Fang et al., CVPR 2023, "DepGraph").
 """
 
+import gc
 import json
 from collections.abc import Mapping
 from copy import deepcopy
@@ -83,6 +84,7 @@ def remove(model: nn.Module, removal: Removal, inputs: Inputs, labels: Tensor | 
         _remove_layers(smaller, removal.layers, inputs)
     if removal.heads or removal.neurons:
         _remove_units(smaller, removal, inputs, labels)
+        gc.collect()  # the dependency graph holds activations, in cycles
     return smaller
 
 
