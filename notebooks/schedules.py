@@ -23,7 +23,11 @@
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the table goes to
-measured: list = ["selection", "compression", "compression_cola"]  # studies under data/measured whose schedules are shown as well
+measured: list = [
+    "selection",
+    "compression",
+    "compression_cola",
+]  # studies under data/measured whose schedules are shown as well
 models_from: str = "laptop"  # study whose models are pruned here
 models: list = ["docstrings_bert"]  # models of that study
 schedules: list = ["none", "dense", "one_shot", "iterative", "gradual", "regrow"]  # what is compared

@@ -92,8 +92,15 @@ def test_where_agreement_costs_more_than_there_is_nothing_is_measured():
 
 @pytest.mark.parametrize("name", search.SEARCHES)
 def test_a_search_is_the_same_for_the_same_seed_and_another_for_another(name):
-    once, again, other = (_asked(name, 9, seed) for seed in (0, 0, 1))
+    once, again, other = (_asked(name, 25, seed) for seed in (0, 0, 1))
     assert once == again != other
+
+
+def test_the_guided_search_begins_with_the_cheapest_of_each_form():
+    candidates = _candidates()
+    first = candidates.iloc[_asked("guided", 8)[:7]]
+    cheapest = candidates.groupby(["form", "schedule"])["flops_effective"].min()
+    assert first.set_index(["form", "schedule"])["flops_effective"].to_dict() == cheapest.to_dict()
 
 
 @pytest.mark.parametrize("name", search.SEARCHES)
