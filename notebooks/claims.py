@@ -106,8 +106,6 @@ for name, row in {
 glue("times", claims.COMPRESSION, display=False)
 sold = tables.read("selections", paths.MEASURED / selections).query("model == 'sst2_minilm' and method == 'phone'")
 glue("gone", float(sold["ratio"].iloc[0]), display=False)
-correlations = by_table["ours"].filter(like="cola_mcc").droplevel("table")
-glue("mcc", float(correlations["BERT-base: cola_mcc"]), display=False)
 glue("claims", len(rows), display=False)
 glue("measured", int(rows["ours"].notna().sum()), display=False)
 glue("same", int(rows["same_protocol"].sum()), display=False)
