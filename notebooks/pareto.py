@@ -159,29 +159,27 @@ last = int(all_searches["evaluations"].max())
 points = all_searches[all_searches["evaluations"].isin([last // 2, last])]
 known = points.pivot(index=["evaluations", "model", "seed"], columns="search", values="hypervolume")
 won = (known["guided"] > known.drop(columns="guided").max(axis=1)).groupby(["evaluations", "model"]).sum()
+best = sold[sold["model"] == "sst2_minilm"].set_index("method").loc["phone"]
+everywhere, alike = counts.sum(), kept.loc[kept["form"] == "masked", "latency_ratio_1"]
+glue("phone", str(best["configuration"]), display=False)
 figures.table(known.groupby(["evaluations", "model"]).mean().assign(**{"seeds won by guided": won}))
 
 # %% tags=["hide-input"]
-best = sold[sold["model"] == "sst2_minilm"].set_index("method").loc["phone"]
-everywhere, alike = counts.sum(), kept.loc[kept["form"] == "masked", "latency_ratio_1"]
 for name, value in {
     "start": pareto.START, "step": pareto.STEP, "epsilon": epsilon, "fewer": everywhere["scan"] / everywhere["guided"],
     "same": (found["guided"] - found["scan"]).abs().lt(0.005).mean(), "scan_count": counts["scan"].mean(),
     "guided_count": counts["guided"].mean(), "halves_count": counts["halves"].mean(), "latency": best["latency_ratio"],
     "phone_accuracy": best["accuracy"], "dense": dense, "phone_sparsity": best["ratio"], "alike_low": alike.min(),
-    "alike_high": alike.max(), "printed_count": counts["algorithm_1"].mean(), "printed_ratio": found["algorithm_1"].mean(),
-    "guided_ratio": found["guided"].mean(),
+    "alike_high": alike.max(), "printed_count": counts["algorithm_1"].mean(),
+    "printed_ratio": found["algorithm_1"].mean(), "guided_ratio": found["guided"].mean(),
 }.items():  # fmt: skip
     glue(name, float(value), display=False)
-glue("evaluations", evaluations, display=False)
-glue("kept_candidates", len(sst2), display=False)
-glue("eval_examples", int(sst2["eval_examples"].iloc[0]), display=False)
-glue("kept_budget", last, display=False)
-glue("half", last // 2, display=False)
-glue("phone", str(best["configuration"]), display=False)
-glue("wins_half", int(won[last // 2].min()), display=False)
-glue("wins", int(won[last].min()), display=False)
-glue("seeds", int(points["seed"].nunique()), display=False)
+for name, count in {
+    "evaluations": evaluations, "kept_candidates": len(sst2), "eval_examples": sst2["eval_examples"].iloc[0],
+    "kept_budget": last, "half": last // 2, "wins": won[last].min(), "wins_half": won[last // 2].min(),
+    "seeds": points["seed"].nunique(),
+}.items():  # fmt: skip
+    glue(name, int(count), display=False)
 
 # %% [markdown]
 # ## What this shows

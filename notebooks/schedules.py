@@ -23,11 +23,7 @@
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the table goes to
-measured: list = [
-    "selection",
-    "compression",
-    "compression_cola",
-]  # studies under data/measured whose schedules are shown as well
+measured: list = ["selection", "compression", "compression_cola"]  # studies under data/measured, shown as well
 models_from: str = "laptop"  # study whose models are pruned here
 models: list = ["docstrings_bert"]  # models of that study
 schedules: list = ["none", "dense", "one_shot", "iterative", "gradual", "regrow"]  # what is compared
@@ -84,6 +80,8 @@ _ = tables.write("schedules", found, paths.outputs(run))
 measures = ["accuracy", "f1", "matthews"]
 by_schedule = found.groupby(["model", "sparsity", "schedule"], sort=False)
 spread = by_schedule["accuracy"].agg(lowest="min", highest="max")
+means = found[found["sparsity"].isin([0.0, sparsities[-1]])].groupby("schedule")["accuracy"].mean()
+trained = means.drop(["none", "dense"], errors="ignore")
 figures.table(by_schedule[measures].mean().join(spread))
 
 # %% [markdown]
@@ -103,24 +101,24 @@ lost = kept.assign(loss=100 * (kept["dense_accuracy"] - kept["accuracy"]))
 columns = ["model", "removed", "sparsity", "schedule", "examples", "epochs"]
 losses = lost.groupby(columns, sort=False)["loss"].agg(["mean", "min", "max", "count"])
 losses["matthews"] = kept.groupby(columns, sort=False)["matthews"].mean()
-figures.table(losses.rename(columns={"mean": "points lost", "count": "seeds"}), precision=2)
-
-# %% tags=["hide-input"]
-glue("sparsity", float(sparsities[-1]), display=False)
-means = found[found["sparsity"].isin([0.0, sparsities[-1]])].groupby("schedule")["accuracy"].mean()
-trained = means.drop(["none", "dense"], errors="ignore")
-glue("here_none", float(means.get("none", float("nan"))), display=False)
-glue("here_best", float(trained.max()), display=False)
-glue("here_name", str(trained.idxmax()).replace("_", "-"), display=False)
-glue("here_dense", float(means.get("dense", float("nan"))), display=False)
 pruned = losses.reset_index().query("sparsity > 0.8").sort_values("mean").groupby("model")
 longest, cola = pruned.nth(0).set_index("model").loc[["sst2_minilm", "cola_minilm"]].to_dict("records")
 brief = pruned.get_group("cola_minilm").query("removed == 'nothing' and schedule != 'none'")
+figures.table(losses.rename(columns={"mean": "points lost", "count": "seeds"}), precision=2)
+
+# %% tags=["hide-input"]
+for name in ("none", "dense"):
+    glue(f"here_{name}", float(means.get(name, float("nan"))), display=False)
+for name, value in {
+    "sparsity": sparsities[-1], "here_best": trained.max(), "cola_brief": brief["matthews"].max()
+}.items():  # fmt: skip
+    glue(name, float(value), display=False)
 for name, column in (("lost", "mean"), ("matthews", "matthews"), ("epochs", "epochs")):
     glue(f"cola_{name}", float(cola[column]), display=False)
-glue("cola_brief", float(brief["matthews"].max()), display=False)
-glue("best_removed", str(longest["removed"]), display=False)
-glue("best_name", str(longest["schedule"]).replace("_", "-"), display=False)
+for name, told in {
+    "here_name": trained.idxmax(), "best_name": longest["schedule"], "best_removed": longest["removed"],
+}.items():  # fmt: skip
+    glue(name, str(told).replace("_", "-"), display=False)
 for name in ("mean", "min", "max", "sparsity", "examples", "count"):
     glue(f"best_{name}", float(longest[name]), display=False)
 
