@@ -104,7 +104,9 @@ losses["matthews"] = kept.groupby(columns, sort=False)["matthews"].mean()
 pruned = losses.reset_index().query("sparsity > 0.8").sort_values("mean").groupby("model")
 longest, cola = pruned.nth(0).set_index("model").loc[["sst2_minilm", "cola_minilm"]].to_dict("records")
 brief = pruned.get_group("cola_minilm").query("removed == 'nothing' and schedule != 'none'")
-figures.table(losses.rename(columns={"mean": "points lost", "count": "seeds"}), precision=2)
+named = losses.rename(columns={"mean": "points lost", "count": "seeds"})
+how = ["sparsity", "examples", "epochs", "removed"]
+figures.table(named.reset_index(how)[[*named, *how]], precision=2)
 
 # %% tags=["hide-input"]
 for name in ("none", "dense"):
