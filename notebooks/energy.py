@@ -105,7 +105,7 @@ _ = deployment_figures.draw_costs(first.assign(label=first["configuration"]))
 #
 # {numref}`fig-costs` shows the forms of MiniLM on SST-2, on one core.
 
-# %% mystnb={"figure": {"caption": "Latency of each form of MiniLM on SST-2 over the dense model's, one core.", "name": "fig-costs"}, "image": {"alt": "Two bar charts, batch 1 and batch 32, for MiniLM. Masked forms stand at one; sparse kernels are slower at half sparsity, faster at 82 per cent and fastest of all at 95; removed forms take half the time or less."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Latency of each form of MiniLM on SST-2 over the dense model's, one core.", "name": "fig-costs"}, "image": {"alt": "Two bar charts, batch 1 and batch 32, for MiniLM. Masked forms stand at one; sparse kernels are slower at half sparsity, faster at 82 per cent and fastest of all at 95; removed forms take about half the time or less."}} tags=["hide-input"]
 kept = tables.read("costs", paths.MEASURED / measured)
 large = kept[kept["model"] == "sst2_minilm"]
 _ = deployment_figures.draw_costs(large.assign(label=large["configuration"]))

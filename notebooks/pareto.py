@@ -105,7 +105,8 @@ _ = tables.write("candidates", candidates, paths.outputs(run))
 # Measuring them all is the price that nobody wants to pay. Three searches may measure
 # {glue:text}`evaluations:d` of them: at random, by NSGA-II {cite:p}`deb2002`, and **guided** by a Gaussian process that
 # knows of each configuration its operations and how often it agrees with the dense model on sixteen unlabelled examples,
-# which is charged; it begins with the cheapest of each form and goes on with what promises most {cite:p}`emmerich2006`. What counts is the hypervolume {cite:p}`zitzler1999` of what was measured, as a share of the whole.
+# which is charged; it begins with the cheapest of each form and goes on with what promises most {cite:p}`emmerich2006`.
+# What counts is the hypervolume {cite:p}`zitzler1999` of what was measured, as a share of the whole.
 #
 # {numref}`fig-searches` shows the same for MiniLM on the two tasks of the source study, with
 # {glue:text}`kept_candidates:d` configurations each. The higher a line, the better the front it knows by then; the band

@@ -62,7 +62,7 @@ _ = deployment_figures.draw_plans(sparsities[-1])
 # %% [markdown]
 # ## The comparison
 #
-# Every run starts from the same trained model and sees the same examples once, at the same highest learning rate; the three
+# Every run starts from the same trained model and sees the same examples as often, at the same highest learning rate; the three
 # rounds of *iterative* see a third each. Two
 # controls: **none** is pruned and left alone, **dense** is not pruned but trained on as long. What a pruned network
 # loses against *dense* is the price of pruning; what it gains on *none* is the worth of training.
