@@ -100,12 +100,12 @@ def test_no_link_inside_the_book_is_broken():
 def test_the_headline_figures_are_those_of_the_tables():
     import pandas as pd
 
-    index = re.sub(r"<[^>]+>", "", (HTML / "index.html").read_text())
+    index = " ".join(re.sub(r"<[^>]+>", "", (HTML / "index.html").read_text()).split())
     tables = paths.ROOT / "runs" / "laptop" / "tables"
     sweeps = pd.read_csv(tables / "sweeps.csv")
-    assert f"{sweeps['model'].nunique()} models were trained here" in " ".join(index.split())
+    assert f"{sweeps['model'].nunique()} models were trained here" in index
     speed = pd.read_csv(paths.MEASURED / "benchmarks" / "speed.csv").set_index(["scope", "engine"])["ratio"]
-    assert f"a curve costs {speed['global', 'adaptive']:.0f} times less" in " ".join(index.split())
+    assert f"{speed['global', 'adaptive']:.0f} times less than the common way in global scope" in index
     forecasts = pd.read_csv(paths.MEASURED / "campaign" / "predictions.csv.gz")
     wanted = ["points", "leave_one_model_out", "leave_one_architecture_out"]
     predictions = forecasts[(forecasts["surrogate"] == "lstm") & forecasts["protocol"].isin(wanted)]
