@@ -155,6 +155,17 @@ def test_the_guided_search_is_ahead_of_chance(contested):
     assert mean["guided", EVALUATIONS] > 0.9
 
 
+def test_a_seed_is_won_where_the_guided_search_is_above_all_others_and_not_level_with_one():
+    levels = {0: (0.5, 0.4, 0.3), 1: (0.5, 0.5, 0.3), 2: (0.5, 0.3, 0.6), 3: (0.9, 0.1, 0.2)}
+    names = ("guided", "nsga2", "random")
+    rows = [
+        {"model": "m", "seed": seed, "evaluations": 7, "search": name, "hypervolume": level}
+        for seed, found in levels.items()
+        for name, level in zip(names, found, strict=True)
+    ]
+    assert search.seeds_won(pd.DataFrame(rows)).to_dict() == {(7, "m"): 2}
+
+
 def test_energy_that_was_measured_is_a_cost_of_every_search():
     candidates = _candidates(SMALL).assign(energy_ratio=lambda frame: frame["latency_ratio_32"])
     found = search.contest(candidates, MAJORITY, 7, [0])

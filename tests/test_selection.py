@@ -8,9 +8,8 @@ import pytest
 import torch
 import yaml
 from conftest import apart
-from prunecast import configurations, energy, evaluation, pareto, search, selection, tables
+from prunecast import configurations, energy, evaluation, pareto, search, selection, sweep, tables
 from prunecast.configurations import Configuration, Space, Workshop
-from prunecast.curves import safe_sparsity
 from prunecast.errors import UserError
 from prunecast.pruning.kernels import SparseLinear, sparse_kernel
 from prunecast.pruning.prunable import prunable_weights
@@ -21,68 +20,73 @@ BUDGET = Budget(epochs=1, examples=96, batch_size=16, learning_rate=2e-3, distil
 SPACE = Space(ratios=(0.9,), shares=(0.0, 0.5), layers=(0,), trained_ratios=(0.6,))
 EVALUATIONS, SEED, EPSILON = 12, 3, 0.05
 SHORT_S = 0.02  # of each window of energy
-THRESHOLDS = np.linspace(0, 10, 101)
+EXAMPLES = 1000
 FIGURES = {"accuracy": 0.9, "flops_effective": 10, "latency_ms_median": 1.5, "energy_j": 2.5}
 SPARSE = Configuration(form="sparse_kernel", ratio=0.9)
 
 
-def _curve(safe, model="gentle", accuracy="accuracy"):
-    """A curve that is flat up to the ratio `safe` and falls from there on."""
-    ratios = THRESHOLDS / 10
-    values = 0.9 - np.where(ratios > safe + 1e-6, 0.1 + 0.5 * (ratios - safe), 0)
-    return pd.DataFrame({"model": model, "scope": "global", "threshold": THRESHOLDS, accuracy: values})
+def _look(safe):
+    """A hundred examples of small margins fail past the ratio `safe`, others later, the more the further."""
+    ratios = selection.RATIOS[:, None]
+    breaks = np.concatenate([np.full(100, safe), np.linspace(safe + 0.005, 2, EXAMPLES - 100)])
+    margins = breaks - ratios + 1e-6
+
+    def look(point, rows):
+        margin = torch.from_numpy(margins[point, rows])
+        return evaluation.Outcome(margin > 0, margin.neg().exp(), margin)
+
+    return look
 
 
-def _scanned(safe, forecast, epsilon=0.02):
-    found = selection.scanned(_curve(safe), _curve(forecast, accuracy="predicted"), epsilon)
-    return tables.validate("scans", found).set_index("method")
+def _found(safe, forecast, epsilon=0.02):
+    return selection.ways(_look(safe), EXAMPLES, epsilon, forecast).set_index("method")
 
 
 @pytest.mark.parametrize("forecast", [0.0, 0.62, 1.0])
 @pytest.mark.parametrize("safe", [0.07, 0.3, 0.62, 0.99])
 def test_all_ways_but_the_coarse_one_find_the_safe_ratio_of_a_falling_curve(safe, forecast):
-    found, curve = _scanned(safe, forecast), _curve(safe).assign(sparsity=THRESHOLDS / 10)
-    fine = ["scan", "halves", "guided"]
-    assert found.loc[fine, "ratio"].to_list() == pytest.approx([safe_sparsity(curve, 0.02)] * 3) == [safe] * 3
+    found = _found(safe, forecast)
+    assert found.loc[["scan", "halves", "guided", "adaptive"], "ratio"].to_list() == [safe] * 4
     assert found.loc["algorithm_1", "ratio"] == pytest.approx(math.floor(10 * safe + 1e-9) / 10)
     assert found["feasible"].to_list() == [method != "algorithm_1" or safe > 0.1 for method in found.index]
-    assert found["accuracy"].to_list() == pytest.approx([0.9] * 4)
+    assert set(found["accuracy"]) == {1.0}
 
 
 @pytest.mark.parametrize(
     ("safe", "coarse", "fine"), [(0.07, 3, 24), (0.3, 2, 2), (0.62, 5, 34), (0.99, 7, 70), (0.0, 3, 30)]
 )
 def test_every_pruned_model_that_is_looked_at_is_counted(safe, coarse, fine):
-    counts = _scanned(safe, safe)["evaluations"]
+    counts = _found(safe, safe)["evaluations"]
     assert counts[["algorithm_1", "scan"]].to_list() == [coarse, fine]
-    assert counts["guided"] <= counts["halves"] <= math.ceil(math.log2(len(THRESHOLDS))) + len(pareto.BELOW)
+    assert counts["guided"] <= counts["halves"] <= math.ceil(math.log2(len(selection.RATIOS))) + len(pareto.BELOW)
     assert counts["guided"] <= 4 + len(pareto.BELOW)
+    assert counts["adaptive"] <= 5
 
 
 def test_where_no_pruning_holds_every_way_answers_with_the_dense_model():
-    found = _scanned(safe=0.0, forecast=0.5)
+    found = _found(safe=0.0, forecast=0.5)
     assert set(found["ratio"]) == {0.0}
-    assert set(found["accuracy"]) == {0.9}
+    assert set(found["accuracy"]) == {1.0}
     assert not found["feasible"].any()
 
 
 def test_a_larger_epsilon_allows_a_larger_ratio():
-    assert (_scanned(0.5, 0.5, epsilon=0.2)["ratio"] > _scanned(0.5, 0.5)["ratio"]).all()
+    assert (_found(0.5, 0.5, epsilon=0.2)["ratio"] > _found(0.5, 0.5)["ratio"]).all()
 
 
-@pytest.mark.parametrize("points", [8, 31])
-def test_a_grid_without_tenths_or_of_broken_steps_is_refused(points):
-    ratios = np.round(np.linspace(0, 10, points), 6)
-    curve = pd.DataFrame({"model": "odd", "scope": "global", "threshold": ratios, "accuracy": 0.9})
-    with pytest.raises(UserError, match="not measured at every tenth; take 11, 21, 51 or 101 points"):
-        selection.scanned(curve, curve.assign(predicted=0.9).iloc[:0], 0.02)
-
-
-def test_a_curve_that_nobody_forecast_is_searched_without_a_guide():
-    sweeps = pd.concat([_curve(0.5), _curve(0.2, model="unseen")])
-    found = selection.scanned(sweeps, _curve(0.5, accuracy="predicted"), 0.02).groupby("model")["method"].apply(set)
-    assert found["gentle"] - found["unseen"] == {"guided"}
-    assert found["unseen"] == {"algorithm_1", "scan", "halves"}
+def test_a_model_is_searched_in_both_scopes_and_guided_where_it_was_forecast(subject):
+    told = pd.DataFrame({"model": "tiny", "scope": "layer", "threshold": [0, 5, 10], "predicted": [1, 0.99, 0.3]})
+    found = tables.validate("scans", selection.scanned(subject, told, 0.02)).set_index(["scope", "method"])
+    assert {scope for scope, method in found.index if method == "guided"} == {"layer"}
+    for scope in ("global", "layer"):
+        with sweep.Sweeper(subject.model, subject.weights, subject.examples, "float32", 0).looking(
+            "magnitude", scope, sweep.grid(101)
+        ) as (look, _, _):
+            curve = [look(point, np.arange(len(subject.examples))).accuracy for point in range(101)]
+        chosen = found.loc[scope]
+        assert [curve[round(100 * ratio)] for ratio in chosen["ratio"]] == chosen["accuracy"].to_list()
+        assert (chosen["accuracy"] >= curve[0] - 0.02 - 1e-9).all()
+        assert curve[round(100 * chosen.loc["adaptive", "ratio"]) + 1] < curve[0] - 0.02
 
 
 def _first(candidates, measured, epsilon):

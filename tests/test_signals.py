@@ -99,12 +99,15 @@ def test_a_checkpoint_is_forecast_pruned_saved_and_read_back(subject, surrogate,
     assert len(found.curve) == 2 * 101
     assert (found.curve["lower"] <= found.curve["upper"]).all()
     assert found.curve["predicted"].iloc[0] == pytest.approx(dense)
-    accuracy = forecasting.measured_at(loaded, "layer", 0.5)
-    forecasting.save_pruned(loaded, tokenizer, "layer", 0.5, tmp_path / "pruned")
+    ratio, safe = forecasting.largest_safe(loaded, "layer", 0.05, found.recommended["layer"])
+    assert safe.accuracy >= dense - 0.05
+    forecasting.save_pruned(loaded, tokenizer, "layer", ratio, tmp_path / "pruned")
     again, _ = forecasting.subject_of(str(tmp_path / "pruned"), "colours")
     zeros = sum(int((weight == 0).sum()) for weight in again.weights.values())
-    assert zeros / sum(weight.numel() for weight in again.weights.values()) == pytest.approx(0.5, abs=1e-3)
-    assert evaluate(again.model, again.examples).accuracy == accuracy
+    assert zeros / sum(weight.numel() for weight in again.weights.values()) == pytest.approx(ratio, abs=1e-3)
+    assert evaluate(again.model, again.examples).accuracy == safe.accuracy
+    with pytest.raises(UserError, match="between 0 and 1"):
+        forecasting.largest_safe(loaded, "layer", 1.5, 0.5)
 
 
 @pytest.mark.parametrize(("dense", "epsilon", "sentence"), [(0.35, 0.01, "not learned"), (1.0, 1.5, "between 0 and 1")])

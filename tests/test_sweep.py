@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 from prunecast import collect, sweep
-from prunecast.adaptive import adaptive, exact, rehearse
+from prunecast.adaptive import adaptive, exact, last_safe, rehearse
 from prunecast.axes import check_reading
 from prunecast.evaluation import Examples, Outcome
 from prunecast.pruning.masks import AXES, SCOPES
@@ -83,6 +83,58 @@ def test_the_audit_notices_what_margins_hide():
     assert found.surprises > 0
     assert found.accuracy[25] == pytest.approx(0.5, abs=0.01)
     assert found.belief_error_bound() > adaptive(_look(np.full((POINTS, 600), 5.0)), POINTS, 600).belief_error_bound()
+
+
+def _first_fall(margins: np.ndarray, epsilon: float) -> int:
+    accuracy = (margins > 0).mean(axis=1)
+    falls = accuracy < accuracy[0] - epsilon - 1e-9
+    return int(falls.argmax()) - 1 if falls.any() else POINTS - 1
+
+
+@pytest.mark.parametrize("start", [1, 30, 50, POINTS - 1])
+@pytest.mark.parametrize("seed", range(5))
+def test_the_last_safe_point_is_the_one_before_the_first_fall_from_wherever_the_search_starts(seed, start):
+    margins = _falling(600, seed)
+    found = last_safe(_look(margins), POINTS, 600, 0.01, start)
+    assert found.point == _first_fall(margins, 0.01)
+    assert found.accuracy == (margins[found.point] > 0).mean() >= found.dense_accuracy - 0.01
+    assert found.evaluated < 12 * 600
+
+
+@pytest.mark.parametrize("below", [1, 2, 3])
+def test_a_dip_just_below_the_last_fall_is_found(below):
+    """Forty examples of small margins fail at one point, hold again above it, and fail for good at point 60."""
+    margins = np.full((POINTS, 600), 5.0)
+    margins[60:, :40] = -0.1
+    margins[:60, :40] = 0.1
+    margins[59 - below, :40] = -0.1
+    assert last_safe(_look(margins), POINTS, 600, 0.01, 50).point == 58 - below
+
+
+def test_a_curve_that_never_falls_is_safe_to_its_end_and_one_that_falls_at_once_nowhere():
+    margins = np.full((POINTS, 600), 5.0)
+    assert last_safe(_look(margins), POINTS, 600, 0.01, 50).point == POINTS - 1
+    margins[1:, :300] = -5.0
+    found = last_safe(_look(margins), POINTS, 600, 0.01, 50)
+    assert (found.point, found.accuracy) == (0, 1.0)
+
+
+def test_a_loss_of_exactly_epsilon_is_safe():
+    margins = np.full((POINTS, 600), 5.0)
+    margins[40:, :6] = -0.1
+    margins[70:, :7] = -0.1
+    assert last_safe(_look(margins), POINTS, 600, 0.01, 50).point == 69
+
+
+def test_a_model_is_searched_as_it_is_swept_and_left_as_it_was():
+    model, thresholds = Diagonal(), sweep.grid(101)[:-1]
+    whole, _ = _sweeper(model).curve("magnitude", "layer", thresholds, "exact")
+    falls = (whole["accuracy"] < whole["accuracy"].iloc[0] - 0.1 - 1e-9).to_numpy()
+    with _sweeper(model).looking("magnitude", "layer", thresholds) as (look, _, _):
+        found = last_safe(look, len(thresholds), SIZE, 0.1, 50)
+    assert found.point == falls.argmax() - 1
+    assert found.accuracy == pytest.approx(whole["accuracy"].iloc[found.point])
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), Diagonal().parameters(), strict=True))
 
 
 def test_every_axis_is_read_at_its_exact_sparsity_and_says_what_was_measured(tiny_models):

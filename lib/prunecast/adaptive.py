@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.stats import beta
 
+from prunecast.curves import ROUNDING
 from prunecast.evaluation import Outcome
 
 Look = Callable[[int, np.ndarray], Outcome]
@@ -24,6 +25,7 @@ CHUNK = 24  # examples of the smallest margins that must change nothing before t
 AUDIT = 8  # examples of any margin that are looked at besides
 GAP = 8  # points that may lie unseen between two that classify alike
 DIFFERING = 0.012  # share of examples that may differ between two points with none looked at in between
+NEAR = 3  # points below the last safe one that are looked at as well: a curve may dip there, and recover
 AT_RISK = 0.1  # share of examples whose margin may there be smaller than the median movement of a margin
 
 
@@ -52,6 +54,16 @@ def exact(look: Look, points: int, examples: int) -> Curve:
     outcomes = [look(point, np.arange(examples)) for point in range(points)]
     accuracy, loss = ([getattr(found, name) for found in outcomes] for name in ("accuracy", "mean_loss"))
     return Curve(np.array(accuracy), np.array(loss), np.full(points, examples), outcomes=tuple(outcomes))
+
+
+@dataclass(frozen=True)
+class Safe:
+    """The last safe point of a curve, its accuracy, that of point 0, and the examples looked at beyond point 0."""
+
+    point: int
+    accuracy: float
+    dense_accuracy: float
+    evaluated: int
 
 
 def rehearse(measured: Curve) -> Curve:
@@ -136,3 +148,38 @@ def _look_between(seen: _Seen, low: int, point: int, high: int) -> None:
         seen.see(point, rows)
         news = seen.changes(low, point, rows)
     seen.believe(point, waiting, low, high)
+
+
+def last_safe(look: Look, points: int, examples: int, epsilon: float, start: int) -> Safe:
+    """The last point before the accuracy first falls by more than `epsilon` below that of point 0.
+
+    Looks at all examples at `start`, and further up until a point breaks; then halves what lies between the last safe
+    point and the first that breaks, and goes over all below, at the examples that can still change, as `adaptive` does.
+    Both points of the answer are in the end looked at whole.
+    """
+    seen, whole = _Seen(look, points, examples), np.arange(examples)
+    start = min(max(start, 1), points - 1)
+    seen.see(0, whole)
+    least = seen.correct[0].mean() - epsilon - ROUNDING
+    seen.see(start, whole)
+    known, top = [0, start], start
+    while seen.correct[top].mean() >= least and top < points - 1:
+        top = (top + points) // 2
+        seen.see(top, whole)
+        known.append(top)
+    while True:
+        broken = next((point for point in known if seen.correct[point].mean() < least), points)
+        safe = max(point for point in known if point < broken)
+        wide = [(low, high) for low, high in pairwise(known) if low < broken and high - low > 1]
+        waiting = [ends for ends in wide if ends[1] > safe - NEAR or not seen.settled(*ends)]
+        partly = [point for point in (safe, broken) if point < points and not seen.looked[point].all()]
+        if waiting:
+            low, high = waiting[-1]
+            point = (low + high) // 2
+            _look_between(seen, low, point, high)
+            known = sorted([*known, point])
+        elif partly:
+            seen.see(partly[0], np.flatnonzero(~seen.looked[partly[0]]))
+        else:
+            safe_accuracy, dense = (float(seen.correct[point].mean()) for point in (safe, 0))
+            return Safe(safe, safe_accuracy, dense, int(seen.looked[1:].sum()))

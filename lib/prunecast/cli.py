@@ -100,7 +100,7 @@ def _predict(options: argparse.Namespace) -> None:
     for doubt in found.doubts:
         print(f"the interval is widened: {doubt}")
     for scope, ratio in found.recommended.items():
-        print(f"recommended in {scope} scope: prune {ratio:.0%}, then measure once; epsilon is {options.epsilon:g}")
+        print(f"recommended in {scope} scope: prune {ratio:.0%}, then measure; epsilon is {options.epsilon:g}")
     figures.draw_prediction(found.curve, found.recommended, dense).savefig(options.figure)
     print(options.figure)
 

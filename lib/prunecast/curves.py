@@ -7,6 +7,7 @@ SEGMENTS = ("plateau", "transition", "collapsed")
 PLATEAU_ABOVE = 0.95
 COLLAPSED_BELOW = 0.05
 LEARNED_ABOVE = 0.10
+ROUNDING = 1e-9  # accuracies that differ by less are the same
 
 
 def learned(models: pd.DataFrame) -> pd.Series:

@@ -1,4 +1,4 @@
-"""Forecast one checkpoint: its signals measured, its curve forecast, a ratio recommended, verified and saved."""
+"""Forecast one checkpoint: its signals measured, its curve forecast, the largest safe ratio measured, and saved."""
 
 import time
 from dataclasses import dataclass
@@ -9,23 +9,22 @@ import numpy as np
 import pandas as pd
 
 from prunecast import signals, zoo
+from prunecast.adaptive import Safe, last_safe
 from prunecast.collect import Trained
 from prunecast.curves import LEARNED_ABOVE
 from prunecast.errors import UserError
-from prunecast.evaluation import evaluate, prepare
+from prunecast.evaluation import prepare
 from prunecast.pruning import schedules
-from prunecast.pruning.criteria import magnitude
-from prunecast.pruning.masks import SCOPES, Pruner, Scope, cut, pruned_counts, rank
+from prunecast.pruning.masks import MAXIMUM, SCOPES, Scope
 from prunecast.surrogates.features import unmeasured
 from prunecast.surrogates.frozen import Frozen
 from prunecast.surrogates.recommend import checked
-from prunecast.sweep import grid
+from prunecast.sweep import Sweeper, grid
 from prunecast.tasks import load_task
 
 POINTS = 101
 LONGEST = 128  # tokens of a text
 EXAMPLES = 2000  # of the task's validation split, at most
-PER_UNIT = 10  # a percentile threshold counts tenths
 
 
 @dataclass(frozen=True)
@@ -106,12 +105,18 @@ def predict(subject: Trained, frozen: Frozen, epsilon: float, dense_accuracy: fl
     )
 
 
-def measured_at(subject: Trained, scope: Scope, sparsity: float) -> float:
-    """Accuracy of the model with that share of its prunable weights set to zero; the model is given back whole."""
-    ranking = rank(subject.weights, magnitude, scope)
-    with Pruner(subject.weights, magnitude, ranking.groups) as pruner:
-        pruner.prune(cut(ranking, pruned_counts(ranking, "percentile", sparsity * PER_UNIT)))
-        return evaluate(subject.model, subject.examples).accuracy
+def largest_safe(subject: Trained, scope: Scope, epsilon: float, expected: float) -> tuple[float, Safe]:
+    """The largest ratio, in hundredths, up to which the model loses no more than `epsilon`, measured; and how.
+
+    `expected` is the ratio looked at first, such as a forecast recommends. The model is given back whole. Raises
+    UserError for an epsilon outside 0 to 1.
+    """
+    checked(epsilon)
+    thresholds = grid(POINTS)[:-1]  # with nothing left there is nothing to be safe
+    sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", subject.seed)
+    with sweeper.looking("magnitude", scope, thresholds) as (look, _, _):
+        found = last_safe(look, len(thresholds), len(subject.examples), epsilon, round(expected * (POINTS - 1)))
+    return thresholds[found.point] / MAXIMUM, found
 
 
 def save_pruned(subject: Trained, tokenizer: Any, scope: Scope, sparsity: float, folder: Path) -> None:

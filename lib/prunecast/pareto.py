@@ -22,16 +22,16 @@ FAR = 0.02  # share of the belief that is spread evenly over all ratios, for a f
 
 @dataclass(frozen=True)
 class Selection:
-    """A ratio (the share pruned), whether any pruning was feasible, and how many models were evaluated for it."""
+    """A ratio (the share pruned), whether any pruning was feasible, and how many whole evaluations it cost."""
 
     ratio: float
     feasible: bool
-    evaluations: int
+    evaluations: float
 
     def __str__(self) -> str:
         if not self.feasible:
             return "no ratio keeps the accuracy within epsilon: the answer is the dense model"
-        return f"prune {self.ratio:.0%}, found with {self.evaluations} evaluations"
+        return f"prune {self.ratio:.0%}, found with {self.evaluations:g} evaluations"
 
 
 Holds = Callable[[float], bool]

@@ -143,6 +143,12 @@ def contest(candidates: pd.DataFrame, majority: float, evaluations: int, seeds: 
     return pd.DataFrame(rows)
 
 
+def seeds_won(searches: pd.DataFrame) -> pd.Series:
+    """Seeds in which the guided search knows more hypervolume than each other one, by evaluations and model."""
+    known = searches.pivot(index=["evaluations", "model", "seed"], columns="search", values="hypervolume")
+    return (known["guided"] > known.drop(columns="guided").max(axis=1)).groupby(["evaluations", "model"]).sum()
+
+
 def _cheapest_of_each(candidates: pd.DataFrame) -> list[int]:
     branches = candidates.reset_index(drop=True).groupby(list(BRANCH), sort=False)
     return branches["flops_effective"].idxmin().tolist()

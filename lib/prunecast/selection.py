@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,16 @@ import numpy as np
 import pandas as pd
 
 from prunecast import pareto, search, tables, zoo
+from prunecast.adaptive import Look, last_safe
+from prunecast.collect import Trained
 from prunecast.configurations import BATCHES, Configuration, Workshop
-from prunecast.curves import safe_sparsity
+from prunecast.curves import ROUNDING, safe_sparsity
 from prunecast.errors import UserError
+from prunecast.pruning.masks import MAXIMUM, SCOPES
 from prunecast.surrogates import recommend
+from prunecast.sweep import Sweeper, grid
 
-ROUNDING = 1e-9  # accuracies that differ by less are the same
-COARSE = [place / 10 for place in range(11)]  # what Algorithm 1 as printed may ask for
+RATIOS = np.arange(100) / 100  # among which the largest safe one is looked for
 NEEDS = {"phone": "latency", "server": "throughput", "batch": "energy"}  # what each wants least of
 UNSEEN = "protocol == 'leave_one_architecture_out' and surrogate == 'lstm_agreement' and seed == 0"
 ALGORITHM = "algorithm_1"
@@ -30,42 +34,49 @@ FIGURES = {  # and what each is called on a model card
 }
 
 
-def scanned(sweeps: pd.DataFrame, forecasts: pd.DataFrame, epsilon: float) -> pd.DataFrame:
-    """How many evaluations each way of finding the largest safe ratio takes on measured curves: rows of `scans`.
+def scanned(subject: Trained, forecasts: pd.DataFrame, epsilon: float) -> pd.DataFrame:
+    """What it takes to find the largest safe ratio of a model in each way, measured: rows of `scans`.
 
-    `sweeps` holds magnitude curves on the percentile axis, `forecasts` those of models that the surrogate had not seen.
+    `forecasts` are curves of models that the surrogate had not seen; a search begins there if this one is among them.
     """
-    keys = ["model", "scope"]
-    told = forecasts.assign(sparsity=forecasts["threshold"] / 10, accuracy=forecasts["predicted"])
-    expected = {key: safe_sparsity(curve, epsilon) for key, curve in told.groupby(keys)}
-    rows = []
-    for key, curve in sweeps.groupby(keys):
-        known = curve.set_index((curve["threshold"] / 10).round(6))["accuracy"].sort_index()
-        steps = np.round(np.arange(len(known)) * known.index[1], 6)
-        if not set(COARSE) <= set(known.index) or not np.array_equal(steps, known.index):
-            raise UserError(f"the curve of {key[0]} was not measured at every tenth; take 11, 21, 51 or 101 points")
-        for method, found in _searched(known, expected.get(key), epsilon).items():
-            rows.append(
-                dict(zip(keys, key, strict=True))
-                | {"epsilon": epsilon, "method": method, "ratio": found.ratio, "accuracy": known[found.ratio]}
-                | {"feasible": found.feasible, "evaluations": found.evaluations}
-            )
-    return pd.DataFrame(rows)
+    recommend.checked(epsilon)
+    sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", subject.seed)
+    told = forecasts.assign(sparsity=forecasts["threshold"] / MAXIMUM, accuracy=forecasts["predicted"])
+    expected = {key: safe_sparsity(curve, epsilon) for key, curve in told.groupby(["model", "scope"])}
+    parts = []
+    for scope in SCOPES:
+        with sweeper.looking("magnitude", scope, grid(len(RATIOS) + 1)[:-1]) as (look, _, _):
+            found = ways(look, len(subject.examples), epsilon, expected.get((subject.name, scope)))
+        parts.append(found.assign(model=subject.name, scope=scope, epsilon=epsilon))
+    return pd.concat(parts, ignore_index=True)
 
 
-def _searched(known: pd.Series, expected: float | None, epsilon: float) -> dict[str, pareto.Selection]:
-    """What each way finds on a curve, accuracy by ratio; the guided one only where a ratio is `expected`."""
-    ratios = known.index[known.index < 1].to_numpy()
+def ways(look: Look, examples: int, epsilon: float, expected: float | None) -> pd.DataFrame:
+    """Each way of finding the largest of `RATIOS` that is safe: the columns method, ratio, accuracy, feasible and
+    evaluations, those of all examples at once, and for the adaptive way looks at examples as a share of them.
+
+    `look` is as in `prunecast.adaptive`, a point being a place in `RATIOS`; `expected` is a ratio that was forecast.
+    """
+
+    @cache
+    def accuracy(ratio: float) -> float:
+        return look(round(ratio * len(RATIOS)), np.arange(examples)).accuracy
 
     def holds(ratio: float) -> bool:
-        return bool(known[ratio] >= known[0.0] - epsilon)
+        return accuracy(ratio) >= accuracy(0.0) - epsilon - ROUNDING
 
+    start = len(RATIOS) // 2 if expected is None else round(expected * len(RATIOS))
+    safe = last_safe(look, len(RATIOS), examples, epsilon, start)
     found = {
-        "algorithm_1": pareto.algorithm_1(holds),
-        "scan": pareto.algorithm_1(holds, step=round(float(ratios[1]), 6)),
-        "halves": pareto.halved(holds, ratios),
+        ALGORITHM: pareto.algorithm_1(holds),
+        "scan": pareto.algorithm_1(holds, step=float(RATIOS[1])),
+        "halves": pareto.halved(holds, RATIOS),
+        "adaptive": pareto.Selection(float(RATIOS[safe.point]), safe.point > 0, safe.evaluated / examples),
     }
-    return found if expected is None else found | {"guided": pareto.guided(holds, expected, ratios)}
+    if expected is not None:
+        found["guided"] = pareto.guided(holds, expected, RATIOS)
+    rows = [{"method": way, "accuracy": accuracy(chosen.ratio)} | vars(chosen) for way, chosen in found.items()]
+    return pd.DataFrame(rows)
 
 
 def finalists(candidates: pd.DataFrame, measured: Sequence[int], epsilon: float) -> dict[str, list[int]]:

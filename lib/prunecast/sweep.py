@@ -1,6 +1,7 @@
 """Sweeps: one model pruned at many sparsities and measured, every example at every point or only where it matters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -61,13 +62,25 @@ class Sweeper:
         Returns the points as a table with the columns criterion, scope, threshold, pruned (weights), sparsity,
         accuracy, loss (nats), evaluated (examples looked at with this very mask), and the curve as the engine gave it.
         """
+        total = len(thresholds) if engine == "exact" else None
+        with self.looking(criterion, scope, thresholds, total) as (look, pruned, shares):
+            found = ENGINES[engine](keep(look), len(thresholds), len(self.examples))
+        columns = {"threshold": thresholds, "pruned": pruned, "sparsity": shares}
+        points = pd.DataFrame(columns).assign(criterion=criterion, scope=scope)
+        return points.assign(accuracy=found.accuracy, loss=found.loss, evaluated=found.evaluated), found
+
+    @contextmanager
+    def looking(
+        self, criterion: CriterionName, scope: Scope, thresholds: Sequence[float], total: int | None = None
+    ) -> Iterator[tuple[Look, list[int], list[float]]]:
+        """What looks at any of the percentile `thresholds`, how many weights each prunes, and the sparsity of each."""
         scores = criterion_called(criterion, self.seed)
         ranking = rank(self.weights, scores, scope)
         counts = [pruned_counts(ranking, "percentile", threshold) for threshold in thresholds]
         cuts, groups = [cut(ranking, count) for count in counts], ranking.groups
         pruned, shares = [sum(count.values()) for count in counts], [sparsity(ranking, count) for count in counts]
         del ranking  # before the weights are copied
-        bar = track(label=f"sweeping {criterion}, {scope} scope", total=len(thresholds) if engine == "exact" else None)
+        bar = track(label=f"sweeping {criterion}, {scope} scope", total=total)
         with Pruner(self.weights, scores, groups) as pruner:
 
             def look(point: int, rows: np.ndarray) -> Outcome:
@@ -79,8 +92,5 @@ class Sweeper:
                 found = evaluate(self.model, self.examples, torch.from_numpy(rows), self.precision)
                 return self.ends.setdefault(pruned[point], found) if end else found
 
-            found = ENGINES[engine](keep(look), len(thresholds), len(self.examples))
+            yield look, pruned, shares
         bar.close()
-        columns = {"threshold": thresholds, "pruned": pruned, "sparsity": shares}
-        points = pd.DataFrame(columns).assign(criterion=criterion, scope=scope)
-        return points.assign(accuracy=found.accuracy, loss=found.loss, evaluated=found.evaluated), found

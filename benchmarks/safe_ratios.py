@@ -1,0 +1,51 @@
+"""What does it take to find the largest safe ratio? Writes `data/measured/safe_ratios`.
+
+    python benchmarks/safe_ratios.py RUN [EPSILON]
+
+Each model that a study has trained (runs/RUN/models) is searched in both scopes: by the scan of Algorithm 1, in tenths
+and in hundredths, by halves, guided by a forecast, and adaptively. A killed run goes on where it stopped.
+"""
+
+import multiprocessing
+import sys
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import torch
+from prunecast import adaptive, collect, pareto, paths, provenance, selection, sweep, tables
+from prunecast.journal import remembered
+from prunecast.progress import track
+
+ROOMS = (adaptive, pareto, selection, sweep)
+
+
+def searched(run: str, epsilon: float, model: str) -> dict[str, Any]:
+    """The rows of one model, kept beside it."""
+    torch.set_num_threads(1)
+    told = tables.read("predictions", paths.MEASURED / "campaign").query(selection.UNSEEN)
+    subject = collect.trained(model, run, 0)
+    key = collect.key_of(ROOMS, collect.file_hash(subject.folder / "model.safetensors"), epsilon)
+    return remembered(
+        subject.folder / "safe_ratios.json",
+        key,
+        lambda: selection.scanned(subject, told, epsilon).to_dict("list"),
+    )
+
+
+def main(run: str, epsilon: str = "0.01") -> None:
+    """Measure, and write the table beside its provenance."""
+    models = tables.read("models", paths.outputs(run))["model"].to_list()
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        rows = pool.imap(partial(searched, run, float(epsilon)), models)
+        found = pd.concat([pd.DataFrame(part) for part in track(rows, "models", total=len(models))])
+    target = paths.MEASURED / "safe_ratios"
+    tables.write("scans", found, target)
+    records = {model: collect.record(paths.run(run) / "models" / model) for model in models}
+    provenance.write(target, {"command": f"python benchmarks/safe_ratios.py {run} {epsilon}", "models": records})
+    evaluations = found.pivot(index=["model", "scope"], columns="method", values="evaluations")
+    print(evaluations.describe().to_string())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
