@@ -79,7 +79,6 @@ kept_scans = tables.read("scans", paths.MEASURED / "safe_ratios")
 wide = kept_scans.pivot(index=["model", "scope"], columns="method")
 counts, found = wide["evaluations"], wide["ratio"]
 same = found.sub(found["scan"], axis=0).abs().lt(0.005).mean()
-methods = ["algorithm_1", "scan", "halves", "guided", "adaptive"]
 figures.table(
     pd.DataFrame(
         {
@@ -89,7 +88,7 @@ figures.table(
             "same ratio as the scan": same,
             "mean ratio": found.mean(),
         }
-    ).reindex(methods)
+    ).reindex(["algorithm_1", "scan", "halves", "guided", "adaptive"])
 )
 
 # %% [markdown]
@@ -179,7 +178,7 @@ for name, value in {
     "adaptive_ratio": found["adaptive"].mean(), "latency": best["latency_ratio"], "phone_accuracy": best["accuracy"],
     "dense": dense, "phone_sparsity": best["ratio"], "alike_low": alike.min(), "alike_high": alike.max(),
     "same_guided": same["guided"], "same_adaptive": same["adaptive"], "curves": len(wide),
-    **{f"count_{way}": counts[way].mean() for way in methods},
+    **{f"count_{way}": counts[way].mean() for way in counts},
 }.items():  # fmt: skip
     glue(name, float(value), display=False)
 for name, count in {
