@@ -13,19 +13,21 @@ from typing import Any
 
 import pandas as pd
 import torch
-from prunecast import adaptive, collect, pareto, paths, provenance, selection, sweep, tables
+from prunecast import adaptive, collect, pareto, paths, provenance, selection, tables
 from prunecast.journal import remembered
 from prunecast.progress import track
 
-ROOMS = (adaptive, pareto, selection, sweep)
+ROOMS = (*collect.SWEPT_BY, adaptive, pareto, selection)
+FORECASTS = paths.MEASURED / "campaign"
 
 
 def searched(run: str, epsilon: float, model: str) -> dict[str, Any]:
     """The rows of one model, kept beside it."""
     torch.set_num_threads(1)
-    told = tables.read("predictions", paths.MEASURED / "campaign").query(selection.UNSEEN)
+    told = tables.read("predictions", FORECASTS).query(selection.UNSEEN)
     subject = collect.trained(model, run, 0)
-    key = collect.key_of(ROOMS, collect.file_hash(subject.folder / "model.safetensors"), epsilon)
+    files = (subject.folder / "model.safetensors", FORECASTS / tables.file_name("predictions"))
+    key = collect.key_of(ROOMS, *map(collect.file_hash, files), subject.task.fingerprint, epsilon)
     return remembered(
         subject.folder / "safe_ratios.json",
         key,

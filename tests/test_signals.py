@@ -101,11 +101,16 @@ def test_a_checkpoint_is_forecast_pruned_saved_and_read_back(subject, surrogate,
     assert found.curve["predicted"].iloc[0] == pytest.approx(dense)
     ratio, safe = forecasting.largest_safe(loaded, "layer", 0.05, found.recommended["layer"])
     assert safe.accuracy >= dense - 0.05
+    assert 0 < ratio < 1
     forecasting.save_pruned(loaded, tokenizer, "layer", ratio, tmp_path / "pruned")
     again, _ = forecasting.subject_of(str(tmp_path / "pruned"), "colours")
     zeros = sum(int((weight == 0).sum()) for weight in again.weights.values())
     assert zeros / sum(weight.numel() for weight in again.weights.values()) == pytest.approx(ratio, abs=1e-3)
     assert evaluate(again.model, again.examples).accuracy == safe.accuracy
+    assert evaluate(loaded.model, loaded.examples).accuracy == dense
+    forecasting.save_pruned(loaded, tokenizer, "layer", ratio + 0.01, tmp_path / "further")
+    further, _ = forecasting.subject_of(str(tmp_path / "further"), "colours")
+    assert evaluate(further.model, further.examples).accuracy < dense - 0.05
     with pytest.raises(UserError, match="between 0 and 1"):
         forecasting.largest_safe(loaded, "layer", 1.5, 0.5)
 

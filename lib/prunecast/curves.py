@@ -42,7 +42,7 @@ def segment(points: pd.DataFrame) -> np.ndarray:
 def safe_sparsity(curve: pd.DataFrame, epsilon: float) -> float:
     """Largest sparsity up to which no point of one curve lies more than `epsilon` below its densest point."""
     points = curve.sort_values("sparsity")
-    unsafe = (points["accuracy"] < points["accuracy"].iloc[0] - epsilon).to_numpy()
+    unsafe = (points["accuracy"] < points["accuracy"].iloc[0] - epsilon - ROUNDING).to_numpy()
     last_safe = int(unsafe.argmax()) - 1 if unsafe.any() else len(points) - 1
     return float(points["sparsity"].iloc[last_safe])
 

@@ -14,8 +14,8 @@ from prunecast.collect import Trained
 from prunecast.curves import LEARNED_ABOVE
 from prunecast.errors import UserError
 from prunecast.evaluation import prepare
-from prunecast.pruning import schedules
-from prunecast.pruning.masks import MAXIMUM, SCOPES, Scope
+from prunecast.pruning.criteria import magnitude
+from prunecast.pruning.masks import MAXIMUM, SCOPES, Pruner, Scope, cut, pruned_counts, rank
 from prunecast.surrogates.features import unmeasured
 from prunecast.surrogates.frozen import Frozen
 from prunecast.surrogates.recommend import checked
@@ -106,7 +106,7 @@ def predict(subject: Trained, frozen: Frozen, epsilon: float, dense_accuracy: fl
 
 
 def largest_safe(subject: Trained, scope: Scope, epsilon: float, expected: float) -> tuple[float, Safe]:
-    """The largest ratio, in hundredths, up to which the model loses no more than `epsilon`, measured; and how.
+    """The last ratio, in hundredths, before the accuracy first falls by more than `epsilon`, and how it was measured.
 
     `expected` is the ratio looked at first, such as a forecast recommends. The model is given back whole. Raises
     UserError for an epsilon outside 0 to 1.
@@ -120,9 +120,14 @@ def largest_safe(subject: Trained, scope: Scope, epsilon: float, expected: float
 
 
 def save_pruned(subject: Trained, tokenizer: Any, scope: Scope, sparsity: float, folder: Path) -> None:
-    """Prune the model for good and write it as a folder that `from_pretrained` reads."""
-    schedules.apply(subject.weights, sparsity, scope)
-    zoo.save(subject.model, tokenizer, folder)
+    """Write the model with that share of its prunable weights set to zero as a folder that `from_pretrained` reads.
+
+    The model itself is given back whole.
+    """
+    ranking = rank(subject.weights, magnitude, scope)
+    with Pruner(subject.weights, magnitude, ranking.groups) as pruner:
+        pruner.prune(cut(ranking, pruned_counts(ranking, "percentile", sparsity * MAXIMUM)))
+        zoo.save(subject.model, tokenizer, folder)
 
 
 def _facts(subject: Trained, dense_accuracy: float) -> dict[str, Any]:

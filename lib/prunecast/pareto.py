@@ -22,7 +22,7 @@ FAR = 0.02  # share of the belief that is spread evenly over all ratios, for a f
 
 @dataclass(frozen=True)
 class Selection:
-    """A ratio (the share pruned), whether any pruning was feasible, and how many whole evaluations it cost."""
+    """A ratio (the share pruned), whether any pruning was feasible, and its cost in evaluations of all examples."""
 
     ratio: float
     feasible: bool

@@ -52,10 +52,10 @@ def scanned(subject: Trained, forecasts: pd.DataFrame, epsilon: float) -> pd.Dat
 
 
 def ways(look: Look, examples: int, epsilon: float, expected: float | None) -> pd.DataFrame:
-    """Each way of finding the largest of `RATIOS` that is safe: the columns method, ratio, accuracy, feasible and
-    evaluations, those of all examples at once, and for the adaptive way looks at examples as a share of them.
+    """What each way finds for the largest of `RATIOS` that is safe: a row each, by method, as in the table `scans`.
 
-    `look` is as in `prunecast.adaptive`, a point being a place in `RATIOS`; `expected` is a ratio that was forecast.
+    `look` is as in `prunecast.adaptive`, a point being a place in `RATIOS`. `expected` is a forecast ratio: the guided
+    way needs one, the adaptive one begins there, or half-way without.
     """
 
     @cache

@@ -73,7 +73,10 @@ class Sweeper:
     def looking(
         self, criterion: CriterionName, scope: Scope, thresholds: Sequence[float], total: int | None = None
     ) -> Iterator[tuple[Look, list[int], list[float]]]:
-        """What looks at any of the percentile `thresholds`, how many weights each prunes, and the sparsity of each."""
+        """What looks at any of the p percentile `thresholds`, the weights each prunes (p,), and the sparsities (p,).
+
+        The weights are given back at the end. Raises UserError for a threshold outside 0 to 10.
+        """
         scores = criterion_called(criterion, self.seed)
         ranking = rank(self.weights, scores, scope)
         counts = [pruned_counts(ranking, "percentile", threshold) for threshold in thresholds]
@@ -81,11 +84,12 @@ class Sweeper:
         pruned, shares = [sum(count.values()) for count in counts], [sparsity(ranking, count) for count in counts]
         del ranking  # before the weights are copied
         bar = track(label=f"sweeping {criterion}, {scope} scope", total=total)
-        with Pruner(self.weights, scores, groups) as pruner:
+        everyone = np.arange(len(self.examples))
+        with bar, Pruner(self.weights, scores, groups) as pruner:
 
             def look(point: int, rows: np.ndarray) -> Outcome:
                 bar.update()
-                end = pruned[point] in (0, self.total) and len(rows) == len(self.examples)
+                end = pruned[point] in (0, self.total) and np.array_equal(rows, everyone)
                 if end and pruned[point] in self.ends:
                     return self.ends[pruned[point]]
                 pruner.prune(cuts[point])
@@ -93,4 +97,3 @@ class Sweeper:
                 return self.ends.setdefault(pruned[point], found) if end else found
 
             yield look, pruned, shares
-        bar.close()

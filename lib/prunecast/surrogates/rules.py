@@ -5,9 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from prunecast.curves import base_of
+from prunecast.curves import ROUNDING, base_of
 
-ROUNDING = 1e-9  # a loss of exactly epsilon is safe
 SAFE = 0.9  # share of the curves that a calibrated rule must be safe on
 FACTORS = np.round(np.arange(0.2, 3.01, 0.02), 2)  # of the effective number, from which calibration chooses
 RATIOS = np.round(np.arange(0.0, 1.0, 0.01), 2)
