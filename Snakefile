@@ -202,7 +202,7 @@ rule pareto:
     input:
         sources("notebooks/pareto.py"),
         TABLE.format("models.csv"),
-        "data/measured/campaign/predictions.csv.gz",
+        [f"data/measured/campaign/{table}" for table in ("sweeps.csv", "predictions.csv.gz")],
         "data/measured/safe_ratios/scans.csv",
         [f"data/measured/selection/{table}.csv" for table in ("candidates", "searches", "selections")],
     output:
