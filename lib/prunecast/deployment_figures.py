@@ -115,7 +115,7 @@ def draw_front(candidates: pd.DataFrame, x: str, chosen: dict[str, int], dense: 
 
 def draw_searches(searches: pd.DataFrame) -> Figure:
     """Hypervolume against evaluations, a panel a model: the mean over seeds of each search, and all seeds as a band."""
-    figure, panels = grid_of_panels(list(searches["model"].unique()), height=2.8, columns=2)
+    figure, panels = grid_of_panels(list(searches["model"].unique()), height=2.8)
     for model, panel in panels:
         for (name, rows), style in zip(
             searches[searches["model"] == model].groupby("search"), VARIANTS[1:], strict=False
