@@ -13,11 +13,11 @@ from typing import Any
 
 import pandas as pd
 import torch
-from prunecast import adaptive, collect, pareto, paths, provenance, selection, tables
-from prunecast.journal import remembered
+from prunecast import collect, paths, provenance, selection, tables
+from prunecast.cache import file_hash, kept_row, key_of
 from prunecast.progress import track
 
-ROOMS = (*collect.SWEPT_BY, adaptive, pareto, selection)
+STAGES = ("evaluation", "adaptive")
 FORECASTS = paths.MEASURED / "campaign"
 
 
@@ -27,8 +27,8 @@ def searched(run: str, epsilon: float, model: str) -> dict[str, Any]:
     told = tables.read("predictions", FORECASTS).query(selection.UNSEEN)
     subject = collect.trained(model, run, 0)
     files = (subject.folder / "model.safetensors", FORECASTS / tables.file_name("predictions"))
-    key = collect.key_of(ROOMS, *map(collect.file_hash, files), subject.task.fingerprint, epsilon)
-    return remembered(
+    key = key_of(STAGES, *map(file_hash, files), subject.task.fingerprint, epsilon)
+    return kept_row(
         subject.folder / "safe_ratios.json",
         key,
         lambda: selection.scanned(subject, told, epsilon).to_dict("list"),

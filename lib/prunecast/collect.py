@@ -1,38 +1,29 @@
 """One model end to end: trained or reused, swept or resumed, as rows of `models` and `sweeps`."""
 
-import ast
-import hashlib
-import inspect
 import json
-import shutil
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from prunecast import adaptive, axes, evaluation, kan, paths, sweep, training, vision, zoo
+from prunecast import adaptive, axes, evaluation, paths, sweep, training, zoo
+from prunecast.cache import alone, file_hash, kept_folder, key_of
 from prunecast.errors import made
 from prunecast.journal import Journal, whole_lines
 from prunecast.progress import note, track
-from prunecast.pruning import criteria, masks, prunable
+from prunecast.pruning import criteria, prunable
 from prunecast.seeds import seed_everything
 from prunecast.tasks import Task
 
 JOURNAL = "looks.jsonl"
-TRAINED_BY = (zoo, training)
-SWEPT_BY = (sweep, evaluation, prunable, criteria, masks)
+TRAINED = "trained.json"
 
 
 class Plan(BaseModel):
@@ -93,11 +84,9 @@ def trained(name: str, run: str, seed: int) -> Trained:
     spec = zoo.spec_of(name)
     task = zoo.task_of(spec)
     folder = paths.run(run) / "models" / name
-    rooms = TRAINED_BY if task.kind == "text" else (*TRAINED_BY, vision, kan)
-    key = key_of(rooms, spec.model_dump_json(), zoo.parent_hash(spec), task.fingerprint, seed)
+    key = key_of(["training"], spec.model_dump_json(), zoo.parent_hash(spec), task.fingerprint, seed)
     with alone(folder):
-        if _trained_key(folder / "trained.json") != key:
-            _train_into(folder, key, name, spec, task, seed)
+        kept_folder(folder, key, lambda new: _train_into(new, name, spec, task, seed), TRAINED)
         model, tokenizer = zoo.load(folder)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     examples = evaluation.prepare(task.validation, tokenizer, spec.max_length)
@@ -135,8 +124,8 @@ def swept(subject: Trained, plan: Plan) -> Collected:
     engine: sweep.Engine = "exact" if subject.name in plan.exact else "adaptive"
     weights_hash = file_hash(subject.folder / "model.safetensors")
     settings = plan.model_dump(exclude={"exact"}) | {"engine": engine}
-    rooms = SWEPT_BY if engine == "exact" else (*SWEPT_BY, adaptive)
-    key = key_of(rooms, weights_hash, subject.task.fingerprint, settings)
+    stages = ["evaluation"] if engine == "exact" else ["evaluation", "adaptive"]
+    key = key_of(stages, weights_hash, subject.task.fingerprint, settings)
     measured, engines = [], []
     with alone(subject.folder):
         journal = Journal(subject.folder / JOURNAL, key)
@@ -179,7 +168,7 @@ def _engine_row(measured: adaptive.Curve) -> dict[str, Any]:
 
 def record(folder: Path) -> dict[str, Any]:
     """Where a trained model comes from: sha256 of its inputs and weights, seconds of training and of its sweep."""
-    kept = json.loads((folder / "trained.json").read_text(encoding="utf-8"))
+    kept = json.loads((folder / TRAINED).read_text(encoding="utf-8"))
     return {
         "inputs": kept["inputs"],
         "weights": file_hash(folder / "model.safetensors"),
@@ -188,48 +177,11 @@ def record(folder: Path) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Only one run at a time works on a model's folder; a second one waits, and then finds the work done."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.parent / f".{folder.name}.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        note(f"{folder.name}: another run works on it; waiting")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _train_into(folder: Path, key: str, name: str, spec: zoo.ModelSpec, task: Task, seed: int) -> None:
-    started = time.monotonic()
+def _train_into(folder: Path, name: str, spec: zoo.ModelSpec, task: Task, seed: int) -> dict[str, Any]:
     seed_everything(seed, "build", name)
     model, tokenizer = zoo.build(spec, task)
     if not spec.fine_tuned:
         training.train(model, tokenizer, task.train, spec, seed, name)
-    took = round(time.monotonic() - started, 1)
-    kept = {"key": key, "seconds": took, "inputs": {spec.task: task.fingerprint} | zoo.parent_hash(spec)}
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as work:  # a checkpoint appears whole or not at all
-        zoo.save(model, tokenizer, Path(work) / name)
-        (Path(work) / name / "trained.json").write_text(json.dumps(kept), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        (Path(work) / name).rename(folder)
-    note(f"{name}: trained in {took} s")
-
-
-def _trained_key(path: Path) -> str | None:
-    return json.loads(path.read_text(encoding="utf-8"))["key"] if path.exists() else None
-
-
-def file_hash(path: Path) -> str:
-    """The sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def key_of(rooms: tuple[ModuleType, ...], *inputs: object) -> str:
-    """sha256 of the inputs and of the code that turns them into a product; comments and layout do not count."""
-    code = [ast.dump(ast.parse(inspect.getsource(room))) for room in rooms]
-    return hashlib.sha256(json.dumps([*code, *map(str, inputs)]).encode()).hexdigest()
+    zoo.save(model, tokenizer, folder)
+    note(f"{name}: trained")
+    return {"inputs": {spec.task: task.fingerprint} | zoo.parent_hash(spec)}

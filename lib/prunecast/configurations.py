@@ -1,9 +1,8 @@
 """Configurations: all that can be done to one trained model, each built for real, measured once and kept on disk."""
 
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
@@ -11,10 +10,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 from torch import Tensor, nn
 
-from prunecast import cost, energy, evaluation, metrics, provenance, retraining, signals, tables, zoo
-from prunecast.collect import Trained, alone, file_hash, key_of
+from prunecast import cost, energy, evaluation, metrics, provenance, retraining, signals, zoo
+from prunecast.cache import alone, file_hash, kept_folder, kept_row, key_of
+from prunecast.collect import Trained
 from prunecast.errors import made
-from prunecast.journal import remembered
 from prunecast.progress import note, track
 from prunecast.pruning import kernels, schedules, structured
 from prunecast.pruning.criteria import CRITERIA, CriterionName, criterion_called
@@ -29,7 +28,6 @@ AGREEING = 16  # unlabelled examples on which a configuration is compared with t
 BATCHES = (1, 32)  # batch sizes that are timed
 COUNTS = ("parameters", "parameters_nonzero", "size_bytes", "flops_dense", "flops_effective")
 WINDOW_S = 0.15  # of an estimate, whose clock is fine; a sensor gets the longer window of prunecast.energy
-MEASURING = (kernels, cost, energy, sys.modules[__name__])  # rooms that measure, besides those that make a model
 
 
 class Configuration(BaseModel):
@@ -135,9 +133,9 @@ class Workshop:
         self.folder = subject.folder / "configurations"
         weights = file_hash(subject.folder / "model.safetensors")
         settings = (weights, subject.task.fingerprint, budget.model_dump_json(), CALIBRATING, subject.seed)
-        self.training_key = key_of(retraining.ROOMS, *settings)
+        self.training_key = key_of(retraining.STAGES, *settings)
         timing = (meter.source, rounds, self.device, torch.get_num_threads())
-        self.key = key_of((*retraining.ROOMS, *MEASURING), *settings, *timing)
+        self.key = key_of((*retraining.STAGES, "costs"), *settings, *timing)
         self.rows = torch.from_numpy(signals.sample(subject.examples, AGREEING, subject.seed))
         self.dense: Tensor = evaluation.logits(subject.model, subject.examples)
         self.inputs = {
@@ -196,8 +194,8 @@ class Workshop:
 
     def _trained(self, how: Configuration) -> nn.Module:
         folder = self.folder / how.name.replace(" ", "_")
-        stamp = folder / "key.json"
-        if not stamp.exists() or json.loads(stamp.read_text(encoding="utf-8")) != self.training_key:
+
+        def fill(new: Path) -> None:
             own = Retraining(self.subject, self.budget, how.removal)
             own.targets = self.retraining.targets  # the dense model's answers, which are the same
             own.start = self.retraining.without(how.removal)
@@ -206,17 +204,15 @@ class Workshop:
             else:
                 schedule = schedules.Schedule(name=how.schedule, sparsity=how.ratio, scope=how.scope)
                 model = own.scheduled(schedule, self.subject.seed)
-            stamp.unlink(missing_ok=True)
-            zoo.save(model, self.retraining.tokenizer, folder)
-            tables.write_atomically(
-                stamp, lambda part: part.write_text(json.dumps(self.training_key), encoding="utf-8")
-            )
+            zoo.save(model, self.retraining.tokenizer, new)
+
+        kept_folder(folder, self.training_key, fill)
         return structured.load_removed(folder).to(self.torch_device)
 
     def _kept(self, how: Configuration) -> dict[str, Any]:
         path = self.folder / f"{how.name.replace(' ', '_')}.json"
         with alone(self.subject.folder):
-            return remembered(path, self.key, lambda: self._measured(how))
+            return kept_row(path, self.key, lambda: self._measured(how))
 
     def _measured(self, how: Configuration) -> dict[str, Any]:
         """Metrics on all examples, and costs as ratios to those of the dense model in the same interleaved run."""

@@ -1,6 +1,5 @@
 """Effective model pruning beside its controls, as rows of `emp`: the same sparsity by magnitude and at random."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -12,12 +11,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from prunecast import evaluation, kan, language
-from prunecast.collect import key_of
+from prunecast.cache import kept_row, key_of
 from prunecast.errors import UserError
-from prunecast.journal import remembered
 from prunecast.progress import track
-from prunecast.pruning import criteria, effective, informed, masks
+from prunecast.pruning import criteria, effective, masks
 from prunecast.pruning.masks import Scope
 
 Granularity = Literal["global", "layer", "row", "head", "node"]
@@ -30,8 +27,6 @@ SCOPES: dict[Granularity, Scope] = {
 }
 GRID = 100  # sparsities among which the measured optimum is sought
 ROUNDING = 1e-9  # a loss of exactly epsilon is within it
-
-ROOMS = (effective, informed, criteria, masks, evaluation, kan, language, sys.modules[__name__])
 
 Scores = Mapping[str, Tensor]
 Masks = Mapping[str, Tensor]
@@ -95,9 +90,10 @@ def compared(
     rows = []
     for criterion, scores in track(list(by_criterion.items()), f"effective number, {target.model}, {granularity}"):
         measure = partial(_measured, target, criterion, scores, controls, granularity, betas, epsilon, optima)
-        key = key_of(ROOMS, target.fingerprint, target.seed, list(scores), betas, epsilon, optima)
+        stages = ["evaluation", "effective_number"]
+        key = key_of(stages, target.fingerprint, target.seed, list(scores), betas, epsilon, optima)
         path = target.folder / "effective" / f"{granularity}_{criterion}.json"
-        rows += remembered(path, key, measure)["rows"]
+        rows += kept_row(path, key, measure)["rows"]
     return pd.DataFrame(rows)
 
 

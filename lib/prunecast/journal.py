@@ -3,17 +3,17 @@
 import base64
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from prunecast import tables
 from prunecast.adaptive import Look
+from prunecast.cache import Key, difference
 from prunecast.errors import UserError
 from prunecast.evaluation import Outcome
+from prunecast.progress import note
 
 
 class Journal:
@@ -22,10 +22,12 @@ class Journal:
     A journal with another key is begun anew. A last line cut short by a kill is dropped.
     """
 
-    def __init__(self, path: Path, key: str):
+    def __init__(self, path: Path, key: Key):
         self.path, header = path, {"key": key}
         self.lines = whole_lines(path)
         if self.lines[:1] != [header]:
+            if self.lines:
+                note(f"{path.parent.name}/{path.name} is begun anew: {difference(self.lines[0].get('key'), key)}")
             path.write_bytes(b"")
             self.lines = []
             self._append(header)
@@ -61,16 +63,6 @@ class Journal:
                 f"{self.path.name} of {self.path.parent.name} was not written to: {error.strerror}"
             ) from None
         self.lines.append(line)
-
-
-def remembered(path: Path, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The row that `measure` gives, kept in a file of its own and read from there as long as `key` is the same."""
-    if path.exists() and (kept := json.loads(path.read_text(encoding="utf-8")))["key"] == key:
-        return kept["row"]
-    row = measure()
-    text = json.dumps({"key": key, "row": row})
-    tables.write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
-    return row
 
 
 def whole_lines(path: Path) -> list[dict[str, Any]]:

@@ -3,15 +3,11 @@
 import hashlib
 import json
 import math
-import shutil
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from re import finditer
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prunecast import paths
-from prunecast.collect import alone, key_of
+from prunecast.cache import alone, kept_folder, key_of
 from prunecast.corpora import load_corpus
 from prunecast.errors import UserError, first_complaint
 from prunecast.progress import note, track
@@ -96,11 +92,9 @@ def trained(name: str, run: str, seed: int) -> LanguageModel:
     texts = load_corpus(spec.corpus)
     fingerprint = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
     folder = paths.run(run) / "language_models" / name
-    key = key_of((sys.modules[__name__],), spec.model_dump_json(), fingerprint, seed)
+    key = key_of(["language_training"], spec.model_dump_json(), fingerprint, seed)
     with alone(folder):
-        kept = folder / "trained.json"
-        if not kept.exists() or json.loads(kept.read_text(encoding="utf-8"))["key"] != key:
-            _train_into(folder, {"key": key, "inputs": {spec.corpus: fingerprint}}, spec, texts, seed)
+        kept_folder(folder, key, lambda new: _train_into(new, spec, texts, fingerprint, seed), "trained.json")
         model: Any = GPT2LMHeadModel.from_pretrained(folder, attn_implementation=ATTENTION)
         blocks = load_file(folder / "blocks.safetensors")
     model.to(_device()).eval()
@@ -202,24 +196,19 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _train_into(folder: Path, kept: dict[str, Any], spec: LanguageSpec, texts: dict[str, str], seed: int) -> None:
-    started, name = time.monotonic(), folder.name
+def _train_into(folder: Path, spec: LanguageSpec, texts: dict[str, str], fingerprint: str, seed: int) -> dict[str, Any]:
+    name = folder.name
     ends = [word.end() for word in finditer(r"\S+", texts["train"])][: spec.train_words]
     texts = texts | {"train": texts["train"][: ends[-1]]}
     tokenizer = _train_tokenizer(texts["train"], spec.vocabulary)
     blocks = {split: _blocks(tokenizer, text, spec, split) for split, text in texts.items()}
     model = _built(spec, tokenizer.get_vocab_size(), seed, name).to(_device())
     _train(model, blocks["train"], spec, seed, name)
-    took = round(time.monotonic() - started, 1)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as work:  # a checkpoint appears whole or not at all
-        made = Path(work) / name
-        model.save_pretrained(made)
-        tokenizer.save(str(made / "tokenizer.json"))
-        save_file(blocks | {"train": blocks["train"][:CALIBRATING].clone()}, made / "blocks.safetensors")
-        (made / "trained.json").write_text(json.dumps(kept | {"seconds": took}), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        made.rename(folder)
-    note(f"{name}: trained in {took} s")
+    model.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    save_file(blocks | {"train": blocks["train"][:CALIBRATING].clone()}, folder / "blocks.safetensors")
+    note(f"{name}: trained")
+    return {"inputs": {spec.corpus: fingerprint}}
 
 
 def _train_tokenizer(text: str, vocabulary: int) -> Tokenizer:

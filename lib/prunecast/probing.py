@@ -1,15 +1,15 @@
 """Signals and probes of the trained models of a run, measured once and kept beside each model."""
 
-import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from prunecast import signals, tables
-from prunecast.collect import Trained, alone, file_hash, key_of, trained
+from prunecast.cache import alone, file_hash, kept_folder, key_of
+from prunecast.collect import Trained, trained
 from prunecast.progress import note, track
-from prunecast.pruning import masks
 from prunecast.pruning.masks import SCOPES
 from prunecast.sweep import grid
 
@@ -54,13 +54,13 @@ def _runs(agrees: np.ndarray, correct: np.ndarray, rows: np.ndarray, thresholds:
 def _kept(subject: Trained, points: int, examples: int) -> dict[str, pd.DataFrame]:
     folder = subject.folder / "signals"
     weights = file_hash(subject.folder / "model.safetensors")
-    key = key_of((signals, masks), weights, subject.task.fingerprint, points, examples, subject.seed)
+    key = key_of(["evaluation", "proxies"], weights, subject.task.fingerprint, points, examples, subject.seed)
+
+    def fill(new: Path) -> None:
+        for table, frame in measure(subject, points, examples).items():
+            tables.write(table, frame, new)
+        note(f"{subject.name}: signals measured")
+
     with alone(subject.folder):
-        stamp = folder / "key.json"
-        if not stamp.exists() or json.loads(stamp.read_text(encoding="utf-8")) != key:
-            stamp.unlink(missing_ok=True)
-            for table, frame in measure(subject, points, examples).items():
-                tables.write(table, frame, folder)
-            tables.write_atomically(stamp, lambda part: part.write_text(json.dumps(key), encoding="utf-8"))
-            note(f"{subject.name}: signals measured")
+        kept_folder(folder, key, fill)
         return {table: tables.read(table, folder) for table in TABLES}

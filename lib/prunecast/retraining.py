@@ -1,7 +1,6 @@
 """Training on after pruning, under a schedule or after parts were removed, at a stated budget."""
 
 import copy
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -15,17 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prunecast import evaluation, metrics, training, zoo
-from prunecast.collect import Trained, file_hash, key_of
+from prunecast.cache import file_hash, kept_row, key_of
+from prunecast.collect import Trained
 from prunecast.errors import UserError, made
-from prunecast.journal import remembered
 from prunecast.progress import note, track
-from prunecast.pruning import criteria, masks, prunable, schedules, structured
+from prunecast.pruning import masks, schedules, structured
 from prunecast.pruning.masks import Scope
 from prunecast.pruning.prunable import prunable_weights
 from prunecast.tasks import Split
 
 CALIBRATING = 128  # training examples that tell how important heads, neurons and layers are
-ROOMS = (schedules, structured, prunable, criteria, masks, training, evaluation, metrics, sys.modules[__name__])
+STAGES = ("training", "evaluation", "finetuning")
 
 
 class Budget(BaseModel):
@@ -130,7 +129,7 @@ class Retraining:
         reached = 1 - self._left if name == "dense" else sparsity
         told = {"removed": str(self.removal), "schedule": name, "sparsity": reached, "scope": scope, "seed": seed}
         weights = file_hash(subject.folder / "model.safetensors")
-        key = key_of(ROOMS, weights, subject.task.fingerprint, self.budget.model_dump_json(), CALIBRATING, told)
+        key = key_of(STAGES, weights, subject.task.fingerprint, self.budget.model_dump_json(), CALIBRATING, told)
 
         def measure() -> dict[str, Any]:
             answers = evaluation.logits(self._made(name, sparsity, scope, seed), subject.examples)
@@ -139,7 +138,7 @@ class Retraining:
             note(f"{subject.name}: {told}, accuracy {found['accuracy']:.3f}")
             return {"model": subject.name, "task": subject.task.name, **told, **found, "dense_accuracy": dense}
 
-        return remembered(subject.folder / "schedules" / f"{key}.json", key, measure)
+        return kept_row(subject.folder / "schedules" / f"{key['inputs']}.json", key, measure)
 
     def _made(self, name: str, sparsity: float, scope: Scope, seed: int) -> nn.Module:
         """The model of a row, of which `sparsity` counts what was removed as well as what was set to zero."""

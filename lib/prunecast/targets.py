@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from prunecast import curves, kan, language, paths, pixels, tables, zoo
-from prunecast.collect import Trained, file_hash, trained
+from prunecast.cache import file_hash
+from prunecast.collect import Trained, trained
 from prunecast.emp import Granularity, Masks, Target, compared
 from prunecast.errors import UserError
 from prunecast.evaluation import batch_of, evaluate, prepare
