@@ -7,8 +7,9 @@
 import os
 import sys
 
-from prunecast import dependencies, paths, studies
+from prunecast import paths
 from prunecast.errors import UserError
+from prunecast.workflow import dependencies, studies
 
 if not workflow.configfiles:
     sys.exit("prunecast: which study? Give its file: --configfile studies/laptop.yml")
@@ -45,7 +46,7 @@ rule all:
 # update(): the products of the last good run stay until the new ones are complete.
 rule model:
     input:
-        sources("lib/prunecast/collect.py"),
+        sources("lib/prunecast/sweeps/collect.py"),
         "data/models.yml",
         "data/tasks.yml",
     output:

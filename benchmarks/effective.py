@@ -14,8 +14,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 import torch
-from prunecast import paths, provenance, tables
-from prunecast.pruning import effective
+from prunecast import paths, tables
+from prunecast.pruning import effective_number
+from prunecast.workflow import provenance
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -29,7 +30,7 @@ MEGABYTE = 2**10  # in the units of ru_maxrss
 
 def rule(weight: Tensor) -> None:
     """The effective number and the mask."""
-    effective.mask(weight.abs_())
+    effective_number.mask(weight.abs_())
 
 
 def torch_prune(weight: Tensor) -> None:
@@ -63,7 +64,7 @@ def streamed(entries: int) -> tuple[float, float]:
             yield part
 
     before, started = _peak(), time.perf_counter()
-    effective.effective(parts)
+    effective_number.effective(parts)
     return time.perf_counter() - started - making, _peak() - before
 
 

@@ -7,20 +7,22 @@ import sys
 import time
 
 import numpy as np
-from prunecast import curves, forecasting, paths, tables
-from prunecast.evaluation import evaluate
-from prunecast.surrogates import contest, frozen
+from prunecast import paths, tables
+from prunecast.forecasting import predict, pretrained
+from prunecast.models.evaluation import evaluate
+from prunecast.surrogates import benchmark
 from prunecast.surrogates.features import curves_on
+from prunecast.sweeps import curve_metrics
 
 
 def main(checkpoint: str, task: str) -> None:
     """Time each step once, but a forecast of 101 configurations ten times."""
-    folder = paths.MEASURED / frozen.STUDY
+    folder = paths.MEASURED / pretrained.STUDY
     models = tables.read("models", folder)
-    models = models[curves.learned(models)].reset_index(drop=True)
+    models = models[curve_metrics.learned(models)].reset_index(drop=True)
     known = curves_on("percentile", tables.read("sweeps", folder), models, tables.read("signals", folder))
     started = time.monotonic()
-    trained = contest.made(frozen.NAME, 0).fit(known)
+    trained = benchmark.made(pretrained.NAME, 0).fit(known)
     print(f"training on {len(models)} models, {len(known.names)} curves: {time.monotonic() - started:.1f} s")
 
     blind = known.knowing(np.zeros(known.accuracy.shape, bool)).at(known.models == known.models[0])
@@ -29,16 +31,16 @@ def main(checkpoint: str, task: str) -> None:
         trained.fitted.predict(blind)  # type: ignore[attr-defined]
     configuration = (time.monotonic() - started) / 10 / blind.accuracy.size
 
-    subject, _ = forecasting.subject_of(checkpoint, task)
+    subject, _ = predict.subject_of(checkpoint, task)
     started = time.monotonic()
     dense = evaluate(subject.model, subject.examples).accuracy
     evaluation = time.monotonic() - started
     print(f"one configuration: measured {evaluation:.2f} s, forecast {configuration * 1e6:.0f} µs, "
           f"{evaluation / configuration:,.0f} times cheaper")  # fmt: skip
 
-    surrogate = frozen.ready()
+    surrogate = pretrained.ready()
     size = sum(weight.numel() for weight in subject.model.parameters())
-    found = forecasting.predict(subject, surrogate, 0.01, dense)
+    found = predict.predict(subject, surrogate, 0.01, dense)
     print(f"a forecast for {size:,} parameters, both scopes, signals included: {found.seconds:.1f} s")
 
 

@@ -13,9 +13,12 @@ from typing import Any
 
 import pandas as pd
 import torch
-from prunecast import collect, paths, provenance, selection, tables
+from prunecast import paths, tables
 from prunecast.cache import file_hash, kept_row, key_of
+from prunecast.models import checkpoints
 from prunecast.progress import track
+from prunecast.selection import deployment
+from prunecast.workflow import provenance
 
 STAGES = ("evaluation", "adaptive")
 FORECASTS = paths.MEASURED / "campaign"
@@ -24,14 +27,14 @@ FORECASTS = paths.MEASURED / "campaign"
 def searched(run: str, epsilon: float, model: str) -> dict[str, Any]:
     """The rows of one model, kept beside it."""
     torch.set_num_threads(1)
-    told = tables.read("predictions", FORECASTS).query(selection.UNSEEN)
-    subject = collect.trained(model, run, 0)
+    told = tables.read("predictions", FORECASTS).query(deployment.UNSEEN)
+    subject = checkpoints.trained(model, run, 0)
     files = (subject.folder / "model.safetensors", FORECASTS / tables.file_name("predictions"))
     key = key_of(STAGES, *map(file_hash, files), subject.task.fingerprint, epsilon)
     return kept_row(
         subject.folder / "safe_ratios.json",
         key,
-        lambda: selection.scanned(subject, told, epsilon).to_dict("list"),
+        lambda: deployment.scanned(subject, told, epsilon).to_dict("list"),
     )
 
 
@@ -43,7 +46,7 @@ def main(run: str, epsilon: str = "0.01") -> None:
         found = pd.concat([pd.DataFrame(part) for part in track(rows, "models", total=len(models))])
     target = paths.MEASURED / "safe_ratios"
     tables.write("scans", found, target)
-    records = {model: collect.record(paths.run(run) / "models" / model) for model in models}
+    records = {model: provenance.record(paths.run(run) / "models" / model) for model in models}
     provenance.write(target, {"command": f"python benchmarks/safe_ratios.py {run} {epsilon}", "models": records})
     evaluations = found.pivot(index=["model", "scope"], columns="method", values="evaluations")
     print(evaluations.describe().to_string())

@@ -17,9 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from prunecast import adaptive, collect, evaluation, paths, provenance, sweep, tables, training, zoo
+from prunecast import hardware, paths, tables
+from prunecast.models import checkpoints, evaluation, training, zoo
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import SCOPES, Scope, pruned_counts, rank
+from prunecast.sweeps import adaptive
+from prunecast.sweeps.sweeper import Engine, Sweeper, grid
+from prunecast.workflow import provenance
 from torch.nn.utils import prune
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
@@ -30,7 +34,7 @@ MEGABYTE = 2**20
 class CommonWay:
     """Masks by `torch.nn.utils.prune`, accuracy by `Trainer.evaluate`; examples are tokenised once."""
 
-    def __init__(self, subject: collect.Trained, tokenizer: Any, folder: str):
+    def __init__(self, subject: checkpoints.Trained, tokenizer: Any, folder: str):
         modules = dict(subject.model.named_modules())
         self.layers = {name: modules[name.removesuffix(".weight")] for name in subject.weights}
         self.dataset = training._Examples(subject.task.validation, tokenizer, subject.spec)
@@ -58,9 +62,9 @@ class CommonWay:
         return accuracy
 
 
-def timed(subject: collect.Trained, common: CommonWay, scope: Scope, every: int) -> list[dict[str, Any]]:
+def timed(subject: checkpoints.Trained, common: CommonWay, scope: Scope, every: int) -> list[dict[str, Any]]:
     """Rows of one scope: the baseline takes its turns inside the exact sweep, the adaptive sweep follows."""
-    thresholds, spent, differences = sweep.grid(POINTS), [], []
+    thresholds, spent, differences = grid(POINTS), [], []
     ranking = rank(subject.weights, magnitude, scope)
     counts = [pruned_counts(ranking, "percentile", threshold) for threshold in thresholds]
 
@@ -78,7 +82,7 @@ def timed(subject: collect.Trained, common: CommonWay, scope: Scope, every: int)
 
     seconds, curves = {}, {}
     for engine, keep in (("exact", in_turns), ("adaptive", lambda look: look)):
-        sweeper = sweep.Sweeper(subject.model, subject.weights, subject.examples, "float32", 0)
+        sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", 0)
         started = time.perf_counter()
         _, curves[engine] = sweeper.curve("magnitude", scope, thresholds, engine, keep)
         seconds[engine] = time.perf_counter() - started
@@ -102,15 +106,15 @@ def timed(subject: collect.Trained, common: CommonWay, scope: Scope, every: int)
     ]
 
 
-def memory(run: str, model: str, scope: Scope, engine: sweep.Engine) -> dict[str, Any]:
+def memory(run: str, model: str, scope: Scope, engine: Engine) -> dict[str, Any]:
     """Growth of resident memory over the loaded model, in MB: in a sweep of three points, and what is allowed."""
-    subject = collect.trained(model, run, 0)
+    subject = checkpoints.trained(model, run, 0)
     loaded = _resident("VmRSS")
     evaluation.evaluate(subject.model, subject.examples)
     batch = _resident("VmHWM") - loaded
     copy = sum(weight.numel() * weight.element_size() for weight in subject.weights.values()) / MEGABYTE
-    sweeper = sweep.Sweeper(subject.model, subject.weights, subject.examples, "float32", 0)
-    sweeper.curve("magnitude", scope, sweep.grid(3), engine)
+    sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", 0)
+    sweeper.curve("magnitude", scope, grid(3), engine)
     return {"memory_mb": round(_resident("VmHWM") - loaded, 1), "allowed_mb": round(copy + batch, 1)}
 
 
@@ -125,7 +129,7 @@ def _resident(name: str) -> float:
 
 def main(run: str, model: str, every: str = "4") -> None:
     """Measure, and write the table beside its provenance."""
-    subject = collect.trained(model, run, 0)
+    subject = checkpoints.trained(model, run, 0)
     _, tokenizer = zoo.load(subject.folder)
     with TemporaryDirectory() as folder:
         common = CommonWay(subject, tokenizer, folder)
@@ -133,12 +137,12 @@ def main(run: str, model: str, every: str = "4") -> None:
     for row in (row for row in rows if row["engine"] != "baseline"):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             row |= pool.apply(memory, (run, model, row["scope"], row["engine"]))
-    machine = {"threads": torch.get_num_threads(), "processor": provenance.processor()}
+    machine = {"threads": torch.get_num_threads(), "processor": hardware.processor()}
     table = pd.DataFrame(rows).assign(model=model, task=subject.task.name, points=POINTS, **machine)
     target = paths.MEASURED / "benchmarks"
     tables.write("speed", table, target)
     command = f"python benchmarks/speed.py {run} {model} {every}"
-    provenance.write(target, {"command": command, "models": {model: collect.record(subject.folder)}})
+    provenance.write(target, {"command": command, "models": {model: provenance.record(subject.folder)}})
     print(table.to_string())
 
 

@@ -28,16 +28,18 @@ measured: str = "campaign"  # study to show: checked in under data/measured, or 
 # %% tags=["hide-input"]
 import pandas as pd
 from myst_nb import glue
-from prunecast import curves, figures, paths, tables
+from prunecast import paths, tables
+from prunecast.plotting import curves, style
+from prunecast.sweeps import curve_metrics
 
-figures.use_house_style()
+style.use_house_style()
 
 # %%
 real_models = tables.read("models", paths.tables(measured)).set_index("model", drop=False)
 real_sweeps = tables.read("sweeps", paths.tables(measured))
-real_models["base"] = curves.base_of(real_models)
-safe = curves.safe_sparsities(real_sweeps, epsilon=0.01).add_prefix("safe, ")
-safe["safe, random"] = curves.safe_sparsities(real_sweeps, epsilon=0.01, criterion="random")["global"]
+real_models["base"] = curve_metrics.base_of(real_models)
+safe = curve_metrics.safe_sparsities(real_sweeps, epsilon=0.01).add_prefix("safe, ")
+safe["safe, random"] = curve_metrics.safe_sparsities(real_sweeps, epsilon=0.01, criterion="random")["global"]
 real = real_models.join(safe)
 bases = real[real["base"] == real["model"]]
 text = bases[~bases["task"].isin(["cifar10", "mnist"])]
@@ -52,7 +54,7 @@ text = bases[~bases["task"].isin(["cifar10", "mnist"])]
 
 # %% tags=["hide-input"]
 facts = ["architecture", "initialisation", "task", "classes", "prunable_parameters", "dense_accuracy"]
-figures.table(bases[[*facts, "majority_accuracy", *safe]])
+style.table(bases[[*facts, "majority_accuracy", *safe]])
 
 # %% [markdown]
 # ## All curves
@@ -62,7 +64,7 @@ figures.table(bases[[*facts, "majority_accuracy", *safe]])
 # would.
 
 # %% mystnb={"figure": {"caption": "Accuracy against sparsity of real classifiers without retraining. Solid: smallest weights of the whole model first. Dashed: smallest weights of each layer first. Dotted: weights drawn at random.", "name": "fig-real"}, "image": {"alt": "One panel a classifier. Each shows accuracy against sparsity, magnitude pruning in global scope solid, in layer scope dashed, random pruning dotted, from the plateau down to the thin line of the majority class."}} tags=["hide-input"]
-_ = figures.draw_curves(bases, real_sweeps)
+_ = curves.draw_curves(bases, real_sweeps)
 
 # %% [markdown]
 # ## What architecture and task change
@@ -80,7 +82,7 @@ glue("text_tasks", text["task"].nunique(), display=False)
 for start, rows in text.groupby("initialisation"):
     for column in ("global", "layer", "random"):
         glue(f"{start}_{column}_safe", float(rows[f"safe, {column}"].mean()), display=False)
-figures.table(ranges[["count", "min", "mean", "max"]].astype({"count": int}), precision=2)
+style.table(ranges[["count", "min", "mean", "max"]].astype({"count": int}), precision=2)
 
 # %% [markdown]
 # ## What training changes
@@ -91,14 +93,14 @@ figures.table(ranges[["count", "min", "mean", "max"]].astype({"count": int}), pr
 # decides.
 
 # %% mystnb={"figure": {"caption": "Magnitude pruning in global scope of the same models trained otherwise. Thick grey: as in the figure above. Dashed: fewer epochs. Dash-dotted: larger batches. Dotted: stronger weight decay.", "name": "fig-variants"}, "image": {"alt": "One panel a model with four falling curves of accuracy against sparsity, one for each way of training."}} tags=["hide-input"]
-_ = figures.draw_variants(real["base"], real_sweeps)
+_ = curves.draw_variants(real["base"], real_sweeps)
 
 # %% tags=["hide-input"]
 varied = real[real["base"].isin(real.loc[real["base"] != real["model"], "base"])]
 spread = varied.groupby("base", sort=False)["safe, global"].agg(["min", "max"])
 glue("variant_spread", float((spread["max"] - spread["min"]).max()), display=False)
 glue("variants", int((varied["base"] != varied["model"]).sum()), display=False)
-figures.table(varied[["epochs", "batch_size", "weight_decay", "dense_accuracy", "safe, global", "safe, layer"]])
+style.table(varied[["epochs", "batch_size", "weight_decay", "dense_accuracy", "safe, global", "safe, layer"]])
 
 # %% [markdown]
 # ## What this shows

@@ -30,14 +30,18 @@ seed: int = 0  # seed of the models and of the choice of examples
 
 # %% tags=["hide-input"]
 from myst_nb import glue
-from prunecast import figures, paths, probing, signals, tables
+from prunecast import paths, tables
+from prunecast.cost import samples
+from prunecast.plotting import style
+from prunecast.plotting.curves import draw_depletion
 from prunecast.surrogates import features
+from prunecast.sweeps import proxies
 
-figures.use_house_style()
+style.use_house_style()
 
 # %%
 models = tables.read("models", paths.tables(sweeps_from))
-found = probing.probed(list(models["model"]), sweeps_from, 101, examples, seed)
+found = proxies.probed(list(models["model"]), sweeps_from, 101, examples, seed)
 for table, frame in found.items():
     _ = tables.write(table, frame, paths.outputs(run))
 
@@ -55,14 +59,14 @@ for table, frame in found.items():
 # fifth threshold. It costs {glue:text}`agreement_cost` forward passes a scope. The table gives them at one sparsity.
 
 # %% tags=["hide-input"]
-glue("gradients", signals.GRADIENTS, display=False)
-glue("agreeing", signals.AGREEING, display=False)
+glue("gradients", samples.GRADIENTS, display=False)
+glue("agreeing", samples.AGREEING, display=False)
 glue("curvature_cost", features.samples([features.CURVATURE]), display=False)
 glue("agreement_cost", features.samples([features.AGREEMENT]), display=False)
 
 # %% tags=["hide-input"]
 at = found["signals"].query("threshold == 8 and scope == 'global'").set_index("model")
-figures.table(at[["sparsity", "lost_max", "lost_mean", "curvature", "agreement"]], precision=4)
+style.table(at[["sparsity", "lost_max", "lost_mean", "curvature", "agreement"]], precision=4)
 
 # %% [markdown]
 # ## One layer starves
@@ -79,11 +83,11 @@ curves = tables.read("sweeps", measured).query(
 )
 names = ["sst2_minilm", "trec6_minilm", "cr_minilm_3_layers", "trec6_bert", "ag_news_roberta", "imdb_llama"]
 names = [name for name in names if name in set(depletion["model"])]
-figure, panels = figures.grid_of_panels(names)
+figure, panels = style.grid_of_panels(names)
 for name, panel in panels:
-    figures.draw_depletion(panel, curves[curves["model"] == name], depletion[depletion["model"] == name])
+    draw_depletion(panel, curves[curves["model"] == name], depletion[depletion["model"] == name])
 figure.supxlabel("sparsity")
-figures.legend_above(figure)
+style.legend_above(figure)
 
 # %% tags=["hide-input"]
 half = depletion[depletion["threshold"] == 5].set_index("model")

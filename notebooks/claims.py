@@ -30,17 +30,21 @@ effective: str = "effective"  # study under data/measured with effective numbers
 # %% tags=["hide-input"]
 import pandas as pd
 from myst_nb import glue
-from prunecast import claims, deployment_figures, figures, paths, tables
-from prunecast.surrogates import evidence
+from prunecast import paths, tables
+from prunecast.experiments import reproductions
+from prunecast.forecasting import ablation
+from prunecast.plotting import deployment, style
 
-figures.use_house_style()
+style.use_house_style()
 
 # %%
 printed = pd.read_csv(paths.PUBLISHED / "lstm_surrogate.csv").set_index("quantity")["value"]
-surrogate = evidence.beside_paper(tables.read("predictions", paths.MEASURED / forecasts), printed)
+surrogate = ablation.beside_paper(tables.read("predictions", paths.MEASURED / forecasts), printed)
 schedules = pd.concat([tables.read("schedules", paths.MEASURED / study) for study in compressions])
-smarts = claims.beside_paper(pd.read_csv(paths.PUBLISHED / "smarts.csv"), paths.MEASURED / selections, schedules)
-numbers = claims.of_effective(pd.read_csv(paths.PUBLISHED / "emp.csv"), tables.read("emp", paths.MEASURED / effective))
+smarts = reproductions.beside_paper(pd.read_csv(paths.PUBLISHED / "smarts.csv"), paths.MEASURED / selections, schedules)
+numbers = reproductions.of_effective(
+    pd.read_csv(paths.PUBLISHED / "emp.csv"), tables.read("emp", paths.MEASURED / effective)
+)
 rows = pd.concat([surrogate, smarts, numbers], ignore_index=True)
 sold = tables.read("selections", paths.MEASURED / selections).query("model == 'sst2_minilm' and method == 'phone'")
 _ = tables.write("reproductions", rows, paths.outputs(run))
@@ -52,7 +56,7 @@ _ = tables.write("reproductions", rows, paths.outputs(run))
 
 # %% tags=["hide-input"]
 columns = ["published", "ours", "unit", "note"]
-figures.table(surrogate.set_index("row")[columns], precision=4)
+style.table(surrogate.set_index("row")[columns], precision=4)
 
 # %% [markdown]
 # ## Selection
@@ -65,7 +69,7 @@ figures.table(surrogate.set_index("row")[columns], precision=4)
 # %% tags=["hide-input"]
 by_table = smarts.set_index(["table", "row"])[columns]
 measured = by_table["ours"].notna()
-figures.table(by_table[measured & (by_table.index.get_level_values("table") != "table 4")], precision=2)
+style.table(by_table[measured & (by_table.index.get_level_values("table") != "table 4")], precision=2)
 
 # %% [markdown]
 # Table 4: what pruning saves. The study's joules were not measured: its public code multiplies the number of parameters by a
@@ -73,14 +77,14 @@ figures.table(by_table[measured & (by_table.index.get_level_values("table") != "
 # batch 1 on one core of a server processor, energy at batch 32, estimated as {doc}`energy` says and good for the change only.
 
 # %% tags=["hide-input"]
-figures.table(by_table[measured].loc["table 4"], precision=2)
+style.table(by_table[measured].loc["table 4"], precision=2)
 
 # %% [markdown]
 # {numref}`fig-claims` sets the relative changes side by side. The closer two marks, the better the printed figure holds up.
 
 # %% mystnb={"figure": {"caption": "What pruning changes, in per cent of the dense model's figure: printed, and measured here.", "name": "fig-claims"}, "image": {"alt": "Four rows, accuracy, operations, latency and energy, each with a hollow mark for the printed change and a filled one for ours."}} tags=["hide-input"]
 changes = by_table[measured].loc["table 4"]
-_ = deployment_figures.draw_claims(changes[changes.index.str.endswith("relative_change_pct")])
+_ = deployment.draw_claims(changes[changes.index.str.endswith("relative_change_pct")])
 
 # %% [markdown]
 # ## The effective number
@@ -91,10 +95,10 @@ _ = deployment_figures.draw_claims(changes[changes.index.str.endswith("relative_
 
 # %% tags=["hide-input"]
 same = numbers["same_protocol"]
-figures.table(claims.side_by_side(numbers[same]), precision=1)
+style.table(reproductions.side_by_side(numbers[same]), precision=1)
 
 # %% tags=["hide-input"]
-figures.table(numbers[~same & numbers["ours"].notna()].set_index("row")[columns], precision=2)
+style.table(numbers[~same & numbers["ours"].notna()].set_index("row")[columns], precision=2)
 
 # %% tags=["hide-input"]
 of_change = by_table[["ours", "published"]].droplevel("table")
@@ -105,7 +109,7 @@ for name, row in {
     glue(name, float(of_change.loc[row, "ours"]), display=False)
     glue(f"{name}_printed", float(of_change.loc[row, "published"]), display=False)
 for name, told in {
-    "times": claims.COMPRESSION, "gone": float(sold["ratio"].iloc[0]), "claims": len(rows),
+    "times": reproductions.COMPRESSION, "gone": float(sold["ratio"].iloc[0]), "claims": len(rows),
     "measured": int(rows["ours"].notna().sum()), "same": int(same.sum()),
 }.items():  # fmt: skip
     glue(name, told, display=False)

@@ -33,10 +33,12 @@ measured: str = "campaign"  # study of real classifiers to show: checked in unde
 
 # %% tags=["hide-input"]
 from myst_nb import glue
-from prunecast import collect, curves, figures, paths, tables
+from prunecast import paths, tables
+from prunecast.plotting import curves, style
 from prunecast.pruning.masks import AXES
+from prunecast.sweeps import collect, curve_metrics
 
-figures.use_house_style()
+style.use_house_style()
 
 # %% [markdown]
 # ## Train and sweep
@@ -55,10 +57,10 @@ for name in ("models", "sweeps", "engines"):
 # %% tags=["hide-input"]
 glue("models_collected", len(model_table), display=False)
 glue("curves_collected", len(collected.engines), display=False)
-unlearned = model_table.loc[~curves.learned(model_table), "model"]
+unlearned = model_table.loc[~curve_metrics.learned(model_table), "model"]
 glue("unlearned", ", ".join(unlearned) or "none", display=False)
 shown = ["architecture", "task", "door", "classes", "prunable_parameters", "dense_accuracy", "majority_accuracy"]
-figures.table(model_table.set_index("model")[shown])
+style.table(model_table.set_index("model")[shown])
 
 # %% [markdown]
 # This run holds {glue:text}`models_collected` models with {glue:text}`curves_collected` curves. The column *door* says
@@ -73,18 +75,18 @@ figures.table(model_table.set_index("model")[shown])
 # always answering the commonest class. What matters is where the fall begins.
 
 # %% mystnb={"figure": {"caption": "Accuracy against sparsity for every model of this run, no retraining. Solid: smallest weights of the whole model first. Dashed: smallest weights of each layer first. Dotted: weights drawn at random. Thin: always answering the commonest class.", "name": "fig-curves"}, "image": {"alt": "One panel a model. Each shows falling curves of accuracy against sparsity: magnitude pruning in global scope solid, in layer scope dashed, random pruning dotted and falling first; all end near the thin line of the majority class."}} tags=["hide-input"]
-_ = figures.draw_curves(model_table, sweeps)
+_ = curves.draw_curves(model_table, sweeps)
 
 # %% [markdown]
 # How far is safe? The table gives the largest sparsity up to which no point of the magnitude curve lies more than one
 # hundredth below the dense accuracy.
 
 # %% tags=["hide-input"]
-safe = curves.safe_sparsities(sweeps, epsilon=0.01)
+safe = curve_metrics.safe_sparsities(sweeps, epsilon=0.01)
 glue("safe_lowest", float(safe.min(axis=None)), display=False)
 glue("safe_highest", float(safe.max(axis=None)), display=False)
 glue("global_longer", int((safe["global"] >= safe["layer"]).sum()), display=False)
-figures.table(safe.add_prefix("safe sparsity, "), precision=2)
+style.table(safe.add_prefix("safe sparsity, "), precision=2)
 
 # %% [markdown]
 # The safe sparsity lies between {glue:text}`safe_lowest:.2f` and {glue:text}`safe_highest:.2f`: it depends on the
@@ -109,7 +111,7 @@ costs[["largest error", "mean error"]] = both.groupby(["criterion", "scope"])[["
 glue("largest_error", float(both["largest_error"].max()), display=False)
 glue("both_models", both["model"].nunique(), display=False)
 glue("adaptive_share", float(campaign["evaluations"].sum() / campaign["points"].sum()), display=False)
-figures.table(costs)
+style.table(costs)
 
 # %% [markdown]
 # The adaptive engine asks for {glue:text}`adaptive_share:.0%` of what the exact one evaluates, and on the
@@ -122,7 +124,7 @@ figures.table(costs)
 speed = tables.read("speed", paths.tables("benchmarks")).set_index(["scope", "engine"])
 for scope, engine in speed.index:
     glue(f"speed_{scope}_{engine}", float(speed.loc[(scope, engine), "ratio"]), display=False)
-figures.table(speed[["model", "points", "timed", "seconds", "ratio", "largest_difference", "memory_mb"]], precision=4)
+style.table(speed[["model", "points", "timed", "seconds", "ratio", "largest_difference", "memory_mb"]], precision=4)
 
 # %% [markdown]
 # ## How much of a curve is news?
@@ -131,11 +133,11 @@ figures.table(speed[["model", "points", "timed", "seconds", "ratio", "largest_di
 # axis, the share of points of this run's magnitude curves in every segment.
 
 # %% tags=["hide-input"]
-known = curves.with_references(sweeps[sweeps["criterion"] == "magnitude"], model_table)
-shares = known.assign(segment=curves.segment(known)).groupby("axis")["segment"].value_counts(normalize=True)
-segments = shares.unstack(fill_value=0).reindex(index=AXES, columns=curves.SEGMENTS, fill_value=0)
+known = curve_metrics.with_references(sweeps[sweeps["criterion"] == "magnitude"], model_table)
+shares = known.assign(segment=curve_metrics.segment(known)).groupby("axis")["segment"].value_counts(normalize=True)
+segments = shares.unstack(fill_value=0).reindex(index=AXES, columns=curve_metrics.SEGMENTS, fill_value=0)
 glue("sigma_collapsed", float(segments.loc["sigma", "collapsed"]), display=False)
-figures.table(segments, precision=2)
+style.table(segments, precision=2)
 
 # %% [markdown]
 # ## What this shows

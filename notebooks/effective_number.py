@@ -39,10 +39,13 @@ seed: int = 0  # seed of everything else
 # %% tags=["hide-input"]
 import pandas as pd
 from myst_nb import glue
-from prunecast import claims, collect, effective_figures, emp, figures, language, paths, tables, targets
-from prunecast.surrogates import rules
+from prunecast import paths, tables
+from prunecast.experiments import effective_number, effective_number_cases, reproductions, rules_of_thumb
+from prunecast.models import checkpoints, language
+from prunecast.plotting import effective_number as figures
+from prunecast.plotting import style
 
-figures.use_house_style()
+style.use_house_style()
 published = pd.read_csv(paths.PUBLISHED / "emp.csv")
 
 # %% [markdown]
@@ -58,18 +61,18 @@ published = pd.read_csv(paths.PUBLISHED / "emp.csv")
 
 # %%
 languages = [language.trained(name, run, seed) for name in language_models]
-nodes = [collect.trained(name, run, seed) for name in kans]
-of_photograph, images = targets.of_photograph([1.0], seed)
+nodes = [checkpoints.trained(name, run, seed) for name in kans]
+of_photograph, images = effective_number_cases.of_photograph([1.0], seed)
 found = [
-    targets.of_study(models, models_from, criteria, epsilon, seed),
-    targets.of_networks(fully_connected, run, betas, seeds, epsilon),
-    *(targets.of_language(subject, criteria, [1.0], epsilon) for subject in languages),
-    *(targets.of_kan(subject, [1.0], epsilon) for subject in nodes),
+    effective_number_cases.of_study(models, models_from, criteria, epsilon, seed),
+    effective_number_cases.of_networks(fully_connected, run, betas, seeds, epsilon),
+    *(effective_number_cases.of_language(subject, criteria, [1.0], epsilon) for subject in languages),
+    *(effective_number_cases.of_kan(subject, [1.0], epsilon) for subject in nodes),
     of_photograph,
 ]
 here = pd.concat(found, ignore_index=True)
 _ = tables.write("emp", here, paths.outputs(run))
-figures.table(emp.shown(here), precision=2)
+style.table(effective_number.shown(here), precision=2)
 
 # %% [markdown]
 # What is pruned is small in sum: the scores that stay hold most of the total. {numref}`fig-bound` shows how much at least, by
@@ -80,7 +83,7 @@ figures.table(emp.shown(here), precision=2)
 # %% mystnb={"figure": {"caption": "Share of the sum of the scores that is kept, against the share of the entries: the paper's bound for a thousand entries, and every row measured at beta 1.", "name": "fig-bound"}, "image": {"alt": "The bound falls at first and then rises along the diagonal. Crosses of measured rows lie well above it."}} tags=["hide-input"]
 kept = tables.read("emp", paths.MEASURED / measured)
 at_one = kept[kept["beta"] == 1]
-_ = effective_figures.draw_bound(at_one)
+_ = figures.draw_bound(at_one)
 
 # %% [markdown]
 # ## The paper's networks
@@ -92,7 +95,7 @@ _ = effective_figures.draw_bound(at_one)
 
 # %% mystnb={"figure": {"caption": "Accuracy against beta on MNIST, mean over three seeds, beside as many weights at random and the printed figures.", "name": "fig-betas"}, "image": {"alt": "Three panels. Kept by magnitude, accuracy is flat from beta one half or three quarters on and meets the printed squares; kept at random it is far lower until beta reaches one and a half."}} tags=["hide-input"]
 fully = kept[kept["model"].str.contains(r"_fc\d+_\d+$")]
-_ = effective_figures.draw_betas(fully, claims.printed_accuracies(published))
+_ = figures.draw_betas(fully, reproductions.printed_accuracies(published))
 
 # %% [markdown]
 # ## Which score
@@ -106,17 +109,20 @@ _ = effective_figures.draw_betas(fully, claims.printed_accuracies(published))
 # %% mystnb={"figure": {"caption": "Accuracy lost at beta 1 by criterion, a mark a classifier of the campaign, beside magnitude and chance at the same sparsity.", "name": "fig-criteria"}, "image": {"alt": "Marks by criterion. Under magnitude most lie near zero; under Wanda, saliency and Taylor many have lost a quarter and more; magnitude at the same sparsity mostly loses less, chance more."}} tags=["hide-input"]
 classifiers = at_one[(at_one["metric"] == "accuracy") & ~at_one["model"].isin([*fully["model"], "mnist_kan"])]
 compared = classifiers[classifiers["granularity"] == "global"]
-_ = effective_figures.draw_criteria(compared)
+_ = figures.draw_criteria(compared)
 
 # %% tags=["hide-input"]
-by_criterion = emp.summary(classifiers, epsilon)
-taylor, of_networks = by_criterion.loc[("global", "taylor")], emp.summary(fully[fully["beta"] == 1], epsilon).iloc[0]
+by_criterion = effective_number.summary(classifiers, epsilon)
+taylor, of_networks = (
+    by_criterion.loc[("global", "taylor")],
+    effective_number.summary(fully[fully["beta"] == 1], epsilon).iloc[0],
+)
 glue("taylor_safe", float(taylor["within epsilon"]), display=False)
 glue("taylor_worse", 1 - float(taylor["above magnitude"]), display=False)
 glue("networks", len(fully[fully["beta"] == 1]), display=False)
 for name, column, factor in (("loss", "lost", 100), ("sparsity", "sparsity", 1), ("optimum", "optimum", 1)):
     glue(f"network_{name}", factor * float(of_networks[column]), display=False)
-figures.table(by_criterion.drop(columns="models"), precision=3)
+style.table(by_criterion.drop(columns="models"), precision=3)
 
 # %% [markdown]
 # ## As a recommendation
@@ -127,11 +133,13 @@ figures.table(by_criterion.drop(columns="models"), precision=3)
 # nine of ten curves of all other models; *unused* is the optimum less what is pruned, zero where that goes too far.
 
 # %% mystnb={"figure": {"caption": "Sparsity under the rule, by magnitude, against the largest sparsity that loses at most one point of accuracy; a mark a curve of the campaign.", "name": "fig-rule"}, "image": {"alt": "Marks in a narrow band of heights, from three to five tenths, whatever the optimum, which goes from two to ten tenths: the rule does not follow it."}} tags=["hide-input"]
-_ = effective_figures.draw_recommended(classifiers[classifiers["criterion"] == "magnitude"])
+_ = figures.draw_recommended(classifiers[classifiers["criterion"] == "magnitude"])
 
 # %% tags=["hide-input"]
 campaign = paths.MEASURED / "campaign"
-by_rule = rules.judged(classifiers, tables.read("sweeps", campaign), tables.read("recommendations", campaign), epsilon)
+by_rule = rules_of_thumb.judged(
+    classifiers, tables.read("sweeps", campaign), tables.read("recommendations", campaign), epsilon
+)
 for name, row in (("rule", 0), ("same", 1)):
     glue(f"{name}_safe", float(by_rule["within epsilon"].iloc[row]), display=False)
     glue(f"{name}_unused", float(by_rule["unused"].iloc[row]), display=False)
@@ -144,7 +152,7 @@ for name, row in (("ratio", "one ratio, calibrated"), ("forecast", "forecast, ls
     glue(f"{name}_safe", float(by_rule.loc[row, "within epsilon"]), display=False)
     glue(f"{name}_unused", float(by_rule.loc[row, "unused"]), display=False)
 glue("epsilon", epsilon, display=False)
-figures.table(by_rule, precision=3)
+style.table(by_rule, precision=3)
 
 # %% [markdown]
 # ## Rows, heads, nodes and pixels
@@ -161,10 +169,10 @@ faster, smaller = cost.loc["global_unstructured"] / cost.loc["effective number"]
 glue("scores", int(speed["entries"].iloc[0]), display=False)
 glue("faster", float(faster), display=False)
 glue("smaller", float(smaller), display=False)
-figures.table(emp.shown(others), precision=2)
+style.table(effective_number.shown(others), precision=2)
 
 # %% mystnb={"figure": {"caption": "A photograph, what the rule keeps of it at beta 1, and as many entries at random.", "name": "fig-photograph"}, "image": {"alt": "Five pictures of a temple. By channel its dark parts turn black and the rest is untouched; by patch the sky takes a faint tint; at random both are full of noise."}} tags=["hide-input"]
-_ = effective_figures.draw_images(images)
+_ = figures.draw_images(images)
 
 # %% [markdown]
 # ## What this shows

@@ -41,11 +41,15 @@ seed: int = 0  # seed of the models
 import pandas as pd
 import torch
 from myst_nb import glue
-from prunecast import collect, deployment_figures, energy, figures, paths, tables
-from prunecast.configurations import BATCHES, Configuration, Workshop
-from prunecast.retraining import budget_of
+from prunecast import paths, tables
+from prunecast.cost import energy
+from prunecast.models import checkpoints
+from prunecast.plotting import deployment, style
+from prunecast.pruning.finetuning import budget_of
+from prunecast.selection.evaluator import BATCHES, Workshop
+from prunecast.selection.space import Configuration
 
-figures.use_house_style()
+style.use_house_style()
 
 # %% [markdown]
 # ## How joules are measured, and how they are not
@@ -63,7 +67,7 @@ figures.use_house_style()
 
 # %%
 meter = energy.meter(torch.device("cuda" if torch.cuda.is_available() else "cpu"), watts_per_core or None)
-figures.table(pd.DataFrame({"source": [meter.source], "what it says": [meter.note]}))
+style.table(pd.DataFrame({"source": [meter.source], "what it says": [meter.note]}))
 
 # %% [markdown]
 # ## Three forms, three costs
@@ -80,7 +84,7 @@ smaller = Configuration(form="removed", importance="taylor", heads=heads, neuron
 trained = smaller.model_copy(update={"scope": "layer", "ratio": zeros, "schedule": "gradual"})
 forms = [Configuration(form="dense"), *masked, smaller, trained]
 budget = budget_of(epochs=1, examples=examples, learning_rate=3e-4, distilled=1)
-shops = [Workshop(collect.trained(name, models_from, seed), budget, meter, rounds) for name in models]
+shops = [Workshop(checkpoints.trained(name, models_from, seed), budget, meter, rounds) for name in models]
 costs = pd.concat([shop.costs(forms, rounds) for shop in shops], ignore_index=True)
 _ = tables.write("costs", costs, paths.outputs(run))
 
@@ -94,11 +98,11 @@ shown = [
     "latency_ms_median",
     "energy_j",
 ]
-figures.table(costs.set_index(["model", "batch", "configuration"])[shown].rename_axis(columns=None), precision=2)
+style.table(costs.set_index(["model", "batch", "configuration"])[shown].rename_axis(columns=None), precision=2)
 
 # %% mystnb={"figure": {"caption": "Latency of each form over the dense model's, on this machine; whiskers from the 10th to the 90th percentile.", "name": "fig-costs-here"}, "image": {"alt": "Two bar charts, batch 1 and batch 32. Masked forms stand at one, sparse kernels at one or right of it, the removed form left of it."}} tags=["hide-input", "nbval-ignore-output"]
 first = costs[costs["model"] == models[0]]
-_ = deployment_figures.draw_costs(first.assign(label=first["configuration"]))
+_ = deployment.draw_costs(first.assign(label=first["configuration"]))
 
 # %% [markdown]
 # ## The same for MiniLM
@@ -108,10 +112,10 @@ _ = deployment_figures.draw_costs(first.assign(label=first["configuration"]))
 # %% mystnb={"figure": {"caption": "Latency of each form of MiniLM on SST-2 over the dense model's, one core.", "name": "fig-costs"}, "image": {"alt": "Two bar charts, batch 1 and batch 32, for MiniLM. Masked forms stand at one; sparse kernels are slower at half sparsity, faster at 82 per cent and fastest of all at 95; removed forms take about half the time or less."}} tags=["hide-input"]
 kept = tables.read("costs", paths.MEASURED / measured)
 large = kept[kept["model"] == "sst2_minilm"]
-_ = deployment_figures.draw_costs(large.assign(label=large["configuration"]))
+_ = deployment.draw_costs(large.assign(label=large["configuration"]))
 
 # %% tags=["hide-input"]
-figures.table(large.set_index(["batch", "configuration"])[shown], precision=2)
+style.table(large.set_index(["batch", "configuration"])[shown], precision=2)
 
 # %% [markdown]
 # ## Does the meter repeat itself?
@@ -127,7 +131,7 @@ metered = energy.repeated(meter, lambda: shop.subject.model(**shop.inputs[batch]
 _ = tables.write("meter", metered, paths.outputs(run))
 
 # %% mystnb={"figure": {"caption": "What the meter says of the same work, repeated, and of the same time idle.", "name": "fig-meter"}, "image": {"alt": "Joules against the repeat, a mark each for inference and, below, for the same time idle."}} tags=["hide-input", "nbval-ignore-output"]
-_ = deployment_figures.draw_meter(metered)
+_ = deployment.draw_meter(metered)
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 again = pd.concat(
@@ -135,7 +139,7 @@ again = pd.concat(
 )
 busy = again[again["work"] == "inference"].groupby("where")["joules"].agg(["median", "min", "max", "std"])
 spread = (busy["max"] - busy["min"]) / busy["median"]
-figures.table(busy.assign(spread=spread))
+style.table(busy.assign(spread=spread))
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 one, many = (large[large["batch"] == size].set_index("configuration") for size in BATCHES)

@@ -31,14 +31,16 @@ import numpy as np
 import pandas as pd
 import torch
 from myst_nb import glue
-from prunecast import axes, collect, figures
+from prunecast.models import checkpoints
+from prunecast.plotting import curves, style
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import AXES, cut, masks, pruned_counts, rank
+from prunecast.sweeps import axes, collect
 
-figures.use_house_style()
+style.use_house_style()
 
 # %%
-subject = collect.trained(model, run, seed)
+subject = checkpoints.trained(model, run, seed)
 plan = collect.plan_of(points=points, criteria=["magnitude", "random"], exact=[model], precision="float32", seed=seed)
 sweeps = collect.swept(subject, plan).sweeps
 weights = subject.weights
@@ -52,13 +54,13 @@ flat = torch.cat([weight.detach().flatten() for weight in weights.values()]).dou
 # zero, magnitude pruning finds more small weights than the normal law promises.
 
 # %% mystnb={"figure": {"caption": "Distribution of all prunable weights of the model in units of their standard deviation, beside the standard normal density.", "name": "fig-weights"}, "image": {"alt": "Histogram of standardised weights with the bell curve of the normal distribution drawn over it."}} tags=["hide-input"]
-figure, panels = figures.grid_of_panels([f"{model}, all prunable weights"], height=2.8)
+figure, panels = style.grid_of_panels([f"{model}, all prunable weights"], height=2.8)
 _, panel = next(panels)
 standardised = (flat / flat.std()).numpy()
 _ = panel.hist(standardised, bins=np.linspace(-4, 4, 81), density=True, color="#bbbbbb", label="weights")
-panel.plot(*figures.normal_density(4), color=figures.BLUE, label="normal")
+panel.plot(*style.normal_density(4), color=style.BLUE, label="normal")
 _ = panel.set(xlabel="weight / standard deviation", ylabel="density")
-figures.legend_above(figure)
+style.legend_above(figure)
 
 # %% [markdown]
 # ## Three axes
@@ -73,7 +75,7 @@ whole = counted[counted["threshold"] % 1 == 0]
 realised = whole.pivot(index="threshold", columns="axis", values="sparsity")[list(AXES)]
 realised["sigma, if normal"] = torch.erf(torch.from_numpy(realised.index.to_numpy() / np.sqrt(2))).numpy()
 glue("normal_gap", float((realised["sigma"] - realised["sigma, if normal"]).abs().max()), display=False)
-figures.table(realised)
+style.table(realised)
 
 # %% [markdown]
 # The realised sparsity differs from the normal law by up to {glue:text}`normal_gap:.3f`. {numref}`fig-axes` draws the
@@ -81,14 +83,14 @@ figures.table(realised)
 # anything happens differs widely.
 
 # %% mystnb={"figure": {"caption": "One model's accuracy against the threshold on each of the three axes, both scopes.", "name": "fig-axes"}, "image": {"alt": "Three panels with accuracy against threshold: on the sigma axis the curve collapses early, on the absolute axis it depends on the scale of the weights, on the percentile axis it falls late."}} tags=["hide-input"]
-figure, panels = figures.grid_of_panels(list(AXES), height=2.6)
+figure, panels = style.grid_of_panels(list(AXES), height=2.6)
 for axis, panel in panels:
     on_axis = sweeps[(sweeps["axis"] == axis) & (sweeps["criterion"] == "magnitude")]
-    figures.draw_scopes(panel, on_axis, x="threshold")
-    figures.draw_level(panel, subject.task.majority_accuracy, "majority class")
+    curves.draw_scopes(panel, on_axis, x="threshold")
+    style.draw_level(panel, subject.task.majority_accuracy, "majority class")
 figure.supxlabel("threshold")
 figure.supylabel("accuracy")
-figures.legend_above(figure)
+style.legend_above(figure)
 
 # %% [markdown]
 # A curve is measured once per scope, over sparsity, and read on the other axes by interpolation; a row that was read
@@ -100,7 +102,7 @@ natively = {"axis": "sigma", "thresholds": [1.0, 2.0, 3.0]}
 check = axes.check_reading(subject.model, weights, subject.examples, sweeps, **natively)
 check["difference"] = check["read"] - check["native"]
 glue("reading_error", float(check["difference"].abs().max()), display=False)
-figures.table(check.set_index(["scope", "threshold"]))
+style.table(check.set_index(["scope", "threshold"]))
 
 # %% [markdown]
 # The largest difference between reading and measuring is {glue:text}`reading_error:.3f` of accuracy.
@@ -116,12 +118,12 @@ half = masks(weights, magnitude, ranking.groups, cut(ranking, pruned_counts(rank
 layers = pd.Series({name: 1 - float(mask.float().mean()) for name, mask in half.items()})
 glue("layer_lowest", float(layers.min()), display=False)
 glue("layer_highest", float(layers.max()), display=False)
-figure, panels = figures.grid_of_panels(["global scope, half of all weights pruned"], height=2.8)
+figure, panels = style.grid_of_panels(["global scope, half of all weights pruned"], height=2.8)
 _, panel = next(panels)
-_ = panel.bar(range(1, len(layers) + 1), layers, color="#bbbbbb", edgecolor=figures.GREY)
-figures.draw_level(panel, 0.5, "layer scope")
+_ = panel.bar(range(1, len(layers) + 1), layers, color="#bbbbbb", edgecolor=style.GREY)
+style.draw_level(panel, 0.5, "layer scope")
 _ = panel.set(xlabel="layer", ylabel="share pruned", ylim=(0, 1))
-figures.legend_above(figure)
+style.legend_above(figure)
 
 # %% [markdown]
 # Under global scope a layer loses between {glue:text}`layer_lowest:.2f` and {glue:text}`layer_highest:.2f` of its

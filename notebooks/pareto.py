@@ -42,10 +42,16 @@ import pandas as pd
 import prunecast.deployment_figures as deployment_figures
 import torch
 from myst_nb import glue
-from prunecast import collect, configurations, curves, energy, figures, pareto, paths, search, selection, tables
-from prunecast.retraining import budget_of
+from prunecast import paths, tables
+from prunecast.cost import energy
+from prunecast.models import checkpoints
+from prunecast.plotting import style
+from prunecast.pruning.finetuning import budget_of
+from prunecast.selection import deployment, evaluator, pareto, search
+from prunecast.selection.space import space_of
+from prunecast.sweeps import curve_metrics
 
-figures.use_house_style()
+style.use_house_style()
 ROUNDS = 20  # calls timed at each batch size
 kept = tables.read("candidates", paths.MEASURED / measured)
 sst2 = kept[kept["model"] == "sst2_minilm"].reset_index(drop=True)
@@ -70,9 +76,9 @@ dense = float(sst2.loc[sst2["form"] == "dense", "accuracy"].iloc[0])
 # cannot be guided, and its adaptive search begins half-way.
 
 # %%
-subjects = [collect.trained(name, models_from, seed) for name in models]
-told = tables.read("predictions", paths.MEASURED / forecasts).query(selection.UNSEEN)
-scans = pd.concat([selection.scanned(subject, told, epsilon) for subject in subjects])
+subjects = [checkpoints.trained(name, models_from, seed) for name in models]
+told = tables.read("predictions", paths.MEASURED / forecasts).query(deployment.UNSEEN)
+scans = pd.concat([deployment.scanned(subject, told, epsilon) for subject in subjects])
 _ = tables.write("scans", scans, paths.outputs(run))
 
 # %% tags=["hide-input"]
@@ -80,7 +86,7 @@ kept_scans = tables.read("scans", paths.MEASURED / "safe_ratios")
 wide = kept_scans.pivot(index=["model", "scope"], columns="method")
 counts, found = wide["evaluations"], wide["ratio"]
 same = found.sub(found["scan"], axis=0).abs().lt(0.005).mean()
-figures.table(
+style.table(
     pd.DataFrame(
         {
             "evaluations here": scans.groupby("method")["evaluations"].mean(),
@@ -99,10 +105,10 @@ figures.table(
 # examples, effective operations, latency at batch 1, energy at batch 32, as shares of the dense model's in the same run.
 
 # %%
-space = configurations.space_of(ratios=ratios, shares=shares, layers=layers, trained_ratios=trained_ratios)
+space = space_of(ratios=ratios, shares=shares, layers=layers, trained_ratios=trained_ratios)
 budget = budget_of(epochs=1, examples=examples, learning_rate=2e-4, distilled=1)
 meter = energy.meter(torch.device("cuda" if torch.cuda.is_available() else "cpu"), watts_per_core or None)
-shops = {subject.name: configurations.Workshop(subject, budget, meter, ROUNDS) for subject in subjects}
+shops = {subject.name: evaluator.Workshop(subject, budget, meter, ROUNDS) for subject in subjects}
 candidates = pd.concat([shop.candidates(space.configurations()) for shop in shops.values()], ignore_index=True)
 _ = tables.write("candidates", candidates, paths.outputs(run))
 
@@ -153,7 +159,7 @@ _ = deployment_figures.draw_front(sst2.assign(latency=sst2["latency_ratio_1"]), 
 
 # %%
 chosen = pd.concat(
-    [selection.deployed(shops[name], part, searches, epsilon) for name, part in candidates.groupby("model")]
+    [deployment.deployed(shops[name], part, searches, epsilon) for name, part in candidates.groupby("model")]
 )
 _ = tables.write("selections", chosen, paths.outputs(run))
 
@@ -162,7 +168,7 @@ every = pd.concat([chosen, sold])
 shown = ["configuration", "accuracy", "dense_accuracy", "flops_effective", "latency_ratio", "energy_j", "evaluations"]
 won = search.seeds_won(searches)[evaluations]
 glue("own", int(won.min()), display=False)
-figures.table(every.set_index(["model", "method"])[shown])
+style.table(every.set_index(["model", "method"])[shown])
 
 # %% tags=["hide-input"]
 last = int(all_searches["evaluations"].max())
@@ -171,10 +177,10 @@ known = points.pivot_table("hypervolume", ["evaluations", "model"], "search")
 won = search.seeds_won(points)
 best = sold[sold["model"] == "sst2_minilm"].set_index("method").loc["phone"]
 apart, alike = found["adaptive"] - found["scan"], kept.loc[kept["form"] == "masked", "latency_ratio_1"]
-swept = curves.safe_sparsities(tables.read("sweeps", paths.MEASURED / forecasts), kept_scans["epsilon"].iloc[0])
+swept = curve_metrics.safe_sparsities(tables.read("sweeps", paths.MEASURED / forecasts), kept_scans["epsilon"].iloc[0])
 off = (swept - found["adaptive"].unstack()).abs().to_numpy()
 glue("phone", str(best["configuration"]), display=False)
-figures.table(known.assign(**{"seeds won by guided": won}))
+style.table(known.assign(**{"seeds won by guided": won}))
 
 # %% tags=["hide-input"]
 for name, value in {

@@ -32,19 +32,22 @@ epsilon: float = 0.01  # accuracy to give up, of the recommendations
 # %% tags=["hide-input"]
 import pandas as pd
 from myst_nb import glue
-from prunecast import curves, figures, paths, tables
+from prunecast import paths, tables
+from prunecast.forecasting import ablation
+from prunecast.plotting import curves, style
 from prunecast.pruning.masks import AXES
-from prunecast.surrogates import contest, evidence, features
+from prunecast.surrogates import benchmark, features
+from prunecast.sweeps import curve_metrics
 
-figures.use_house_style()
+style.use_house_style()
 
 # %%
 models = tables.read("models", paths.tables(sweeps_from))
-models = models[curves.learned(models)].reset_index(drop=True)
+models = models[curve_metrics.learned(models)].reset_index(drop=True)
 sweeps, signals = (tables.read(name, paths.tables(sweeps_from)) for name in ("sweeps", "signals"))
 on_axes = {axis: features.curves_on(axis, sweeps, models, signals) for axis in AXES}
 percentile = on_axes["percentile"]
-outcomes = contest.outcomes_of(tables.read("probes", paths.tables(sweeps_from)), percentile.thresholds)
+outcomes = benchmark.outcomes_of(tables.read("probes", paths.tables(sweeps_from)), percentile.thresholds)
 
 # %% [markdown]
 # ## The protocols
@@ -57,8 +60,8 @@ outcomes = contest.outcomes_of(tables.read("probes", paths.tables(sweeps_from)),
 # The straight line is the source study's baseline; {doc}`surrogate` introduces the others.
 
 # %%
-forecasts = [contest.forecast(percentile, splits, seeds[0], outcomes)]
-forecasts += [contest.forecast(percentile, splits, seed, outcomes, contest.LSTMS) for seed in seeds[1:]]
+forecasts = [benchmark.forecast(percentile, splits, seeds[0], outcomes)]
+forecasts += [benchmark.forecast(percentile, splits, seed, outcomes, benchmark.LSTMS) for seed in seeds[1:]]
 _ = tables.write("predictions", forecasts[0], paths.outputs(run))
 
 # %% [markdown]
@@ -68,12 +71,12 @@ _ = tables.write("predictions", forecasts[0], paths.outputs(run))
 # points, which hides points of one axis, are done anew on each.
 
 # %%
-errors = [evidence.summary(found, models, seeds[0]) for found in forecasts]
+errors = [ablation.summary(found, models, seeds[0]) for found in forecasts]
 for axis in ("sigma", "absolute"):
-    errors.append(evidence.summary(evidence.on_axis(on_axes[axis], forecasts[0], splits, seeds[0]), models, seeds[0]))
+    errors.append(ablation.summary(ablation.on_axis(on_axes[axis], forecasts[0], splits, seeds[0]), models, seeds[0]))
 if thorough:
-    errors += evidence.inputs_matter(percentile, seeds[0], models)
-    found = evidence.recommended(percentile, ("lstm", "lstm_agreement"), seeds[0], epsilon, measurements=5)
+    errors += ablation.inputs_matter(percentile, seeds[0], models)
+    found = ablation.recommended(percentile, ("lstm", "lstm_agreement"), seeds[0], epsilon, measurements=5)
     _ = tables.write("recommendations", found, paths.outputs(run))
 board = pd.concat(errors, ignore_index=True)
 _ = tables.write("forecast_errors", board, paths.outputs(run))
@@ -86,14 +89,14 @@ _ = tables.write("forecast_errors", board, paths.outputs(run))
 # their 90 % interval. Compare the same surrogate between the two protocols, not two surrogates within one.
 
 # %% tags=["hide-input"]
-first = board[(board["seed"] == seeds[0]) & (board["inputs"] == evidence.AS_IT_IS)].set_index(
+first = board[(board["seed"] == seeds[0]) & (board["inputs"] == ablation.AS_IT_IS)].set_index(
     ["protocol", "axis", "surrogate"]
 )
 columns = ["mae", "low", "high", "gain", "plateau", "transition", "collapsed", "coverage"]
-figures.table(first.xs("percentile", level="axis")[columns], precision=3)
+style.table(first.xs("percentile", level="axis")[columns], precision=3)
 
 # %% tags=["hide-input"]
-figures.table(first["mae"].unstack("axis")[list(AXES)], precision=4)
+style.table(first["mae"].unstack("axis")[list(AXES)], precision=4)
 
 # %% tags=["hide-input"]
 glue("models_learned_from", len(models), display=False)
@@ -107,12 +110,12 @@ for protocol in splits[:2]:
 # %% mystnb={"figure": {"caption": "Forecasts for models left out of training, percentile axis, global scope. Grey and thick: measured.", "name": "fig-forecasts"}, "image": {"alt": "One panel a model: the measured curve in thick grey, and over it the forecasts of the LSTM, the straight line and the mean curve."}} tags=["hide-input"]
 drawn = ("lstm", "straight_line", "mean_curve")
 unseen = forecasts[0].query("protocol == 'leave_one_model_out' and scope == 'global' and surrogate in @drawn")
-figure, panels = figures.grid_of_panels(list(models["model"]))
+figure, panels = style.grid_of_panels(list(models["model"]))
 for name, panel in panels:
-    figures.draw_forecasts(panel, unseen[unseen["model"] == name])
+    curves.draw_forecasts(panel, unseen[unseen["model"] == name])
 figure.supxlabel("threshold, tens of per cent")
 figure.supylabel("accuracy")
-figures.legend_above(figure)
+style.legend_above(figure)
 
 # %% [markdown]
 # ## What this shows

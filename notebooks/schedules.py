@@ -40,11 +40,13 @@ seed: int = 0  # seed of the models
 # %% tags=["hide-input"]
 import pandas as pd
 from myst_nb import glue
-from prunecast import collect, deployment_figures, figures, paths, tables
+from prunecast import paths, tables
+from prunecast.models import checkpoints
+from prunecast.plotting import deployment, style
+from prunecast.pruning.finetuning import Retraining, budget_of
 from prunecast.pruning.structured import Removal
-from prunecast.retraining import Retraining, budget_of
 
-figures.use_house_style()
+style.use_house_style()
 
 # %% [markdown]
 # ## Four schedules on one loop
@@ -57,7 +59,7 @@ figures.use_house_style()
 # prunes what has learned longer.
 
 # %% mystnb={"figure": {"caption": "Sparsity during the training, as each schedule plans it.", "name": "fig-plan"}, "image": {"alt": "Sparsity against the share of the training. One-shot is flat at the target, iterative rises in three equal-ratio steps, gradual and regrow follow one cubic curve that reaches the target at seven tenths."}} tags=["hide-input"]
-_ = deployment_figures.draw_plans(sparsities[-1])
+_ = deployment.draw_plans(sparsities[-1])
 
 # %% [markdown]
 # ## The comparison
@@ -70,7 +72,7 @@ _ = deployment_figures.draw_plans(sparsities[-1])
 # %%
 budget = budget_of(epochs=epochs, examples=examples, learning_rate=learning_rate, distilled=distilled)
 removal = Removal(*removed, "taylor")
-subjects = [collect.trained(name, models_from, seed) for name in models]
+subjects = [checkpoints.trained(name, models_from, seed) for name in models]
 found = pd.concat(
     [Retraining(subject, budget, removal).compared(schedules, sparsities, scope, seeds) for subject in subjects]
 )
@@ -82,7 +84,7 @@ by_schedule = found.groupby(["model", "sparsity", "schedule"], sort=False)
 spread = by_schedule["accuracy"].agg(lowest="min", highest="max")
 means = found[found["sparsity"].isin([0.0, sparsities[-1]])].groupby("schedule")["accuracy"].mean()
 trained = means.drop(["none", "dense"], errors="ignore")
-figures.table(by_schedule[measures].mean().join(spread))
+style.table(by_schedule[measures].mean().join(spread))
 
 # %% [markdown]
 # ## On a pretrained transformer
@@ -94,7 +96,7 @@ figures.table(by_schedule[measures].mean().join(spread))
 
 # %% mystnb={"figure": {"caption": "Accuracy under each schedule, at the same budget of training; a mark a seed.", "name": "fig-schedules"}, "image": {"alt": "A panel a model. On SST-2 all schedules lie between the pruned model that is left alone and dense training, about half-way; on CoLA they lie near the majority class, well below dense training."}} tags=["hide-input"]
 kept = pd.concat([tables.read("schedules", paths.MEASURED / study) for study in measured])
-_ = deployment_figures.draw_schedules(kept[kept["removed"] == "nothing"])
+_ = deployment.draw_schedules(kept[kept["removed"] == "nothing"])
 
 # %% tags=["hide-input"]
 lost = kept.assign(loss=100 * (kept["dense_accuracy"] - kept["accuracy"]))
@@ -106,7 +108,7 @@ longest, cola = pruned.nth(0).set_index("model").loc[["sst2_minilm", "cola_minil
 brief = pruned.get_group("cola_minilm").query("removed == 'nothing' and schedule != 'none'")
 named = losses.rename(columns={"mean": "points lost", "count": "seeds"})
 how = ["sparsity", "examples", "epochs", "removed"]
-figures.table(named.reset_index(how)[[*named, *how]], precision=2)
+style.table(named.reset_index(how)[[*named, *how]], precision=2)
 
 # %% tags=["hide-input"]
 for name in ("none", "dense"):

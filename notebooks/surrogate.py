@@ -32,14 +32,16 @@ seed: int = 0  # seed of the surrogate and of the bootstrap
 # %% tags=["hide-input"]
 import pandas as pd
 from myst_nb import glue
-from prunecast import figures, paths, tables
-from prunecast.surrogates import evidence, features, frozen
+from prunecast import paths, tables
+from prunecast.forecasting import ablation, pretrained
+from prunecast.plotting import curves, style
+from prunecast.surrogates import features
 
-figures.use_house_style()
+style.use_house_style()
 predictions, errors, ratios = (
     tables.read(name, paths.MEASURED / measured) for name in ("predictions", "forecast_errors", "recommendations")
 )
-whole = errors[errors["inputs"] == evidence.AS_IT_IS]
+whole = errors[errors["inputs"] == ablation.AS_IT_IS]
 board = whole[(whole["axis"] == "percentile") & (whole["seed"] == seed)].set_index(["protocol", "surrogate"])
 claims = pd.read_csv(paths.PUBLISHED / "lstm_surrogate.csv").set_index("quantity")["value"]
 
@@ -64,13 +66,13 @@ claims = pd.read_csv(paths.PUBLISHED / "lstm_surrogate.csv").set_index("quantity
 # %% tags=["hide-input"]
 order = ["points", "leave_one_model_out", "leave_one_architecture_out", "one_evaluation", "few_shot_1", "few_shot_3"]
 wide = board["mae"].unstack("protocol")[order]
-figures.table(wide.sort_values("leave_one_architecture_out"), precision=4)
+style.table(wide.sort_values("leave_one_architecture_out"), precision=4)
 
 # %% tags=["hide-input"]
-own = board.xs("lstm", level="surrogate").join(evidence.seed_spread(whole, "lstm"))
+own = board.xs("lstm", level="surrogate").join(ablation.seed_spread(whole, "lstm"))
 own.loc["one_evaluation"] = board.loc[("one_evaluation", "lstm_agreement")]
 columns = ["mae", "low", "high", "lowest seed", "highest seed", "gain", "plateau", "transition", "coverage"]
-figures.table(own.loc[order, columns], precision=3)
+style.table(own.loc[order, columns], precision=3)
 
 # %% [markdown]
 # ## Error against cost
@@ -81,7 +83,7 @@ figures.table(own.loc[order, columns], precision=3)
 
 # %% mystnb={"figure": {"caption": "Mean absolute error against cost, architectures left out. One evaluation is one pass over the evaluation set.", "name": "fig-leaderboard"}, "image": {"alt": "Scatter of error against cost in evaluations. At no cost the LSTM lies below all others; with a fifth of an evaluation for agreement it lies lower; at one evaluation the LSTM that spends labelled examples lies far below plain agreement; three and five measured points lie lowest."}} tags=["hide-input"]
 fair = board[board.index.get_level_values("protocol").isin(order[2:] + ["few_shot_5"])]
-_ = figures.draw_leaderboard(fair.reset_index(), published=float(claims["validation_mae"]))
+_ = curves.draw_leaderboard(fair.reset_index(), published=float(claims["validation_mae"]))
 
 # %% [markdown]
 # ## Which input is worth its price?
@@ -91,8 +93,8 @@ _ = figures.draw_leaderboard(fair.reset_index(), published=float(claims["validat
 # have seen what it should not.
 
 # %% tags=["hide-input"]
-tried = errors[errors["inputs"] != evidence.AS_IT_IS]
-figures.table(tried.set_index(["inputs", "surrogate", "seed"])[["mae", "low", "high"]].sort_index(), precision=4)
+tried = errors[errors["inputs"] != ablation.AS_IT_IS]
+style.table(tried.set_index(["inputs", "surrogate", "seed"])[["mae", "low", "high"]].sort_index(), precision=4)
 
 # %% [markdown]
 # ## On every axis
@@ -102,7 +104,7 @@ figures.table(tried.set_index(["inputs", "surrogate", "seed"])[["mae", "low", "h
 
 # %% tags=["hide-input"]
 on_axes = whole[(whole["seed"] == seed) & whole["surrogate"].isin(["lstm", "straight_line"])]
-figures.table(on_axes.pivot(index=["protocol", "surrogate"], columns="axis", values="mae").loc[order[:3]], precision=4)
+style.table(on_axes.pivot(index=["protocol", "surrogate"], columns="axis", values="mae").loc[order[:3]], precision=4)
 
 # %% [markdown]
 # ## A ratio to prune to
@@ -116,7 +118,7 @@ ratios = ratios.assign(
     unused=ratios["optimum"] - ratios["recommended"], violated=ratios["loss"] > ratios["epsilon"] + 1e-6
 )
 spent = ratios.groupby(["measurements", "method"])[["unused", "violated"]].mean().unstack("method")
-figures.table(spent, precision=3)
+style.table(spent, precision=3)
 
 # %% [markdown]
 # ## Two models it never saw
@@ -124,18 +126,18 @@ figures.table(spent, precision=3)
 # The surrogate that this book ships is trained on the whole campaign. The models below were fine-tuned after that.
 
 # %%
-trained = frozen.ready(measured, seed)
+trained = pretrained.ready(measured, seed)
 others = tables.read("models", paths.MEASURED / unseen)
 sweeps, signals = (tables.read(name, paths.MEASURED / unseen) for name in ("sweeps", "signals"))
 truth = features.curves_on("percentile", sweeps, others, signals)
-figures.table(evidence.beside_measured(trained, truth, 0.01))
+style.table(ablation.beside_measured(trained, truth, 0.01))
 
 # %% tags=["hide-input"]
-rows = evidence.beside_paper(predictions, claims)
-figures.table(rows.set_index("row")[["published", "ours", "note"]], precision=4)
+rows = ablation.beside_paper(predictions, claims)
+style.table(rows.set_index("row")[["published", "ours", "note"]], precision=4)
 
 # %% tags=["hide-input"]
-for name, quantity in evidence.PRINTED.items():
+for name, quantity in ablation.PRINTED.items():
     glue(name, float(claims[quantity]), display=False)
 for protocol in order:
     row = board.loc[(protocol, "lstm_agreement" if protocol == "one_evaluation" else "lstm")]

@@ -33,10 +33,13 @@ seed: int = 0  # seed of the models and of the surrogate
 # %% tags=["hide-input"]
 import pandas as pd
 from myst_nb import glue
-from prunecast import collect, figures, paths, recalibration, tables
-from prunecast.sweep import grid
+from prunecast import paths, tables
+from prunecast.models import checkpoints
+from prunecast.plotting import curves, style
+from prunecast.sweeps import recalibration
+from prunecast.sweeps.sweeper import grid
 
-figures.use_house_style()
+style.use_house_style()
 claims = pd.read_csv(paths.PUBLISHED / "lstm_surrogate.csv").set_index("quantity")["value"]
 glue("published", float(claims["vgg16_mae"]), display=False)
 
@@ -58,7 +61,7 @@ by_model = (
 order = ["vgg16", "vgg16_one_evaluation", "vgg16_few_shot_1", "vgg16_few_shot_3", "vgg16_few_shot_5"]
 competing = ["lstm", "lstm_curvature", "lstm_agreement", "extra_trees", "mean_curve", "straight_line"]
 known = [(protocol, name) for protocol in order for name in competing if (protocol, name) in by_model.index]
-figures.table(by_model.loc[known], precision=4)
+style.table(by_model.loc[known], precision=4)
 
 # %% [markdown]
 # {numref}`fig-transfer` shows the zero-shot forecasts. The measured curves fall long before any transformer's would.
@@ -66,12 +69,12 @@ figures.table(by_model.loc[known], precision=4)
 # %% mystnb={"figure": {"caption": "Zero-shot forecasts of convolutional networks by what was learned on transformers, global scope. Grey and thick: measured.", "name": "fig-transfer"}, "image": {"alt": "Two panels, VGG16 and PreResNet-20. The measured accuracy falls at about seven tenths sparsity; the LSTM's forecast stays high until about nine tenths."}} tags=["hide-input"]
 drawn = ["lstm", "lstm_agreement", "straight_line"]
 zero = convolutional.query("protocol == 'vgg16' and scope == 'global' and surrogate in @drawn")
-figure, panels = figures.grid_of_panels(sorted(zero["model"].unique()))
+figure, panels = style.grid_of_panels(sorted(zero["model"].unique()))
 for name, panel in panels:
-    figures.draw_forecasts(panel, zero[zero["model"] == name])
+    curves.draw_forecasts(panel, zero[zero["model"] == name])
 figure.supxlabel("threshold, tens of per cent")
 figure.supylabel("accuracy")
-figures.legend_above(figure)
+style.legend_above(figure)
 
 # %% [markdown]
 # ## Why: the statistics are stale
@@ -81,7 +84,7 @@ figures.legend_above(figure)
 # {glue:text}`images` unlabelled training images after each pruning, and nothing else is changed.
 
 # %%
-subjects = [collect.trained(name, models_from, seed) for name in models]
+subjects = [checkpoints.trained(name, models_from, seed) for name in models]
 thresholds = grid(points)
 found = pd.concat([recalibration.recalibrated(subject, thresholds, examples, images) for subject in subjects])
 _ = tables.write("recalibration", found, paths.outputs(run))
@@ -89,7 +92,7 @@ _ = tables.write("recalibration", found, paths.outputs(run))
 # %% tags=["hide-input"]
 glue("images", images, display=False)
 here = found.query("scope == 'global' and threshold in [5, 6, 7, 8, 9]")
-figures.table(here.set_index(["model", "sparsity"])[["accuracy", "recalibrated"]])
+style.table(here.set_index(["model", "sparsity"])[["accuracy", "recalibrated"]])
 
 # %% [markdown]
 # In {numref}`fig-recalibrated`, the same for the networks of the campaign, recalibrated on
@@ -100,13 +103,13 @@ figures.table(here.set_index(["model", "sparsity"])[["accuracy", "recalibrated"]
 kept = tables.read("recalibration", paths.MEASURED / measured)
 glue("campaign_images", int(kept["images"].max()), display=False)
 transfer = convolutional.query("protocol == 'vgg16' and surrogate == 'lstm'")
-_ = figures.draw_recalibration(kept, transfer)
+_ = curves.draw_recalibration(kept, transfer)
 
 # %% tags=["hide-input"]
 beside = kept.merge(transfer[["model", "scope", "threshold", "predicted"]], on=["model", "scope", "threshold"])
 against = {name: (beside["predicted"] - beside[name]).abs() for name in ("accuracy", "recalibrated")}
 errors = pd.DataFrame(against).groupby([beside["model"], beside["scope"]]).mean()
-figures.table(errors.rename(columns=lambda name: f"forecast against {name}"), precision=3)
+style.table(errors.rename(columns=lambda name: f"forecast against {name}"), precision=3)
 
 # %% tags=["hide-input"]
 vgg = kept.query("model == 'cifar10_vgg16' and scope == 'global' and threshold == 8").iloc[0]

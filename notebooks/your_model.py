@@ -32,12 +32,15 @@ seed: int = 0  # seed of the surrogate
 # %% tags=["hide-input"]
 import pandas as pd
 from myst_nb import glue
-from prunecast import collect, figures, forecasting, paths
-from prunecast.evaluation import evaluate
-from prunecast.surrogates import frozen, recommend
+from prunecast import paths
+from prunecast.forecasting import predict, pretrained
+from prunecast.models import checkpoints
+from prunecast.models.evaluation import evaluate
+from prunecast.plotting import curves, style
+from prunecast.sweeps import curve_metrics
 
-figures.use_house_style()
-_ = recommend.checked(epsilon)
+style.use_house_style()
+_ = curve_metrics.checked(epsilon)
 
 # %% [markdown]
 # ## Load and measure once
@@ -45,8 +48,8 @@ _ = recommend.checked(epsilon)
 # The dense accuracy is the one thing that has to be known; it costs one evaluation.
 
 # %%
-folder = checkpoint or str(collect.trained("docstrings_bert", "laptop", seed).folder)
-subject, tokenizer = forecasting.subject_of(folder, task)
+folder = checkpoint or str(checkpoints.trained("docstrings_bert", "laptop", seed).folder)
+subject, tokenizer = predict.subject_of(folder, task)
 dense = evaluate(subject.model, subject.examples).accuracy
 
 # %% [markdown]
@@ -56,17 +59,17 @@ dense = evaluate(subject.model, subject.examples).accuracy
 # interval. Look at where the band widens: there the forecast does not know.
 
 # %%
-surrogate = frozen.ready(seed=seed)
-prediction = forecasting.predict(subject, surrogate, epsilon, dense)
+surrogate = pretrained.ready(seed=seed)
+prediction = predict.predict(subject, surrogate, epsilon, dense)
 
 # %% mystnb={"figure": {"caption": "Forecast accuracy with its 90 % interval, and the recommended sparsity.", "name": "fig-your-model"}, "image": {"alt": "Two panels, global and layer scope: the forecast accuracy falling with sparsity inside its band, a vertical dashed line at the recommended sparsity."}} tags=["hide-input"]
-_ = figures.draw_prediction(prediction.curve, prediction.recommended, dense)
+_ = curves.draw_prediction(prediction.curve, prediction.recommended, dense)
 
 # %% tags=["hide-input"]
 doubts = pd.DataFrame(
     {"the interval is widened, because": prediction.doubts or ["nothing: the model is like those trained on"]}
 )
-figures.table(doubts)
+style.table(doubts)
 
 # %% [markdown]
 # ## Measure
@@ -77,7 +80,7 @@ figures.table(doubts)
 
 # %%
 recommended = prediction.recommended[scope]
-ratio, safe = forecasting.largest_safe(subject, scope, epsilon, recommended)
+ratio, safe = predict.largest_safe(subject, scope, epsilon, recommended)
 
 # %% tags=["hide-input"]
 for name, value in {
@@ -95,8 +98,8 @@ glue("scope", scope, display=False)
 
 # %%
 pruned = paths.run(run) / "pruned" / subject.name
-forecasting.save_pruned(subject, tokenizer, scope, ratio, pruned)
-again, _ = forecasting.subject_of(str(pruned), task)
+predict.save_pruned(subject, tokenizer, scope, ratio, pruned)
+again, _ = predict.subject_of(str(pruned), task)
 glue("saved", evaluate(again.model, again.examples).accuracy, display=False)
 
 # %% [markdown]

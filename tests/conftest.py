@@ -21,7 +21,7 @@ def _own_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PRUNECAST_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("PRUNECAST_DATA", raising=False)
     monkeypatch.delenv("PRUNECAST_MODELS", raising=False)
-    from prunecast import tasks
+    from prunecast.datasets import tasks
 
     tasks.load_task.cache_clear()
 
@@ -38,7 +38,7 @@ def task_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def tiny_models(task_folder, monkeypatch):
     """A registry that holds one small model for the task `colours`."""
-    from prunecast import zoo
+    from prunecast.models import zoo
 
     monkeypatch.setattr(zoo, "registry", lambda: dict(TINY))
     return TINY
@@ -48,7 +48,8 @@ def tiny_models(task_folder, monkeypatch):
 def subject(tmp_path_factory):
     """The small model of the task `colours`, trained once for all tests; none may change it, or write to its folder."""
     import torch
-    from prunecast import collect, tasks, zoo
+    from prunecast.datasets import tasks
+    from prunecast.models import checkpoints, zoo
 
     folder = tmp_path_factory.mktemp("subject")
     write_task(folder / "tasks" / "colours", task_frames())
@@ -57,7 +58,7 @@ def subject(tmp_path_factory):
         patch.setenv("PRUNECAST_RUNS", str(folder / "runs"))
         patch.setattr(zoo, "registry", lambda: dict(TINY))
         tasks.load_task.cache_clear()
-        trained = collect.trained("tiny", "small", 0)
+        trained = checkpoints.trained("tiny", "small", 0)
         tasks.load_task.cache_clear()
     files = sorted(trained.folder.rglob("*"))
     yield trained

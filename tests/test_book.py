@@ -9,7 +9,8 @@ from urllib.parse import unquote, urlparse
 import pytest
 import yaml
 from products import HTML, missing_book
-from prunecast import paths, studies
+from prunecast import paths
+from prunecast.workflow import studies
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PAGES = sorted(path.name for path in HTML.glob("*.html"))

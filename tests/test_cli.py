@@ -1,8 +1,10 @@
 import json
 
 import pytest
-from prunecast import cli, collect, paths, provenance, studies, tables
-from prunecast.journal import whole_lines
+from prunecast import cli, paths, tables
+from prunecast.sweeps import collect
+from prunecast.sweeps.journal import whole_lines
+from prunecast.workflow import provenance, studies
 from tiny import plan
 
 
@@ -42,7 +44,7 @@ def test_keeping_a_study_copies_its_tables_with_their_provenance(tiny_models, tm
         assert (folder / name).read_bytes() == (paths.run("small") / "tables" / name).read_bytes()
     stated = json.loads((folder / "provenance.json").read_text())
     assert stated["commands"] == ["prunecast run collect_sweeps --study studies/small.yml"]
-    assert stated["models"]["tiny"]["weights"] == collect.record(paths.run("small") / "models" / "tiny")["weights"]
+    assert stated["models"]["tiny"]["weights"] == provenance.record(paths.run("small") / "models" / "tiny")["weights"]
     assert {"torch", "transformers"} <= set(stated["packages"])
     assert stated["wall_time_s"] > 0
 

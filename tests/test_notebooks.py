@@ -6,7 +6,8 @@ import jupytext
 import nbformat
 import pytest
 from products import RUN, executed_pages, missing_run
-from prunecast import paths, studies
+from prunecast import paths
+from prunecast.workflow import studies
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 LONGEST_CELL, CELLS = 15, range(8, 21)

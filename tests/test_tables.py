@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from prunecast import curves, paths, tables
+from prunecast import paths, tables
 from prunecast.errors import UserError
+from prunecast.sweeps import curve_metrics
 
 ROW = {"source": "a", "table": "t", "row": "r", "published": 0.1, "ours": 1 / 3, "unit": "x", "same_protocol": True}
 FRAME = pd.DataFrame([ROW | {"note": "n"}])
@@ -106,11 +107,11 @@ def test_measured_tables_keep_their_contract_and_state_their_provenance(folder: 
 def test_the_campaign_is_as_wide_as_its_page_says_and_every_model_learned_its_task():
     models = tables.read("models", paths.MEASURED / "campaign")
     engines = tables.read("engines", paths.MEASURED / "campaign")
-    text = models[~models["task"].isin(["cifar10", "mnist"]) & (curves.base_of(models) == models["model"])]
+    text = models[~models["task"].isin(["cifar10", "mnist"]) & (curve_metrics.base_of(models) == models["model"])]
     assert len(text) >= 17
     assert text["architecture"].nunique() >= 8
     assert text["task"].nunique() >= 10
-    assert curves.learned(models).all()
+    assert curve_metrics.learned(models).all()
     assert engines.loc[engines["engine"] == "exact", "model"].nunique() >= 6
     beyond = engines[engines["largest_error"] > 0.01]
     assert set(beyond["model"]) <= {"mnist_fc5"}  # its fall is steeper than the adaptive engine follows: 0.017

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from prunecast import collect, paths, tables, zoo
+from prunecast import paths, tables
+from prunecast.models import zoo
+from prunecast.sweeps import collect
 
 WORDS = (("red", "orange", "yellow"), ("blue", "cyan", "teal"), ("grey", "black", "white"))
 TINY = {

@@ -5,8 +5,9 @@ import signal
 import sys
 from pathlib import Path
 
-from prunecast import paths, studies
+from prunecast import paths
 from prunecast.errors import UserError
+from prunecast.workflow import studies
 
 COLLECTING = "collect_sweeps"
 
@@ -58,7 +59,7 @@ def _run(options: argparse.Namespace) -> None:
     given = dict(studies.parse_parameter(options.page, text) for text in options.parameter)
     values = (study.pages.get(options.page, {}) if study else {}) | given
     studies.check_parameters(options.page, values)
-    from prunecast.runs import run_page  # after the checks, so that a typing error is answered at once
+    from prunecast.workflow.runs import run_page  # after the checks, so that a typing error is answered at once
 
     print(run_page(options.page, values, study.study if study else "page"))
 
@@ -68,31 +69,34 @@ def _collect(options: argparse.Namespace) -> None:
     values = studies.parameters(study, COLLECTING)
     if options.model not in values.pop("models"):
         raise UserError(f"study {study.study} has no model {options.model!r} on its page {COLLECTING}")
-    from prunecast import collect, curves
+    from prunecast.sweeps import curve_metrics
+    from prunecast.sweeps.collect import collect, plan_of
 
-    found = collect.collect([options.model], study.study, collect.plan_of(**values)).models
+    found = collect([options.model], study.study, plan_of(**values)).models
     dense, majority = found[["dense_accuracy", "majority_accuracy"]].iloc[0]
-    warning = "" if curves.learned(found).all() else "; it is kept out of training sets: not clearly above the majority"
+    learned = curve_metrics.learned(found).all()
+    warning = "" if learned else "; it is kept out of training sets: not clearly above the majority class"
     print(f"{options.model}: accuracy {dense:.3f}, majority class {majority:.3f}{warning}")
 
 
 def _keep(options: argparse.Namespace) -> None:
-    from prunecast.provenance import keep
+    from prunecast.workflow.provenance import keep
 
     print(keep(studies.read_study(options.study), options.study).relative_to(paths.ROOT))
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from prunecast.surrogates import recommend
+    from prunecast.sweeps import curve_metrics
 
-    recommend.checked(options.epsilon)  # before anything is loaded
-    from prunecast import figures, forecasting
-    from prunecast.evaluation import evaluate
-    from prunecast.surrogates import frozen
+    curve_metrics.checked(options.epsilon)  # before anything is loaded
+    from prunecast.forecasting import pretrained
+    from prunecast.forecasting.predict import predict, subject_of
+    from prunecast.models.evaluation import evaluate
+    from prunecast.plotting import curves
 
-    subject, _ = forecasting.subject_of(options.checkpoint, options.task)
+    subject, _ = subject_of(options.checkpoint, options.task)
     dense = evaluate(subject.model, subject.examples).accuracy
-    found = forecasting.predict(subject, frozen.ready(), options.epsilon, dense)
+    found = predict(subject, pretrained.ready(), options.epsilon, dense)
     shown = found.curve[found.curve["threshold"] % 1 == 0]
     columns = ["scope", "sparsity", "predicted", "lower", "upper"]
     print(shown[columns].to_string(index=False, float_format="{:.3f}".format))
@@ -101,7 +105,7 @@ def _predict(options: argparse.Namespace) -> None:
         print(f"the interval is widened: {doubt}")
     for scope, ratio in found.recommended.items():
         print(f"recommended in {scope} scope: prune {ratio:.0%}, then measure; epsilon is {options.epsilon:g}")
-    figures.draw_prediction(found.curve, found.recommended, dense).savefig(options.figure)
+    curves.draw_prediction(found.curve, found.recommended, dense).savefig(options.figure)
     print(options.figure)
 
 

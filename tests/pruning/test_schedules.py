@@ -6,12 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from prunecast import training, zoo
+from prunecast.models import training, zoo
+from prunecast.models.prunable import prunable_weights
 from prunecast.pruning import schedules
+from prunecast.pruning.finetuning import Budget, Retraining
 from prunecast.pruning.masks import SCOPES
-from prunecast.pruning.prunable import prunable_weights
 from prunecast.pruning.schedules import SCHEDULES, SETTLED, Schedule, by_magnitude, planned, regrown, retrain
-from prunecast.retraining import Budget, Retraining
 from torch import nn
 from transformers import TrainerCallback
 

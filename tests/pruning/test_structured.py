@@ -3,10 +3,10 @@ from copy import deepcopy
 
 import pytest
 import torch
-from prunecast import zoo
 from prunecast.errors import UserError
+from prunecast.models import zoo
+from prunecast.models.vision import ImageClassifier
 from prunecast.pruning.structured import ATTENTION, FAMILIES, FEED_FORWARD, Removal, load_removed, remove
-from prunecast.vision import ImageClassifier
 from torch import nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForSequenceClassification

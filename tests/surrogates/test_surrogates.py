@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from curves_to_learn import MODELS, THRESHOLDS, curves, models
 from prunecast.errors import UserError
-from prunecast.surrogates import conformal, contest, evidence, frozen, leaderboard, protocols, recommend
+from prunecast.forecasting import ablation, pretrained, recommendation
+from prunecast.surrogates import benchmark, conformal, splits
 from prunecast.surrogates.baselines import (
     GaussianProcess,
     Isotonic,
@@ -16,6 +17,7 @@ from prunecast.surrogates.baselines import (
     Tabular,
     extra_trees,
 )
+from prunecast.surrogates.curve_posterior import Warped
 from prunecast.surrogates.features import (
     AGREEMENT,
     COLUMNS,
@@ -29,7 +31,8 @@ from prunecast.surrogates.features import (
     samples,
 )
 from prunecast.surrogates.lstm import LSTMSurrogate
-from prunecast.surrogates.warped import Warped
+from prunecast.surrogates.scores import errors
+from prunecast.sweeps import curve_metrics
 
 KNOWN = curves()
 BLIND = KNOWN.knowing(np.zeros(KNOWN.accuracy.shape, bool))
@@ -38,7 +41,7 @@ NAMES = ("lstm", "mean_curve", "straight_line")
 
 @pytest.fixture(scope="module")
 def predictions() -> pd.DataFrame:
-    return contest.forecast(KNOWN, ("points", "leave_one_model_out", "leave_one_architecture_out"), 0, {}, NAMES)
+    return benchmark.forecast(KNOWN, ("points", "leave_one_model_out", "leave_one_architecture_out"), 0, {}, NAMES)
 
 
 def _mae(rows: pd.DataFrame) -> pd.Series:
@@ -92,9 +95,9 @@ def test_the_lstm_forecasts_unseen_models_better_than_the_baselines(predictions)
 
 
 def test_curves_permuted_among_models_leave_the_lstm_no_skill():
-    shuffled = evidence.permuted(KNOWN, 1)
+    shuffled = ablation.permuted(KNOWN, 1)
     assert sorted(shuffled.retained[:, 20]) == pytest.approx(sorted(KNOWN.retained[:, 20]))
-    found = _mae(contest.forecast(shuffled, ("leave_one_model_out",), 0, {}, ("lstm", "mean_curve")))
+    found = _mae(benchmark.forecast(shuffled, ("leave_one_model_out",), 0, {}, ("lstm", "mean_curve")))
     assert found["lstm"] > 0.9 * found["mean_curve"]
 
 
@@ -105,7 +108,7 @@ def test_the_same_seed_gives_the_same_forecast_and_another_one_another():
 
 
 def test_points_that_are_hidden_are_not_learned_from_and_all_are_forecast(predictions):
-    (fold,) = protocols.points(KNOWN, 0)
+    (fold,) = splits.points(KNOWN, 0)
     assert np.isnan(fold.training.accuracy[fold.hidden]).all()
     asked = predictions[(predictions["protocol"] == "points") & (predictions["surrogate"] == "lstm")]
     assert len(asked) == fold.hidden.sum()
@@ -113,7 +116,7 @@ def test_points_that_are_hidden_are_not_learned_from_and_all_are_forecast(predic
 
 @pytest.mark.parametrize("split", ["leave_one_model_out", "leave_one_architecture_out", "vgg16"])
 def test_no_model_that_is_forecast_was_learned_from(split):
-    for fold in protocols.SPLITS[split](KNOWN, 0):
+    for fold in splits.SPLITS[split](KNOWN, 0):
         assert not set(fold.training.models) & set(fold.tested.models)
         if split == "leave_one_architecture_out":
             assert not set(fold.training.facts["architecture"]) & set(fold.tested.facts["architecture"])
@@ -126,7 +129,7 @@ def test_models_are_relatives_through_a_parent_or_an_architecture():
     table = pd.DataFrame(
         {"architecture": ["bert", "bert", "electra", "fc2", "fc12"], "parent": ["p", None, "p", None, None]}
     )
-    bert, sibling, electra, shallow, deep = protocols.relatives(table)
+    bert, sibling, electra, shallow, deep = splits.relatives(table)
     assert bert == sibling == electra != shallow == deep
 
 
@@ -141,7 +144,7 @@ def test_few_shots_cost_what_they_say_and_are_not_forecast(predictions):
 
 def test_one_evaluation_is_not_overspent():
     outcomes = {name: _outcomes(index) for index, name in enumerate(KNOWN.names)}
-    found = contest.forecast(KNOWN, ("leave_one_architecture_out",), 0, outcomes, ("lstm_agreement",))
+    found = benchmark.forecast(KNOWN, ("leave_one_architecture_out",), 0, outcomes, ("lstm_agreement",))
     once = found[found["protocol"] == "one_evaluation"]
     assert set(once["surrogate"]) == {"lstm_agreement", "agreement"}
     assert (once["samples"] <= 1000).all()
@@ -170,15 +173,15 @@ def test_the_margin_is_the_quantile_over_models_not_points():
 
 
 def test_the_search_recommends_only_what_was_measured_and_ends_at_the_optimum():
-    found = pd.concat(recommend.searched(KNOWN, recommend.by_halves, 0.01, 6))
+    found = pd.concat(recommendation.searched(KNOWN, recommendation.by_halves, 0.01, 6))
     assert (found["loss"] <= 0.01).all()
     last = found[found["measurements"] == 6]
     assert last["recommended"].to_numpy() == pytest.approx(last["optimum"].to_numpy(), abs=0.026)
 
 
 def test_a_forecast_is_trusted_less_where_other_models_were_unsafe():
-    bold = recommend.unverified(KNOWN, KNOWN.accuracy + np.where(KNOWN.sparsity < 0.9, 0.3, 0), 0.01)
-    true = recommend.unverified(KNOWN, KNOWN.accuracy, 0.01)
+    bold = recommendation.unverified(KNOWN, KNOWN.accuracy + np.where(KNOWN.sparsity < 0.9, 0.3, 0), 0.01)
+    true = recommendation.unverified(KNOWN, KNOWN.accuracy, 0.01)
     assert (true["recommended"] == true["optimum"]).all()
     assert (bold["loss"] <= 0.05).mean() >= 0.8
 
@@ -186,7 +189,7 @@ def test_a_forecast_is_trusted_less_where_other_models_were_unsafe():
 @pytest.mark.parametrize("epsilon", [0, 1, -0.1, 3])
 def test_an_epsilon_that_no_one_could_give_up_is_refused(epsilon):
     with pytest.raises(UserError, match="between 0 and 1"):
-        recommend.checked(epsilon)
+        curve_metrics.checked(epsilon)
 
 
 def test_inputs_are_named_and_priced():
@@ -199,34 +202,34 @@ def test_inputs_are_named_and_priced():
     assert samples([CURVATURE]) == 32 * 3
 
 
-@pytest.mark.parametrize("groups", evidence.ABLATIONS.values(), ids=evidence.ABLATIONS)
+@pytest.mark.parametrize("groups", ablation.ABLATIONS.values(), ids=ablation.ABLATIONS)
 def test_every_set_of_inputs_can_be_named_and_read(groups):
     assert inputs(KNOWN, groups).shape[-1] - (AGREEMENT in groups) == len(input_names(groups))
 
 
 def test_a_frozen_surrogate_forecasts_the_same_after_it_was_loaded(tmp_path):
-    warped = Warped(lambda: LSTMSurrogate(0, frozen.GROUPS), 0).fit(KNOWN)
+    warped = Warped(lambda: LSTMSurrogate(0, pretrained.GROUPS), 0).fit(KNOWN)
     ranges = {"prunable_parameters": (1e5, 1e7), "layers": (4.0, 20.0), "classes": (2.0, 8.0)}
-    kept = frozen.Frozen(warped, ranges, 0.02, {0.01: 0.5, 0.1: 0.2}, tuple(MODELS))
-    frozen.save(kept, tmp_path)
-    loaded = frozen.load(tmp_path)
+    kept = pretrained.Frozen(warped, ranges, 0.02, {0.01: 0.5, 0.1: 0.2}, tuple(MODELS))
+    pretrained.save(kept, tmp_path)
+    loaded = pretrained.load(tmp_path)
     assert np.array_equal(kept.forecast(BLIND).lower, loaded.forecast(BLIND).lower)
     assert loaded.recommended(BLIND, 0.05) == pytest.approx(kept.recommended(BLIND, 0.05))
 
 
 def test_a_model_outside_the_training_range_gets_a_wider_interval_and_a_sentence():
-    warped = Warped(lambda: LSTMSurrogate(0, frozen.GROUPS), 0).fit(KNOWN)
-    kept = frozen.Frozen(warped, {"classes": (2.0, 8.0)}, 0.02, {0.01: 0.5}, tuple(MODELS))
+    warped = Warped(lambda: LSTMSurrogate(0, pretrained.GROUPS), 0).fit(KNOWN)
+    kept = pretrained.Frozen(warped, {"classes": (2.0, 8.0)}, 0.02, {0.01: 0.5}, tuple(MODELS))
     strange = replace(BLIND, facts=BLIND.facts.assign(classes=1000))
     assert kept.doubts(BLIND) == []
     assert kept.doubts(strange) == ["classes is 1,000, outside the 2 to 8 of the training models"]
-    strict = frozen.Frozen(warped, {"classes": (2.0, 3.0)}, 0.02, {0.01: 0.5}, tuple(MODELS)).forecast(BLIND)
+    strict = pretrained.Frozen(warped, {"classes": (2.0, 3.0)}, 0.02, {0.01: 0.5}, tuple(MODELS)).forecast(BLIND)
     easy = kept.forecast(BLIND)
     assert (strict.upper - strict.lower).mean() > (easy.upper - easy.lower).mean()
 
 
 def test_the_leaderboard_can_be_recomputed_from_the_predictions(predictions):
-    board = leaderboard.errors(predictions, models(), seed=0)
+    board = errors(predictions, models(), seed=0)
     rows = predictions.query("protocol == 'leave_one_model_out' and surrogate == 'lstm'")
     summary = board.loc[("leave_one_model_out", "percentile", "lstm")]
     assert summary["mae"] == pytest.approx((rows["predicted"] - rows["accuracy"]).abs().mean())
@@ -238,9 +241,9 @@ def test_the_leaderboard_can_be_recomputed_from_the_predictions(predictions):
 def test_the_bootstrap_interval_is_as_wide_as_the_models_differ():
     rows = pd.DataFrame({"model": np.repeat(MODELS, 50), "accuracy": 0.5, "scope": "global", "threshold": 1.0})
     rows = rows.assign(protocol="points", axis="sigma", surrogate="lstm", lower=0.0, upper=1.0, samples=0)
-    alike = leaderboard.errors(rows.assign(predicted=0.6), models(), seed=0).iloc[0]
+    alike = errors(rows.assign(predicted=0.6), models(), seed=0).iloc[0]
     halves = rows.assign(predicted=np.repeat([0.5, 0.5, 0.5, 0.7, 0.7, 0.7], 50))
-    apart = leaderboard.errors(halves, models(), seed=0).iloc[0]
+    apart = errors(halves, models(), seed=0).iloc[0]
     assert alike["high"] - alike["low"] == pytest.approx(0)
     assert apart["mae"] == pytest.approx(alike["mae"])
     assert apart["high"] - apart["low"] > 0.05

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from prunecast import zoo
 from prunecast.errors import UserError
-from prunecast.vision import VISION_ARCHITECTURES, ImageClassifier
+from prunecast.models import zoo
+from prunecast.models.vision import VISION_ARCHITECTURES, ImageClassifier
 
 Importance = Literal["magnitude", "taylor"]
 FAMILIES = ("bert", "distilbert", "electra", "roberta")

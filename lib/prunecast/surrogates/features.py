@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from prunecast import signals as measuring
+from prunecast.cost.samples import AGREEING, BACKWARD, GRADIENTS
 
 FACTS, DEPLETION, EFFECTIVE, KURTOSIS = "facts", "depletion", "effective", "kurtosis"
 CURVATURE, AGREEMENT = "curvature", "agreement"
@@ -127,8 +127,8 @@ def through_known(predicted: np.ndarray, curves: Curves) -> np.ndarray:
 def samples(groups: Sequence[str]) -> int:
     """Forward-passed examples that the inputs `groups` cost; a backward pass counts as two forward ones."""
     costs = {
-        CURVATURE: measuring.GRADIENTS * (1 + measuring.BACKWARD),
-        AGREEMENT: measuring.AGREEING * (1 + LOOKS),
+        CURVATURE: GRADIENTS * (1 + BACKWARD),
+        AGREEMENT: AGREEING * (1 + LOOKS),
     }
     return sum(costs.get(group, 0) for group in groups)
 

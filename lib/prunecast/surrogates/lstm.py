@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from prunecast.seeds import seed_everything
+from prunecast.seeding import seed_everything
 from prunecast.surrogates.features import FREE, Curves, Forecast, certain, inputs
 
 HIDDEN = 32

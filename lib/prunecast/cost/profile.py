@@ -1,0 +1,79 @@
+"""What the forms of a model cost: parameters, bytes, floating-point operations, milliseconds and joules."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from prunecast.cost import energy
+from prunecast.cost.flops import flops, size
+from prunecast.cost.latency import latency
+from prunecast.models.evaluation import Examples, batch_of
+from prunecast.progress import track
+
+TURNS = 3  # windows of energy of each form
+
+
+def costs(
+    forms: Mapping[str, nn.Module],
+    inputs: Mapping[int, dict[str, Tensor]],
+    rounds: int,
+    meter: energy.Meter,
+    device: str,
+    window_s: float = energy.WINDOW_S,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """A row per form and batch size of `inputs`: operations of one inference, milliseconds of one call, joules of 1,000
+    inferences (empty if not measured). The forms are in evaluation mode; `device` is the name of what they run on."""
+    rows = []
+    for batch, batch_inputs in track(list(inputs.items()), "costs"):
+        placed = {form: _placed(batch_inputs, _device(model)) for form, model in forms.items()}
+        calls = {form: partial(model, **placed[form]) for form, model in forms.items()}
+        times = latency(calls, rounds, seed)
+        joules = _joules(calls, batch, meter, window_s)
+        for form, model in forms.items():
+            dense, effective = flops(model, placed[form])
+            low, median, high = np.percentile(times[form], [10, 50, 90])
+            rows.append(
+                {"form": form}
+                | size(model)
+                | {"flops_dense": round(dense / batch), "flops_effective": round(effective / batch), "batch": batch}
+                | {"latency_ms_p10": low, "latency_ms_median": median, "latency_ms_p90": high}
+                | {"energy_j": joules[form], "energy_source": meter.source, "device": device, "rounds": rounds}
+            )
+    return pd.DataFrame(rows).astype({"energy_j": float})
+
+
+@torch.inference_mode()
+def _joules(
+    calls: Mapping[str, Callable[[], object]], batch: int, meter: energy.Meter, window_s: float
+) -> dict[Any, float]:
+    """Joules of 1,000 inferences of each form: the median of some windows, which the forms take in turn."""
+    turns = [
+        {form: energy.per_thousand(meter, call, batch, window_s) for form, call in calls.items()} for _ in range(TURNS)
+    ]
+    return pd.DataFrame(turns, dtype=float).median().to_dict()
+
+
+def inputs_of(examples: Examples, batch: int) -> dict[str, Tensor]:
+    """Inputs of a model for `batch` examples: texts as close to the median length as there are, padded at the end.
+
+    Where there are fewer examples, they are repeated.
+    """
+    rows = torch.arange(batch) % len(examples)
+    if examples.lengths is not None:
+        rows = (examples.lengths - examples.lengths.median()).abs().argsort(stable=True)[rows]
+    return batch_of(examples, rows)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(chain(model.parameters(), model.buffers())).device
+
+
+def _placed(inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in inputs.items()}

@@ -1,0 +1,1 @@
+"""Data: tasks with labelled splits, texts and images."""

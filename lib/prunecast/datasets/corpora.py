@@ -1,0 +1,65 @@
+"""Running text behind three doors, like the tasks: built in, a local folder, the hub."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+from prunecast import paths
+from prunecast.datasets import docstrings
+from prunecast.datasets.tasks import SPLITS
+from prunecast.errors import UserError
+
+HUB = {"wikitext2": ("Salesforce/wikitext", "wikitext-2-v1")}
+
+
+def load_corpus(name: str) -> dict[str, str]:
+    """The texts `train` and `validation` from the first door that knows the corpus: built in, a folder, the hub.
+
+    A folder in PRUNECAST_DATA holds train.txt.gz and validation.txt.gz. Raises UserError where no door knows the name,
+    a split is missing or a text is empty.
+    """
+    shelf = paths.task_folder()
+    if name == "docstrings":
+        lines = docstrings.sentences()["text"].sample(frac=1, random_state=0).tolist()
+        held_out = len(lines) // 10
+        texts = {"train": "\n".join(lines[held_out:]), "validation": "\n".join(lines[:held_out])}
+    elif shelf and (shelf / name).is_dir():
+        texts = {split: _unpacked(shelf / name / f"{split}.txt.gz") for split in SPLITS}
+    elif name in HUB:
+        texts = from_hub(name, *HUB[name])
+    else:
+        local = sorted(path.parent.name for path in shelf.glob("*/train.txt.gz")) if shelf else []
+        raise UserError(
+            f"there is no corpus {name!r}: built in is docstrings; PRUNECAST_DATA holds "
+            f"{', '.join(local) or 'no corpora'}; the hub is asked for {', '.join(HUB)}"
+        )
+    for split, text in texts.items():
+        if not text.strip():
+            raise UserError(f"corpus {name!r}, split {split}: the text is empty")
+    return texts
+
+
+def from_hub(name: str, path: str, config: str | None = None) -> dict[str, str]:
+    """Download a corpus through `datasets`; its column `text` has a line a row."""
+    import datasets
+
+    try:
+        source = datasets.load_dataset(path, config)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"corpus {name!r} is not in PRUNECAST_DATA and the hub could not serve it ({type(error).__name__}): "
+            "connect to the network, or put the corpus into a local folder"
+        ) from None
+    if missing := [split for split in SPLITS if split not in source]:
+        raise UserError(f"corpus {name!r} on the hub has no split {missing[0]!r}: it has {', '.join(source)}")
+    return {split: "".join(f"{line.rstrip()}\n" for line in source[split]["text"]) for split in SPLITS}
+
+
+def _unpacked(path: Path) -> str:
+    where = f"corpus folder {path.parent.name}"
+    if not path.exists():
+        raise UserError(f"{where} has no {path.name}: it needs train.txt.gz and validation.txt.gz")
+    try:
+        return gzip.decompress(path.read_bytes()).decode("utf-8")
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise UserError(f"{where}: {path.name} is not gzipped text in UTF-8 ({type(error).__name__})") from None

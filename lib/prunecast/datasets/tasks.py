@@ -1,0 +1,206 @@
+"""Text and image tasks behind three doors with one interface: built in, a local folder, the hub."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from prunecast import paths
+from prunecast.datasets import docstrings, image_files
+from prunecast.errors import UserError
+
+SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples of one split: `inputs` are texts, or images (n, height, width, channels) of uint8; `labels` (n,)."""
+
+    inputs: Sequence[str] | np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, count: int | None) -> "Split":
+        """The first `count` examples; all of them where `count` is None or larger."""
+        return self if count is None else Split(self.inputs[:count], self.labels[:count])
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task: a model trains on `train` and is judged on `validation`."""
+
+    name: str
+    kind: Literal["text", "image"]
+    door: Literal["built-in", "folder", "hub"]
+    label_names: tuple[str, ...]
+    train: Split
+    validation: Split
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.label_names)
+
+    @property
+    def majority_accuracy(self) -> float:
+        """Accuracy of always answering the commonest class of the validation split."""
+        return float(np.bincount(self.validation.labels).max() / len(self.validation))
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over all inputs and labels of both splits."""
+        digest = hashlib.sha256(json.dumps([self.kind, self.label_names]).encode())
+        for split in (self.train, self.validation):
+            pixels_or_text = (
+                split.inputs.tobytes()
+                if isinstance(split.inputs, np.ndarray)
+                else json.dumps(list(split.inputs)).encode()
+            )
+            digest.update(pixels_or_text + split.labels.tobytes())
+        return digest.hexdigest()
+
+
+@cache
+def load_task(name: str) -> Task:
+    """Load the task called `name` from the first door that knows it.
+
+    Raises UserError, in one sentence, where no door knows it, a split is missing, a text is empty or a
+    label is outside the label names.
+    """
+    if name in BUILT_IN:
+        return _checked(BUILT_IN[name]())
+    folder = paths.task_folder()
+    if folder and (folder / name).is_dir():
+        return _checked(_from_folder(folder / name))
+    if name in (known := hub_tasks()):
+        return _checked(from_hub(name, known[name]))
+    local = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder and folder.is_dir() else []
+    raise UserError(
+        f"there is no task {name!r}: built in are {', '.join(BUILT_IN)}; PRUNECAST_DATA "
+        f"{'holds ' + ', '.join(local) if local else 'names no folder of tasks'}; "
+        f"the hub is asked for {', '.join(known)}"
+    )
+
+
+def hub_tasks() -> dict[str, dict[str, str]]:
+    """How the tasks of the hub are called there, from `data/tasks.yml`."""
+    return yaml.safe_load((paths.DATA / "tasks.yml").read_text(encoding="utf-8"))
+
+
+def from_hub(name: str, entry: dict[str, str]) -> Task:
+    """Download a task through `datasets`, or through torchvision where the entry names one of its datasets."""
+    if "torchvision" in entry:
+        cache_folder = paths.run(".cache") / "torchvision"
+        images = _reached(name, lambda: image_files.from_torchvision(entry["torchvision"], cache_folder))
+        return _image_task(name, "hub", images)
+    import datasets
+
+    splits = {split: entry.get(split, split) for split in SPLITS}
+    source = _reached(
+        name,
+        lambda: datasets.load_dataset(entry["path"], entry.get("config"), revision=entry.get("revision")),
+    )
+    missing = [split for split in splits.values() if split not in source]
+    if missing:
+        raise UserError(f"task {name!r} on the hub has no split {missing[0]!r}: it has {', '.join(source)}")
+    label = entry.get("label", "label")
+    feature = source[splits["train"]].features[label]
+    names = getattr(feature, "names", None) or sorted({str(value) for value in source[splits["train"]][label]})
+    # Shuffled, because some splits are sorted by class, and a study may ask for the first examples alone.
+    frames = {name: source[split].to_pandas().sample(frac=1, random_state=0) for name, split in splits.items()}
+    columns = {entry.get("text", "text"): "text", label: "label"}
+    return _text_task(name, "hub", tuple(names), {k: f.rename(columns=columns) for k, f in frames.items()})
+
+
+def _reached(name: str, load: Any) -> Any:
+    try:
+        return load()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"task {name!r} is not in PRUNECAST_DATA and the hub could not serve it "
+            f"({type(error).__name__}): connect to the network, or put the task into a local folder"
+        ) from None
+
+
+def _docstrings() -> Task:
+    frame = docstrings.sentences().sample(frac=1, random_state=0)
+    held_out = frame.groupby("label").head(64)
+    frames = {"train": frame.drop(held_out.index), "validation": held_out}
+    return _text_task("docstrings", "built-in", docstrings.PACKAGES, frames)
+
+
+def _digits() -> Task:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    train, held_out, train_labels, held_out_labels = train_test_split(
+        images, digits.target, test_size=360, random_state=0, stratify=digits.target
+    )
+    arrays = image_files.Images(train, train_labels, held_out, held_out_labels, tuple("0123456789"))
+    return _image_task("digits", "built-in", arrays)
+
+
+BUILT_IN = {"docstrings": _docstrings, "digits": _digits}
+
+
+def _from_folder(folder: Path) -> Task:
+    if images := image_files.from_folder(folder):
+        return _image_task(folder.name, "folder", images)
+    files = {split: folder / f"{split}.parquet" for split in SPLITS}
+    for path in (*files.values(), folder / "meta.json"):
+        if not path.exists():
+            raise UserError(
+                f"task folder {folder.name} has no {path.name}: it needs train.parquet, validation.parquet "
+                "(columns text and label) and meta.json (label names under labels)"
+            )
+    names = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["labels"]
+    return _text_task(folder.name, "folder", tuple(names), {k: pd.read_parquet(f) for k, f in files.items()})
+
+
+def _text_task(name: str, door: Any, label_names: tuple[str, ...], frames: dict[str, pd.DataFrame]) -> Task:
+    for split, frame in frames.items():
+        for column in ("text", "label"):
+            if column not in frame:
+                raise UserError(f"task {name!r}, split {split}: there is no column {column!r}")
+        if not pd.api.types.is_integer_dtype(frame["label"]):
+            raise UserError(f"task {name!r}, split {split}: labels must be whole numbers from 0")
+    train, validation = (
+        Split(frames[split]["text"].tolist(), frames[split]["label"].to_numpy(np.int64, copy=True)) for split in SPLITS
+    )
+    return Task(name, "text", door, label_names, train, validation)
+
+
+def _image_task(name: str, door: Any, images: image_files.Images) -> Task:
+    train = Split(images.train, images.train_labels.astype(np.int64))
+    validation = Split(images.held_out, images.held_out_labels.astype(np.int64))
+    return Task(name, "image", door, images.label_names, train, validation)
+
+
+def _checked(task: Task) -> Task:
+    for split_name in SPLITS:
+        split: Split = getattr(task, split_name)
+        where = f"task {task.name!r}, split {split_name}"
+        if not len(split):
+            raise UserError(f"{where}: there are no examples")
+        outside = np.flatnonzero((split.labels < 0) | (split.labels >= task.classes))
+        if outside.size:
+            raise UserError(
+                f"{where}, row {outside[0]}: label {split.labels[outside[0]]} is outside 0 to {task.classes - 1}, "
+                f"the {task.classes} label names"
+            )
+        if task.kind == "text":
+            empty = [row for row, text in enumerate(split.inputs) if not (isinstance(text, str) and text.strip())]
+            if empty:
+                raise UserError(f"{where}, row {empty[0]}: the text is empty; drop the row or fill it")
+    return task

@@ -1,0 +1,1 @@
+"""Models: built, trained, kept, loaded and evaluated."""

@@ -1,0 +1,84 @@
+"""A trained model of the registry: trained once, kept, and described as a row of `models`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunecast import paths
+from prunecast.cache import alone, kept_folder, key_of
+from prunecast.datasets.tasks import Task
+from prunecast.models import evaluation, prunable, training, zoo
+from prunecast.progress import note
+from prunecast.seeding import seed_everything
+
+TRAINED = "trained.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model with what is needed to evaluate it."""
+
+    name: str
+    spec: zoo.ModelSpec
+    task: Task
+    model: nn.Module
+    examples: evaluation.Examples
+    folder: Path
+    seed: int
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The prunable weights by layer."""
+        return prunable.prunable_weights(self.model, self.task.classes)
+
+
+def trained(name: str, run: str, seed: int) -> Trained:
+    """Train the registry's model `name`, or reuse the checkpoint in `run` if nothing it depends on has changed."""
+    spec = zoo.spec_of(name)
+    task = zoo.task_of(spec)
+    folder = paths.run(run) / "models" / name
+    key = key_of(["training"], spec.model_dump_json(), zoo.parent_hash(spec), task.fingerprint, seed)
+    with alone(folder):
+        kept_folder(folder, key, lambda new: _train_into(new, name, spec, task, seed), TRAINED)
+        model, tokenizer = zoo.load(folder)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    examples = evaluation.prepare(task.validation, tokenizer, spec.max_length)
+    return Trained(name, spec, task, model, examples, folder, seed)
+
+
+def describe(subject: Trained, dense_accuracy: float) -> dict[str, Any]:
+    """The row of `models` for a trained model."""
+    config = getattr(subject.model, "config", None)
+    return {
+        "model": subject.name,
+        "architecture": config.model_type if config else subject.spec.architecture,
+        "parent": subject.spec.checkpoint or None,
+        "initialisation": subject.spec.initialisation,
+        "task": subject.task.name,
+        "door": subject.task.door,
+        "classes": subject.task.classes,
+        "parameters": sum(weight.numel() for weight in subject.model.parameters()),
+        "layers": len(subject.weights),
+        "prunable_parameters": sum(weight.numel() for weight in subject.weights.values()),
+        "dense_accuracy": dense_accuracy,
+        "majority_accuracy": subject.task.majority_accuracy,
+        "epochs": subject.spec.epochs,
+        "batch_size": subject.spec.batch_size,
+        "weight_decay": subject.spec.weight_decay,
+        "train_examples": len(subject.task.train),
+        "eval_examples": len(subject.task.validation),
+        "seed": subject.seed,
+    }
+
+
+def _train_into(folder: Path, name: str, spec: zoo.ModelSpec, task: Task, seed: int) -> dict[str, Any]:
+    seed_everything(seed, "build", name)
+    model, tokenizer = zoo.build(spec, task)
+    if not spec.fine_tuned:
+        training.train(model, tokenizer, task.train, spec, seed, name)
+    zoo.save(model, tokenizer, folder)
+    note(f"{name}: trained")
+    return {"inputs": {spec.task: task.fingerprint} | zoo.parent_hash(spec)}

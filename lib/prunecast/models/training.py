@@ -1,0 +1,117 @@
+"""Training with the transformers Trainer, one loop for text and images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from prunecast import torchvision_compat as _before_transformers  # noqa: F401
+from prunecast.datasets.tasks import Split
+from prunecast.models.vision import flipped_and_shifted, pixel_values
+from prunecast.models.zoo import ModelSpec
+from prunecast.progress import track
+from prunecast.seeding import seed_everything
+
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, default_data_collator  # isort: skip
+
+
+def train(
+    model: nn.Module,
+    tokenizer: Any,
+    split: Split,
+    spec: ModelSpec,
+    seed: int,
+    name: str,
+    targets: Tensor | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
+    """Train `model` in place on `split` as `spec` says, with AdamW; a linear schedule warms up for a tenth.
+
+    `targets` (n, classes) are probabilities to learn in place of the labels; `callbacks` look on, or interfere.
+    """
+    seed_everything(seed, "train", name)
+    with TemporaryDirectory() as folder:
+        trainer = Trainer(
+            model=model,
+            args=_arguments(spec, Path(folder), text=tokenizer is not None),
+            train_dataset=_Examples(split, tokenizer, spec, targets),
+            data_collator=_padded(tokenizer) if tokenizer else default_data_collator,
+            compute_loss_func=None if targets is None else _soft_loss,
+            callbacks=[_Bar(f"training {name}"), *callbacks],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    model.cpu().eval()
+
+
+def _arguments(spec: ModelSpec, folder: Path, text: bool) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=spec.epochs,
+        per_device_train_batch_size=spec.batch_size,
+        learning_rate=spec.learning_rate,
+        weight_decay=spec.weight_decay,
+        lr_scheduler_type=spec.learning_rate_schedule,
+        warmup_steps=0.1,  # a constant schedule has none
+        bf16=spec.bfloat16,
+        use_cpu=not torch.cuda.is_available(),  # else the Trainer refuses bfloat16
+        train_sampling_strategy="group_by_length" if text else "random",
+        seed=torch.initial_seed(),
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+
+
+def _soft_loss(outputs: Any, targets: Tensor, **_: Any) -> Tensor:
+    return functional.cross_entropy(outputs["logits"].float(), targets)
+
+
+def _padded(tokenizer: Any) -> Any:
+    from transformers import DataCollatorWithPadding
+
+    return DataCollatorWithPadding(tokenizer)
+
+
+class _Examples(torch.utils.data.Dataset[dict[str, Any]]):
+    """Examples as the Trainer wants them: token ids or pixel values, with a label each."""
+
+    def __init__(self, split: Split, tokenizer: Any, spec: ModelSpec, targets: Tensor | None):
+        self.labels, self.augment = split.labels.tolist() if targets is None else targets.tolist(), spec.augment
+        self.columns: dict[str, Any]
+        if tokenizer:
+            ids = tokenizer(
+                list(split.inputs), truncation=True, max_length=spec.max_length, return_token_type_ids=False
+            )
+            self.columns = dict(ids) | {"length": [len(row) for row in ids["input_ids"]]}
+        else:
+            self.columns = {"pixel_values": pixel_values(split.inputs)}  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        example = {name: column[index] for name, column in self.columns.items()} | {"labels": self.labels[index]}
+        return example | {"pixel_values": flipped_and_shifted(example["pixel_values"])} if self.augment else example
+
+
+class _Bar(TrainerCallback):
+    """The house's progress bar in place of the Trainer's, which would print into a page."""
+
+    def __init__(self, label: str):
+        self.label = label
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar = track(label=self.label, total=state.max_steps)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar.update()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar.close()

@@ -1,0 +1,154 @@
+"""Image classifiers: torchvision's VGG16 and a pre-activation ResNet-20 for 32 by 32 pixels, fully connected nets."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_model, save_model
+from torch import nn
+from torch.nn import functional
+
+from prunecast import torchvision_compat as _before_torchvision  # noqa: F401
+
+import torchvision.models  # isort: skip
+
+from prunecast.models.kan import KanNetwork  # isort: skip
+
+SIDE = 32
+SHIFT = 4
+FULLY_CONNECTED = {  # widths between input and output; those with a width in the name are of Wang et al., 2026
+    "fc2": (128,),
+    "fc5": (512, 256, 128, 64),
+    "fc12": (256,) * 11,
+    "fc2_100": (100,),
+    "fc5_1000": (1000, 600, 300, 100),
+    "fc12_1000": (1000, 900, 800, 750, 700, 650, 600, 500, 400, 200, 100),
+}
+KAN_NODES = 64
+
+
+class ImageClassifier(nn.Module):
+    """A network of `VISION_ARCHITECTURES` for images of `shape` (channels, height, width).
+
+    The convolutional ones see every image in colour and 32 by 32, repeated and resized bilinearly if need be. The
+    `mean` and `deviation` (channels) of the pixel values standardise them, where they are given.
+    """
+
+    def __init__(
+        self,
+        architecture: str,
+        classes: int,
+        shape: Sequence[int],
+        mean: Sequence[float] = (),
+        deviation: Sequence[float] = (),
+    ):
+        super().__init__()
+        self.architecture, self.classes, self.shape = architecture, classes, tuple(shape)
+        self.standards = {"mean": list(mean), "deviation": list(deviation)}
+        self.network = VISION_ARCHITECTURES[architecture](classes, self.shape)
+
+    def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, Any]:
+        """Logits (n, classes) of images (n, *shape), and the mean cross-entropy where labels (n,) are given."""
+        convolutional = self.architecture not in (*FULLY_CONNECTED, "kan")
+        if self.standards["mean"]:
+            mean, deviation = (pixel_values.new_tensor(each)[:, None, None] for each in self.standards.values())
+            pixel_values = (pixel_values - mean) / deviation
+        logits = self.network(_in_colour(pixel_values) if convolutional else pixel_values)
+        return (
+            {"logits": logits}
+            if labels is None
+            else {"loss": functional.cross_entropy(logits, labels), "logits": logits}
+        )
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write `model.safetensors` and `config.json`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_model(self, str(folder / "model.safetensors"))
+        config = {"architecture": self.architecture, "classes": self.classes, "shape": self.shape} | self.standards
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> "ImageClassifier":
+        """Read what `save_pretrained` wrote."""
+        model = cls(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        load_model(model, str(folder / "model.safetensors"))
+        return model
+
+
+def pixel_values(images: np.ndarray) -> torch.Tensor:
+    """Images (n, height, width, channels) of uint8 as floats (n, channels, height, width) between -1 and 1."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
+
+
+def pixel_standards(images: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of the `pixel_values` of images, by channel."""
+    scaled = images.reshape(-1, images.shape[-1]).astype(np.float64) / 127.5 - 1
+    return scaled.mean(0).tolist(), scaled.std(0).tolist()
+
+
+def flipped_and_shifted(image: torch.Tensor) -> torch.Tensor:
+    """An image (channels, height, width), mirrored half of the time, moved by up to 4 pixels in each direction."""
+    mirrored, down, right = (int(torch.randint(0, sides, ())) for sides in (2, 2 * SHIFT + 1, 2 * SHIFT + 1))
+    padded = functional.pad(image.flip(-1) if mirrored else image, (SHIFT,) * 4)
+    return padded[:, down : down + image.shape[1], right : right + image.shape[2]]
+
+
+class _PreActivationBlock(nn.Module):
+    """Two convolutions, each after norm and ReLU, beside a shortcut (He et al., 2016, identity mappings)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(outputs)
+        self.convolution1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.convolution2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if inputs != outputs else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        active = functional.relu(self.norm1(x))
+        beside = self.shortcut(active) if self.shortcut else x
+        return beside + self.convolution2(functional.relu(self.norm2(self.convolution1(active))))
+
+
+def _preresnet20(classes: int, shape: Sequence[int]) -> nn.Module:
+    widths = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64]
+    blocks = [_PreActivationBlock(a, b, 1 if a == b else 2) for a, b in zip(widths, widths[1:], strict=False)]
+    head = [nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes)]
+    return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), *blocks, *head)
+
+
+def _vgg16(name: str) -> Any:
+    def build(classes: int, shape: Sequence[int]) -> nn.Module:
+        network = getattr(torchvision.models, name)(weights=None)
+        network.avgpool = nn.Identity()
+        network.classifier = nn.Linear(512, classes)
+        return network
+
+    return build
+
+
+def _fully_connected(widths: Sequence[int]) -> Any:
+    def build(classes: int, shape: Sequence[int]) -> nn.Module:
+        sizes = [int(np.prod(shape)), *widths]
+        hidden = [part for a, b in zip(sizes, widths, strict=False) for part in (nn.Linear(a, b), nn.ReLU())]
+        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], classes))
+
+    return build
+
+
+def _in_colour(images: torch.Tensor) -> torch.Tensor:
+    colour = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+    if colour.shape[-2:] == (SIDE, SIDE):
+        return colour
+    return functional.interpolate(colour, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+
+
+VISION_ARCHITECTURES = {
+    "vgg16": _vgg16("vgg16"),
+    "vgg16_bn": _vgg16("vgg16_bn"),
+    "preresnet20": _preresnet20,
+    "kan": lambda classes, shape: KanNetwork((int(np.prod(shape)), KAN_NODES, classes)),
+    **{name: _fully_connected(widths) for name, widths in FULLY_CONNECTED.items()},
+}

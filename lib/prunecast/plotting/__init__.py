@@ -1,0 +1,1 @@
+"""Figures. Nothing here reads a file."""

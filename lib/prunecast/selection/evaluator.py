@@ -1,0 +1,158 @@
+"""Configurations of one trained model, each built for real, measured once and kept on disk."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from prunecast.cache import alone, file_hash, kept_folder, kept_row, key_of
+from prunecast.cost import energy, profile
+from prunecast.hardware import device_name
+from prunecast.models import evaluation, zoo
+from prunecast.models.checkpoints import Trained
+from prunecast.models.prunable import prunable_weights
+from prunecast.progress import note, track
+from prunecast.pruning import finetuning, schedules, sparse_linear, structured
+from prunecast.pruning.criteria import criterion_called
+from prunecast.pruning.finetuning import CALIBRATING, Budget, Retraining
+from prunecast.selection.space import AGREEING, Configuration
+from prunecast.sweeps import proxies
+
+BATCHES = (1, 32)  # batch sizes that are timed
+COUNTS = ("parameters", "parameters_nonzero", "size_bytes", "flops_dense", "flops_effective")
+WINDOW_S = 0.15  # of an estimate, whose clock is fine; a sensor gets the longer window of prunecast.cost.energy
+
+
+class Workshop:
+    """Builds and measures configurations of one trained model; what is measured or trained is kept in its folder."""
+
+    def __init__(self, subject: Trained, budget: Budget, meter: energy.Meter, rounds: int):
+        self.subject, self.budget, self.meter, self.rounds = subject, budget, meter, rounds
+        self.torch_device = next(subject.model.parameters()).device
+        self.device = device_name(self.torch_device)
+        self.retraining = Retraining(subject, budget)
+        self.folder = subject.folder / "configurations"
+        weights = file_hash(subject.folder / "model.safetensors")
+        settings = (weights, subject.task.fingerprint, budget.model_dump_json(), CALIBRATING, subject.seed)
+        self.training_key = key_of(finetuning.STAGES, *settings)
+        timing = (meter.source, rounds, self.device, torch.get_num_threads())
+        self.key = key_of((*finetuning.STAGES, "costs"), *settings, *timing)
+        self.rows = torch.from_numpy(proxies.sample(subject.examples, AGREEING, subject.seed))
+        self.dense: Tensor = evaluation.logits(subject.model, subject.examples)
+        self.inputs = {
+            batch: {
+                name: part.to(self.torch_device) for name, part in profile.inputs_of(subject.examples, batch).items()
+            }
+            for batch in BATCHES
+        }
+
+    def candidates(self, configurations: Sequence[Configuration]) -> pd.DataFrame:
+        """Rows of the table `candidates`, resumed where an earlier run was killed."""
+        rows = [self._kept(one) for one in track(configurations, f"configurations of {self.subject.name}")]
+        return pd.DataFrame(rows).assign(
+            model=self.subject.name,
+            task=self.subject.task.name,
+            eval_examples=len(self.subject.examples),
+            seed=self.subject.seed,
+        )
+
+    def costs(self, configurations: Sequence[Configuration], rounds: int) -> pd.DataFrame:
+        """Rows of the table `costs`: all configurations timed in turn in one run, each with its metrics."""
+        forms = {how.name: self.build(how) for how in track(configurations, "building")}
+        told = pd.DataFrame(
+            {
+                "configuration": name,
+                "form": how.form,
+                "sparsity": self._sparsity(how, forms[name]),
+                **evaluation.metrics(self._answers(forms[name]), self.subject.examples.labels),
+            }
+            for name, how in zip(forms, configurations, strict=True)
+        )
+        found = profile.costs(forms, self.inputs, rounds, self.meter, self.device)
+        return (
+            found.rename(columns={"form": "configuration"})
+            .merge(told, on="configuration")
+            .assign(model=self.subject.name, task=self.subject.task.name, threads=torch.get_num_threads())
+        )
+
+    def loss(self, how: Configuration) -> float:
+        """Accuracy that a configuration loses, measured or remembered."""
+        return self._kept(Configuration(form="dense"))["accuracy"] - self._kept(how)["accuracy"]
+
+    def build(self, how: Configuration) -> nn.Module:
+        """The model of a configuration, in evaluation mode."""
+        if how.form == "dense":
+            return self.subject.model
+        if how.form == "sparse_kernel":
+            masked = self.build(how.model_copy(update={"form": "masked"}))
+            return sparse_linear.sparse_kernel(masked, self.subject.task.classes)
+        return self._pruned(how) if how.schedule == "none" else self._trained(how)
+
+    def _pruned(self, how: Configuration) -> nn.Module:
+        model = self.retraining.without(how.removal)
+        if how.ratio:
+            criterion = criterion_called(how.criterion, self.subject.seed)
+            schedules.apply(prunable_weights(model, self.subject.task.classes), how.ratio, how.scope, criterion)
+        return model
+
+    def _trained(self, how: Configuration) -> nn.Module:
+        folder = self.folder / how.name.replace(" ", "_")
+
+        def fill(new: Path) -> None:
+            own = Retraining(self.subject, self.budget, how.removal)
+            own.targets = self.retraining.targets  # the dense model's answers, which are the same
+            own.start = self.retraining.without(how.removal)
+            if how.schedule == "none" or not how.ratio:
+                model = own.recovered(self.subject.seed)
+            else:
+                schedule = schedules.Schedule(name=how.schedule, sparsity=how.ratio, scope=how.scope)
+                model = own.scheduled(schedule, self.subject.seed)
+            zoo.save(model, self.retraining.tokenizer, new)
+
+        kept_folder(folder, self.training_key, fill)
+        return structured.load_removed(folder).to(self.torch_device)
+
+    def _kept(self, how: Configuration) -> dict[str, Any]:
+        path = self.folder / f"{how.name.replace(' ', '_')}.json"
+        with alone(self.subject.folder):
+            return kept_row(path, self.key, lambda: self._measured(how))
+
+    def _measured(self, how: Configuration) -> dict[str, Any]:
+        """Metrics on all examples, and costs as ratios to those of the dense model in the same interleaved run."""
+        model = self.build(how)
+        answers = self._answers(model)
+        before = answers if how.schedule == "none" else self._answers(self.build(how.untrained))
+        beside = {"dense": self.subject.model, "this": model}
+        window = WINDOW_S if self.meter.source == "estimated" else energy.WINDOW_S
+        found = profile.costs(beside, self.inputs, self.rounds, self.meter, self.device, window_s=window)
+        found = found.set_index(["form", "batch"])
+        own: Any = found.xs(("this", BATCHES[0]))
+        if how.form == "dense":  # beside itself it would differ by chance
+            found.loc["this"] = found.loc["dense"].to_numpy()
+        times, joules = found["latency_ms_median"], found["energy_j"]
+        note(f"{self.subject.name}: {how.name} measured")
+        return {
+            "configuration": how.name,
+            **how.model_dump(),
+            **evaluation.metrics(answers, self.subject.examples.labels),
+            "agreement": evaluation.agreement(before[self.rows], self.dense[self.rows]),
+            "sparsity": self._sparsity(how, model),
+            **{name: int(own[name]) for name in COUNTS},
+            **{f"latency_ratio_{batch}": float(times["this", batch] / times["dense", batch]) for batch in BATCHES},
+            "energy_ratio": float(joules["this", BATCHES[1]] / joules["dense", BATCHES[1]]),
+            "energy_source": self.meter.source,
+        }
+
+    def _answers(self, model: nn.Module) -> Tensor:
+        return evaluation.logits(model, self.subject.examples)
+
+    def _sparsity(self, how: Configuration, model: nn.Module) -> float:
+        """Share of the dense model's prunable weights that are zero or gone."""
+        if how.form == "sparse_kernel":
+            model = self.build(how.model_copy(update={"form": "masked"}))
+        left = prunable_weights(model, self.subject.task.classes).values()
+        total = sum(weight.numel() for weight in self.subject.weights.values())
+        return 1 - sum(int(weight.count_nonzero()) for weight in left) / total

@@ -1,0 +1,1 @@
+"""Pruning curves: measured, resumed, read on several axes; and proxies that cost less than a measurement."""

@@ -1,0 +1,63 @@
+"""What can be read off a pruning curve: how much skill is left, which segment a point lies in, how far is safe."""
+
+import numpy as np
+import pandas as pd
+
+from prunecast.errors import UserError
+
+SEGMENTS = ("plateau", "transition", "collapsed")
+PLATEAU_ABOVE = 0.95
+COLLAPSED_BELOW = 0.05
+LEARNED_ABOVE = 0.10
+ROUNDING = 1e-9  # accuracies that differ by less are the same
+
+
+def learned(models: pd.DataFrame) -> pd.Series:
+    """Whether each model is at least ten points above the majority class; only such ones go into training sets."""
+    return models["dense_accuracy"] >= models["majority_accuracy"] + LEARNED_ABOVE
+
+
+def base_of(models: pd.DataFrame) -> pd.Series:
+    """For each model the one whose name it extends: the same task and size, trained otherwise; else its own name."""
+    names = list(models["model"])
+    bases = [next((other for other in names if name.startswith(f"{other}_")), name) for name in names]
+    return pd.Series(bases, index=models.index)
+
+
+def with_references(sweeps: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `sweeps` with the dense and the majority accuracy of their model beside them."""
+    return sweeps.merge(models[["model", "dense_accuracy", "majority_accuracy"]], on="model", validate="many_to_one")
+
+
+def retained(points: pd.DataFrame) -> pd.Series:
+    """Share of the way from majority to dense accuracy that is left; columns as `with_references` gives them."""
+    span = points["dense_accuracy"] - points["majority_accuracy"]
+    return (points["accuracy"] - points["majority_accuracy"]) / span
+
+
+def segment(points: pd.DataFrame) -> np.ndarray:
+    """Segment of each point: plateau above 95 % retained, collapsed below 5 %, transition between."""
+    share = retained(points)
+    return np.select([share > PLATEAU_ABOVE, share < COLLAPSED_BELOW], ["plateau", "collapsed"], "transition")
+
+
+def safe_sparsity(curve: pd.DataFrame, epsilon: float) -> float:
+    """Largest sparsity up to which no point of one curve lies more than `epsilon` below its densest point."""
+    points = curve.sort_values("sparsity")
+    unsafe = (points["accuracy"] < points["accuracy"].iloc[0] - epsilon - ROUNDING).to_numpy()
+    last_safe = int(unsafe.argmax()) - 1 if unsafe.any() else len(points) - 1
+    return float(points["sparsity"].iloc[last_safe])
+
+
+def safe_sparsities(sweeps: pd.DataFrame, epsilon: float, criterion: str = "magnitude") -> pd.DataFrame:
+    """`safe_sparsity` of every model (rows) and scope (columns) under one criterion, on the percentile axis."""
+    chosen = sweeps[(sweeps["axis"] == "percentile") & (sweeps["criterion"] == criterion)]
+    curves = chosen.groupby(["model", "scope"], sort=False)
+    return pd.Series({key: safe_sparsity(curve, epsilon) for key, curve in curves}).unstack()
+
+
+def checked(epsilon: float) -> float:
+    """Epsilon, or UserError where it is no accuracy that one could give up."""
+    if not 0 < epsilon < 1:
+        raise UserError(f"epsilon is {epsilon:g}; it is the accuracy one would give up, between 0 and 1")
+    return epsilon

@@ -1,0 +1,1 @@
+"""Studies: their files, their pages, and the provenance of their tables."""

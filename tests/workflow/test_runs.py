@@ -1,0 +1,168 @@
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pandas as pd
+import pytest
+from prunecast import paths, tables
+from prunecast.errors import UserError
+from prunecast.workflow import runs, studies
+
+HEAD = """# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A page
+
+# %% tags=["parameters"]
+run: str = "page"  # run
+ours: float = 0.5  # a figure
+fail: str = ""  # how to fail
+
+# %%
+import os
+import time
+import pandas as pd
+from prunecast import paths, tables
+from prunecast.errors import UserError
+from prunecast.progress import track
+row = {"source": "a", "table": "t", "row": "r", "published": 0.1, "ours": ours, "unit": "x", "same_protocol": True}
+_ = tables.write("reproductions", pd.DataFrame([row | {"note": "n"}]), paths.outputs(run))
+
+# %%
+if fail == "user":
+    raise UserError("the moon is in the way")
+if fail == "bug":
+    1 / 0
+if fail == "killed":
+    os.kill(os.getpid(), 9)
+if fail == "slow":
+    time.sleep(60)
+for _ in track(range(3), "counting sheep"):
+    time.sleep(0.2)
+print("ours is", ours)
+"""
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    (folder / "page.py").write_text(HEAD)
+    monkeypatch.setattr(paths, "NOTEBOOKS", folder)
+    studies.declared.cache_clear()
+    yield "page"
+    studies.declared.cache_clear()
+
+
+def _ours():
+    return tables.read("reproductions", paths.run("r") / "tables")["ours"].item()
+
+
+def test_a_page_publishes_its_notebook_and_tables_and_leaves_nothing_else(page):
+    notebook = runs.run_page(page, {"ours": 0.25}, "r")
+    cells = nbformat.read(notebook, 4).cells
+    assert cells[-1].outputs[0].text == "ours is 0.25\n"
+    assert _ours() == 0.25
+    left = {path.relative_to(paths.run("r")).as_posix() for path in paths.run("r").rglob("*") if path.is_file()}
+    assert left == {"notebooks/page.ipynb", "tables/reproductions.csv", "logs/page.log"}
+    assert str(paths.ROOT) not in notebook.read_text()
+
+
+@pytest.mark.parametrize(
+    ("fail", "sentence"),
+    [
+        ("user", "page page stopped: the moon is in the way"),
+        ("bug", "ZeroDivisionError"),
+        ("killed", "its kernel died"),
+    ],
+)
+def test_a_failing_page_changes_nothing_and_keeps_its_notebook_as_the_log(page, fail, sentence):
+    good = runs.run_page(page, {"ours": 0.25}, "r").read_bytes()
+    with pytest.raises(UserError, match=sentence) as refusal:
+        runs.run_page(page, {"ours": 0.75, "fail": fail}, "r")
+    assert "\n" not in str(refusal.value)
+    assert _ours() == 0.25
+    assert (paths.run("r") / "notebooks" / "page.ipynb").read_bytes() == good
+    outputs = [output for cell in nbformat.read(paths.run("r") / "logs" / "page.ipynb", 4).cells for output in
+               cell.get("outputs", [])]  # fmt: skip
+    assert fail == "killed" or [output.ename for output in outputs if output.output_type == "error"]
+
+
+def test_an_unknown_parameter_is_refused_before_anything_runs(page):
+    with pytest.raises(UserError, match="no parameter 'our'; it has fail, ours"):
+        runs.run_page(page, {"our": 1.0}, "r")
+    assert not paths.run("r").exists()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_page_says_so_in_one_sentence_and_changes_nothing(page, sign, tmp_path):
+    runs.run_page(page, {"ours": 0.25}, "r")
+    script = (
+        "import sys, pathlib; from prunecast import cli, paths\n"
+        f"paths.NOTEBOOKS = pathlib.Path({str(paths.NOTEBOOKS)!r})\n"
+        "sys.exit(cli.main(['run', 'page', '--study', sys.argv[1]]))"
+    )
+    study = tmp_path / "r.yml"
+    study.write_text("study: r\npurpose: p\npages: {page: {ours: 0.75, fail: slow}}\n")
+    running = subprocess.Popen(
+        [sys.executable, "-c", script, study],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a script's background jobs ignore it
+    )
+    while not list(paths.run("r").glob(".page.*/tables/reproductions.csv")):
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.send_signal(sign)
+    _, complaint = running.communicate(timeout=30)
+    assert running.returncode == 2
+    assert complaint.startswith("prunecast: page page was interrupted")
+    assert complaint.count("\n") == 1
+    assert _ours() == 0.25
+    assert not list(paths.run("r").glob(".page.*"))
+
+
+def test_two_runs_of_a_page_at_once_do_not_disturb_each_other(page):
+    script = (
+        "import sys, pathlib; from prunecast import paths; from prunecast.workflow import runs\n"
+        f"paths.NOTEBOOKS = pathlib.Path({str(paths.NOTEBOOKS)!r})\n"
+        "runs.run_page('page', {'ours': 0.75}, 'r')"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", script], env=os.environ) for _ in range(2)]
+    assert [running.wait() for running in both] == [0, 0]
+    assert _ours() == 0.75
+
+
+def test_a_table_is_read_from_the_run_if_there_is_one_and_from_the_kept_ones_otherwise(page):
+    assert isinstance(tables.read("models", paths.tables("campaign")), pd.DataFrame)
+    runs.run_page(page, {}, "campaign")
+    assert paths.tables("campaign") == paths.run("campaign") / "tables"
+
+
+def test_progress_is_drawn_on_the_terminal_and_not_in_the_notebook(page):
+    script = (
+        "import sys, pathlib; from prunecast import cli, paths\n"
+        f"paths.NOTEBOOKS = pathlib.Path({str(paths.NOTEBOOKS)!r})\n"
+        "sys.exit(cli.main(['run', 'page']))"
+    )
+    keyboard, terminal = pty.openpty()
+    running = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=terminal)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # how Linux says that the last writer has gone
+        while piece := os.read(keyboard, 1024):
+            shown += piece
+    assert running.wait() == 0
+    assert b"counting sheep" in shown
+    assert "counting sheep: " not in (paths.run("page") / "notebooks" / "page.ipynb").read_text()
