@@ -22,7 +22,7 @@ def main(checkpoint: str, task: str) -> None:
     models = models[curve_metrics.learned(models)].reset_index(drop=True)
     known = curves_on("percentile", tables.read("sweeps", folder), models, tables.read("signals", folder))
     started = time.monotonic()
-    trained = benchmark.made(pretrained.NAME, 0).fit(known)
+    trained = benchmark.unfitted(pretrained.NAME, 0).fit(known)
     print(f"training on {len(models)} models, {len(known.names)} curves: {time.monotonic() - started:.1f} s")
 
     blind = known.knowing(np.zeros(known.accuracy.shape, bool)).at(known.models == known.models[0])

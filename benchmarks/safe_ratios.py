@@ -28,7 +28,7 @@ def searched(run: str, epsilon: float, model: str) -> dict[str, Any]:
     """The rows of one model, kept beside it."""
     torch.set_num_threads(1)
     told = tables.read("predictions", FORECASTS).query(deployment.UNSEEN)
-    subject = checkpoints.trained(model, run, 0)
+    subject = checkpoints.trained_classifier(model, run, 0)
     files = (subject.folder / "model.safetensors", FORECASTS / tables.file_name("predictions"))
     key = key_of(STAGES, *map(file_hash, files), subject.task.fingerprint, epsilon)
     return kept_row(

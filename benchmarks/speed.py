@@ -34,7 +34,7 @@ MEGABYTE = 2**20
 class CommonWay:
     """Masks by `torch.nn.utils.prune`, accuracy by `Trainer.evaluate`; examples are tokenised once."""
 
-    def __init__(self, subject: checkpoints.Trained, tokenizer: Any, folder: str):
+    def __init__(self, subject: checkpoints.TrainedModel, tokenizer: Any, folder: str):
         modules = dict(subject.model.named_modules())
         self.layers = {name: modules[name.removesuffix(".weight")] for name in subject.weights}
         self.dataset = training._Examples(subject.task.validation, tokenizer, subject.spec)
@@ -62,13 +62,13 @@ class CommonWay:
         return accuracy
 
 
-def timed(subject: checkpoints.Trained, common: CommonWay, scope: Scope, every: int) -> list[dict[str, Any]]:
+def timed(subject: checkpoints.TrainedModel, common: CommonWay, scope: Scope, every: int) -> list[dict[str, Any]]:
     """Rows of one scope: the baseline takes its turns inside the exact sweep, the adaptive sweep follows."""
     thresholds, spent, differences = grid(POINTS), [], []
     ranking = rank(subject.weights, magnitude, scope)
     counts = [pruned_counts(ranking, "percentile", threshold) for threshold in thresholds]
 
-    def in_turns(look: adaptive.Look) -> adaptive.Look:
+    def in_turns(look: adaptive.Evaluate) -> adaptive.Evaluate:
         def looking(point: int, rows: np.ndarray) -> evaluation.Outcome:
             found = look(point, rows)
             if point % every == 0:
@@ -108,7 +108,7 @@ def timed(subject: checkpoints.Trained, common: CommonWay, scope: Scope, every: 
 
 def memory(run: str, model: str, scope: Scope, engine: Engine) -> dict[str, Any]:
     """Growth of resident memory over the loaded model, in MB: in a sweep of three points, and what is allowed."""
-    subject = checkpoints.trained(model, run, 0)
+    subject = checkpoints.trained_classifier(model, run, 0)
     loaded = _resident("VmRSS")
     evaluation.evaluate(subject.model, subject.examples)
     batch = _resident("VmHWM") - loaded
@@ -129,7 +129,7 @@ def _resident(name: str) -> float:
 
 def main(run: str, model: str, every: str = "4") -> None:
     """Measure, and write the table beside its provenance."""
-    subject = checkpoints.trained(model, run, 0)
+    subject = checkpoints.trained_classifier(model, run, 0)
     _, tokenizer = zoo.load(subject.folder)
     with TemporaryDirectory() as folder:
         common = CommonWay(subject, tokenizer, folder)

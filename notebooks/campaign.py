@@ -32,7 +32,7 @@ from prunecast import paths, tables
 from prunecast.plotting import curves, style
 from prunecast.sweeps import curve_metrics
 
-style.use_house_style()
+style.use_style()
 
 # %%
 real_models = tables.read("models", paths.tables(measured)).set_index("model", drop=False)

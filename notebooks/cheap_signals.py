@@ -37,7 +37,7 @@ from prunecast.plotting.curves import draw_depletion
 from prunecast.surrogates import features
 from prunecast.sweeps import proxies
 
-style.use_house_style()
+style.use_style()
 
 # %%
 models = tables.read("models", paths.tables(sweeps_from))
@@ -59,8 +59,8 @@ for table, frame in found.items():
 # fifth threshold. It costs {glue:text}`agreement_cost` forward passes a scope. The table gives them at one sparsity.
 
 # %% tags=["hide-input"]
-glue("gradients", samples.GRADIENTS, display=False)
-glue("agreeing", samples.AGREEING, display=False)
+glue("gradients", samples.GRADIENT_EXAMPLES, display=False)
+glue("agreeing", samples.AGREEMENT_EXAMPLES, display=False)
 glue("curvature_cost", features.samples([features.CURVATURE]), display=False)
 glue("agreement_cost", features.samples([features.AGREEMENT]), display=False)
 

@@ -35,7 +35,7 @@ from prunecast.experiments import reproductions
 from prunecast.forecasting import ablation
 from prunecast.plotting import deployment, style
 
-style.use_house_style()
+style.use_style()
 
 # %%
 printed = pd.read_csv(paths.PUBLISHED / "lstm_surrogate.csv").set_index("quantity")["value"]

@@ -38,7 +38,7 @@ from prunecast.plotting import curves, style
 from prunecast.pruning.masks import AXES
 from prunecast.sweeps import collect, curve_metrics
 
-style.use_house_style()
+style.use_style()
 
 # %% [markdown]
 # ## Train and sweep

@@ -42,10 +42,9 @@ from myst_nb import glue
 from prunecast import paths, tables
 from prunecast.experiments import effective_number, effective_number_cases, reproductions, rules_of_thumb
 from prunecast.models import checkpoints, language
-from prunecast.plotting import effective_number as figures
 from prunecast.plotting import style
 
-style.use_house_style()
+style.use_style()
 published = pd.read_csv(paths.PUBLISHED / "emp.csv")
 
 # %% [markdown]
@@ -60,8 +59,8 @@ published = pd.read_csv(paths.PUBLISHED / "emp.csv")
 # the optimum is the largest sparsity at which the criterion itself loses no more than epsilon. All below is of larger ones.
 
 # %%
-languages = [language.trained(name, run, seed) for name in language_models]
-nodes = [checkpoints.trained(name, run, seed) for name in kans]
+languages = [language.trained_language_model(name, run, seed) for name in language_models]
+nodes = [checkpoints.trained_classifier(name, run, seed) for name in kans]
 of_photograph, images = effective_number_cases.of_photograph([1.0], seed)
 found = [
     effective_number_cases.of_study(models, models_from, criteria, epsilon, seed),
@@ -83,7 +82,7 @@ style.table(effective_number.shown(here), precision=2)
 # %% mystnb={"figure": {"caption": "Share of the sum of the scores that is kept, against the share of the entries: the paper's bound for a thousand entries, and every row measured at beta 1.", "name": "fig-bound"}, "image": {"alt": "The bound falls at first and then rises along the diagonal. Crosses of measured rows lie well above it."}} tags=["hide-input"]
 kept = tables.read("emp", paths.MEASURED / measured)
 at_one = kept[kept["beta"] == 1]
-_ = figures.draw_bound(at_one)
+_ = effective_number.draw_bound(at_one)
 
 # %% [markdown]
 # ## The paper's networks
@@ -95,7 +94,7 @@ _ = figures.draw_bound(at_one)
 
 # %% mystnb={"figure": {"caption": "Accuracy against beta on MNIST, mean over three seeds, beside as many weights at random and the printed figures.", "name": "fig-betas"}, "image": {"alt": "Three panels. Kept by magnitude, accuracy is flat from beta one half or three quarters on and meets the printed squares; kept at random it is far lower until beta reaches one and a half."}} tags=["hide-input"]
 fully = kept[kept["model"].str.contains(r"_fc\d+_\d+$")]
-_ = figures.draw_betas(fully, reproductions.printed_accuracies(published))
+_ = effective_number.draw_betas(fully, reproductions.printed_accuracies(published))
 
 # %% [markdown]
 # ## Which score
@@ -109,7 +108,7 @@ _ = figures.draw_betas(fully, reproductions.printed_accuracies(published))
 # %% mystnb={"figure": {"caption": "Accuracy lost at beta 1 by criterion, a mark a classifier of the campaign, beside magnitude and chance at the same sparsity.", "name": "fig-criteria"}, "image": {"alt": "Marks by criterion. Under magnitude most lie near zero; under Wanda, saliency and Taylor many have lost a quarter and more; magnitude at the same sparsity mostly loses less, chance more."}} tags=["hide-input"]
 classifiers = at_one[(at_one["metric"] == "accuracy") & ~at_one["model"].isin([*fully["model"], "mnist_kan"])]
 compared = classifiers[classifiers["granularity"] == "global"]
-_ = figures.draw_criteria(compared)
+_ = effective_number.draw_criteria(compared)
 
 # %% tags=["hide-input"]
 by_criterion = effective_number.summary(classifiers, epsilon)
@@ -133,7 +132,7 @@ style.table(by_criterion.drop(columns="models"), precision=3)
 # nine of ten curves of all other models; *unused* is the optimum less what is pruned, zero where that goes too far.
 
 # %% mystnb={"figure": {"caption": "Sparsity under the rule, by magnitude, against the largest sparsity that loses at most one point of accuracy; a mark a curve of the campaign.", "name": "fig-rule"}, "image": {"alt": "Marks in a narrow band of heights, from three to five tenths, whatever the optimum, which goes from two to ten tenths: the rule does not follow it."}} tags=["hide-input"]
-_ = figures.draw_recommended(classifiers[classifiers["criterion"] == "magnitude"])
+_ = effective_number.draw_recommended(classifiers[classifiers["criterion"] == "magnitude"])
 
 # %% tags=["hide-input"]
 campaign = paths.MEASURED / "campaign"
@@ -172,7 +171,7 @@ glue("smaller", float(smaller), display=False)
 style.table(effective_number.shown(others), precision=2)
 
 # %% mystnb={"figure": {"caption": "A photograph, what the rule keeps of it at beta 1, and as many entries at random.", "name": "fig-photograph"}, "image": {"alt": "Five pictures of a temple. By channel its dark parts turn black and the rest is untouched; by patch the sky takes a faint tint; at random both are full of noise."}} tags=["hide-input"]
-_ = figures.draw_images(images)
+_ = effective_number.draw_images(images)
 
 # %% [markdown]
 # ## What this shows

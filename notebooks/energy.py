@@ -46,10 +46,10 @@ from prunecast.cost import energy
 from prunecast.models import checkpoints
 from prunecast.plotting import deployment, style
 from prunecast.pruning.finetuning import budget_of
-from prunecast.selection.evaluator import BATCHES, Workshop
+from prunecast.selection.evaluator import BATCHES, ConfigurationEvaluator
 from prunecast.selection.space import Configuration
 
-style.use_house_style()
+style.use_style()
 
 # %% [markdown]
 # ## How joules are measured, and how they are not
@@ -84,7 +84,10 @@ smaller = Configuration(form="removed", importance="taylor", heads=heads, neuron
 trained = smaller.model_copy(update={"scope": "layer", "ratio": zeros, "schedule": "gradual"})
 forms = [Configuration(form="dense"), *masked, smaller, trained]
 budget = budget_of(epochs=1, examples=examples, learning_rate=3e-4, distilled=1)
-shops = [Workshop(checkpoints.trained(name, models_from, seed), budget, meter, rounds) for name in models]
+shops = [
+    ConfigurationEvaluator(checkpoints.trained_classifier(name, models_from, seed), budget, meter, rounds)
+    for name in models
+]
 costs = pd.concat([shop.costs(forms, rounds) for shop in shops], ignore_index=True)
 _ = tables.write("costs", costs, paths.outputs(run))
 

@@ -37,10 +37,10 @@ from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import AXES, cut, masks, pruned_counts, rank
 from prunecast.sweeps import axes, collect
 
-style.use_house_style()
+style.use_style()
 
 # %%
-subject = checkpoints.trained(model, run, seed)
+subject = checkpoints.trained_classifier(model, run, seed)
 plan = collect.plan_of(points=points, criteria=["magnitude", "random"], exact=[model], precision="float32", seed=seed)
 sweeps = collect.swept(subject, plan).sweeps
 weights = subject.weights

@@ -51,7 +51,7 @@ from prunecast.selection import deployment, evaluator, pareto, search
 from prunecast.selection.space import space_of
 from prunecast.sweeps import curve_metrics
 
-style.use_house_style()
+style.use_style()
 ROUNDS = 20  # calls timed at each batch size
 kept = tables.read("candidates", paths.MEASURED / measured)
 sst2 = kept[kept["model"] == "sst2_minilm"].reset_index(drop=True)
@@ -76,7 +76,7 @@ dense = float(sst2.loc[sst2["form"] == "dense", "accuracy"].iloc[0])
 # cannot be guided, and its adaptive search begins half-way.
 
 # %%
-subjects = [checkpoints.trained(name, models_from, seed) for name in models]
+subjects = [checkpoints.trained_classifier(name, models_from, seed) for name in models]
 told = tables.read("predictions", paths.MEASURED / forecasts).query(deployment.UNSEEN)
 scans = pd.concat([deployment.scanned(subject, told, epsilon) for subject in subjects])
 _ = tables.write("scans", scans, paths.outputs(run))
@@ -108,7 +108,7 @@ style.table(
 space = space_of(ratios=ratios, shares=shares, layers=layers, trained_ratios=trained_ratios)
 budget = budget_of(epochs=1, examples=examples, learning_rate=2e-4, distilled=1)
 meter = energy.meter(torch.device("cuda" if torch.cuda.is_available() else "cpu"), watts_per_core or None)
-shops = {subject.name: evaluator.Workshop(subject, budget, meter, ROUNDS) for subject in subjects}
+shops = {subject.name: evaluator.ConfigurationEvaluator(subject, budget, meter, ROUNDS) for subject in subjects}
 candidates = pd.concat([shop.candidates(space.configurations()) for shop in shops.values()], ignore_index=True)
 _ = tables.write("candidates", candidates, paths.outputs(run))
 

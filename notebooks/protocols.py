@@ -39,7 +39,7 @@ from prunecast.pruning.masks import AXES
 from prunecast.surrogates import benchmark, features
 from prunecast.sweeps import curve_metrics
 
-style.use_house_style()
+style.use_style()
 
 # %%
 models = tables.read("models", paths.tables(sweeps_from))

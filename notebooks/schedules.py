@@ -46,7 +46,7 @@ from prunecast.plotting import deployment, style
 from prunecast.pruning.finetuning import Retraining, budget_of
 from prunecast.pruning.structured import Removal
 
-style.use_house_style()
+style.use_style()
 
 # %% [markdown]
 # ## Four schedules on one loop
@@ -72,7 +72,7 @@ _ = deployment.draw_plans(sparsities[-1])
 # %%
 budget = budget_of(epochs=epochs, examples=examples, learning_rate=learning_rate, distilled=distilled)
 removal = Removal(*removed, "taylor")
-subjects = [checkpoints.trained(name, models_from, seed) for name in models]
+subjects = [checkpoints.trained_classifier(name, models_from, seed) for name in models]
 found = pd.concat(
     [Retraining(subject, budget, removal).compared(schedules, sparsities, scope, seeds) for subject in subjects]
 )

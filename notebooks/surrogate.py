@@ -37,7 +37,7 @@ from prunecast.forecasting import ablation, pretrained
 from prunecast.plotting import curves, style
 from prunecast.surrogates import features
 
-style.use_house_style()
+style.use_style()
 predictions, errors, ratios = (
     tables.read(name, paths.MEASURED / measured) for name in ("predictions", "forecast_errors", "recommendations")
 )

@@ -39,7 +39,7 @@ from prunecast.plotting import curves, style
 from prunecast.sweeps import recalibration
 from prunecast.sweeps.sweeper import grid
 
-style.use_house_style()
+style.use_style()
 claims = pd.read_csv(paths.PUBLISHED / "lstm_surrogate.csv").set_index("quantity")["value"]
 glue("published", float(claims["vgg16_mae"]), display=False)
 
@@ -84,7 +84,7 @@ style.legend_above(figure)
 # {glue:text}`images` unlabelled training images after each pruning, and nothing else is changed.
 
 # %%
-subjects = [checkpoints.trained(name, models_from, seed) for name in models]
+subjects = [checkpoints.trained_classifier(name, models_from, seed) for name in models]
 thresholds = grid(points)
 found = pd.concat([recalibration.recalibrated(subject, thresholds, examples, images) for subject in subjects])
 _ = tables.write("recalibration", found, paths.outputs(run))

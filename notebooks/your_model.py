@@ -39,8 +39,8 @@ from prunecast.models.evaluation import evaluate
 from prunecast.plotting import curves, style
 from prunecast.sweeps import curve_metrics
 
-style.use_house_style()
-_ = curve_metrics.checked(epsilon)
+style.use_style()
+_ = curve_metrics.check_epsilon(epsilon)
 
 # %% [markdown]
 # ## Load and measure once
@@ -48,7 +48,7 @@ _ = curve_metrics.checked(epsilon)
 # The dense accuracy is the one thing that has to be known; it costs one evaluation.
 
 # %%
-folder = checkpoint or str(checkpoints.trained("docstrings_bert", "laptop", seed).folder)
+folder = checkpoint or str(checkpoints.trained_classifier("docstrings_bert", "laptop", seed).folder)
 subject, tokenizer = predict.subject_of(folder, task)
 dense = evaluate(subject.model, subject.examples).accuracy
 

@@ -58,7 +58,7 @@ def subject(tmp_path_factory):
         patch.setenv("PRUNECAST_RUNS", str(folder / "runs"))
         patch.setattr(zoo, "registry", lambda: dict(TINY))
         tasks.load_task.cache_clear()
-        trained = checkpoints.trained("tiny", "small", 0)
+        trained = checkpoints.trained_classifier("tiny", "small", 0)
         tasks.load_task.cache_clear()
     files = sorted(trained.folder.rglob("*"))
     yield trained

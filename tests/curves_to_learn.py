@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from prunecast.surrogates.features import COLUMNS, Curves
+from prunecast.surrogates.features import COLUMNS, CurveSet
 
 THRESHOLDS = np.linspace(0, 10, 41)
 ARCHITECTURES = ("bert", "bert", "electra", "gpt2", "vgg16_bn", "fc5")
@@ -16,7 +16,7 @@ def models() -> pd.DataFrame:
     return table.assign(dense_accuracy=0.9, majority_accuracy=np.linspace(0.1, 0.5, len(MODELS)))
 
 
-def curves() -> Curves:
+def curves() -> CurveSet:
     names = [(model, scope) for model in MODELS for scope in ("global", "layer")]
     facts = models().loc[np.repeat(np.arange(len(MODELS)), 2)].reset_index(drop=True)
     fall = np.repeat(FALLS, 2)[:, None]
@@ -27,4 +27,4 @@ def curves() -> Curves:
     signals = np.repeat(depleted[..., None], len(COLUMNS), -1)
     sparsity = np.tile(THRESHOLDS / 10, (len(names), 1))
     accuracy = majority + (0.9 - majority) * left
-    return Curves("percentile", names, THRESHOLDS, sparsity, accuracy, np.zeros_like(accuracy), signals, facts)
+    return CurveSet("percentile", names, THRESHOLDS, sparsity, accuracy, np.zeros_like(accuracy), signals, facts)

@@ -88,7 +88,7 @@ def _keep(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from prunecast.sweeps import curve_metrics
 
-    curve_metrics.checked(options.epsilon)  # before anything is loaded
+    curve_metrics.check_epsilon(options.epsilon)  # before anything is loaded
     from prunecast.forecasting import pretrained
     from prunecast.forecasting.predict import predict, subject_of
     from prunecast.models.evaluation import evaluate

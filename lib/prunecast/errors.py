@@ -11,7 +11,7 @@ class UserError(ValueError):
     """What was wrong, where, and what would be right, in one sentence."""
 
 
-def made(settings: type[Settings], **parameters: Any) -> Settings:
+def validated(settings: type[Settings], **parameters: Any) -> Settings:
     """The settings with these parameters; raises UserError for the first that cannot be."""
     try:
         return settings(**parameters)

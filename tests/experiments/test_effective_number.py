@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prunecast import tables
 from prunecast.experiments import effective_number, effective_number_cases
-from prunecast.experiments.effective_number import Target, compared, summary
+from prunecast.experiments.effective_number import Case, compared, summary
 from prunecast.pruning import criteria
 from torch import nn
 from torch.nn import functional
@@ -87,7 +87,7 @@ class Counted:
 
 def _target(model, folder, metric="accuracy"):
     under = partial(effective_number_cases.only, effective_number_cases.every_weight(model))
-    return Target("small", "points", metric, under, Counted(model, metric == "perplexity"), folder, "first", 4)
+    return Case("small", "points", metric, under, Counted(model, metric == "perplexity"), folder, "first", 4)
 
 
 @pytest.fixture
@@ -258,7 +258,7 @@ def _holding(share, metric):
 def test_halving_finds_the_optimum_of_a_full_scan(tmp_path_factory, values, epsilon, granularity, metric):
     weights, under, measure = _holding(torch.tensor(values), metric)
     scores = {name: weight.detach().clone() for name, weight in weights.items()}
-    target = Target("sum", "itself", metric, under, measure, tmp_path_factory.mktemp("sum"), "", 0)
+    target = Case("sum", "itself", metric, under, measure, tmp_path_factory.mktemp("sum"), "", 0)
     found = compared(target, {"magnitude": scores}, granularity, [1.0], epsilon)["optimum"].item()
     flat = _flat(scores)
     holding, shares = [], []

@@ -45,7 +45,7 @@ def teller(tmp_path, monkeypatch):
         (folder / f"{split}.txt.gz").write_bytes(gzip.compress(text.encode()))
     monkeypatch.setenv("PRUNECAST_DATA", str(folder.parent))
     monkeypatch.setattr(language, "registry", lambda: {"teller": TALES})
-    return language.trained("teller", "small", 0)
+    return language.trained_language_model("teller", "small", 0)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_every_weight_includes_the_output_layer_which_is_not_prunable_otherwise(
 
 
 def test_calibration_is_on_the_first_training_examples_in_their_order(own_subject, monkeypatch):
-    monkeypatch.setattr(effective_number_cases, "CALIBRATING", 100)
+    monkeypatch.setattr(effective_number_cases, "CALIBRATION_EXAMPLES", 100)
     found = effective_number_cases.batches(own_subject)
     assert [len(batch["labels"]) for batch in found] == [
         effective_number_cases.BATCH,
@@ -164,7 +164,7 @@ def test_every_seed_of_a_network_is_a_training_of_its_own_in_its_own_folder(netw
 
 
 def test_nodes_of_a_kolmogorov_arnold_network_are_switched_off(networks):
-    subject = checkpoints.trained("splines", "small", 0)
+    subject = checkpoints.trained_classifier("splines", "small", 0)
     before = [weight.clone() for weight in subject.model.parameters()]
     rows = tables.validate("emp", effective_number_cases.of_kan(subject, [0.3, 1.0], EPSILON))
     assert set(rows["granularity"]) == {"node"}

@@ -7,7 +7,7 @@ from tiny import task_frames
 
 
 def test_buckets_of_like_length_give_the_outcome_of_one_text_at_a_time(tiny_models):
-    subject = checkpoints.trained("tiny", "a", 0)
+    subject = checkpoints.trained_classifier("tiny", "a", 0)
     model, tokenizer = zoo.load(subject.folder)
     with torch.inference_mode():
         texts = task_frames()["validation"]["text"]
@@ -20,7 +20,7 @@ def test_buckets_of_like_length_give_the_outcome_of_one_text_at_a_time(tiny_mode
 
 
 def test_some_examples_are_evaluated_in_the_order_asked_for(tiny_models):
-    subject = checkpoints.trained("tiny", "a", 0)
+    subject = checkpoints.trained_classifier("tiny", "a", 0)
     whole, rows = evaluate(subject.model, subject.examples), torch.tensor([70, 3, 4, 50])
     part = evaluate(subject.model, subject.examples, rows)
     assert torch.equal(part.correct, whole.correct[rows])
@@ -28,7 +28,7 @@ def test_some_examples_are_evaluated_in_the_order_asked_for(tiny_models):
 
 
 def test_linear_layers_give_float32_answers_and_are_themselves_again_afterwards(tiny_models, monkeypatch):
-    subject = checkpoints.trained("tiny", "a", 0)
+    subject = checkpoints.trained_classifier("tiny", "a", 0)
     fast = evaluate(subject.model, subject.examples)
     assert not [layer for layer in subject.model.modules() if "forward" in vars(layer)]
     monkeypatch.setattr(evaluation, "_for_onednn", lambda layer: False)
@@ -38,7 +38,7 @@ def test_linear_layers_give_float32_answers_and_are_themselves_again_afterwards(
 
 
 def test_bfloat16_is_another_arithmetic_and_float32_the_default(tiny_models):
-    subject = checkpoints.trained("tiny", "a", 0)
+    subject = checkpoints.trained_classifier("tiny", "a", 0)
     single, half = (evaluate(subject.model, subject.examples, precision=kind) for kind in ("float32", "bfloat16"))
     assert not torch.equal(single.loss, half.loss)
     assert half.loss == pytest.approx(single.loss, abs=0.05)

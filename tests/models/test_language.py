@@ -56,7 +56,7 @@ def tiny(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         _prepare(patch, folder)
         patch.setenv("PRUNECAST_RUNS", str(folder / "runs"))
-        made = language.trained("tiny", "small", 0)
+        made = language.trained_language_model("tiny", "small", 0)
     before = {name: weight.clone() for name, weight in made.model.state_dict().items()}
     yield made
     assert all(torch.equal(weight, before[name]) for name, weight in made.model.state_dict().items())
@@ -95,13 +95,15 @@ def test_blocks_are_the_text_in_order_and_the_last_incomplete_one_is_dropped(tin
     assert text.startswith(spelled)
     assert 0 <= len(tokenizer.encode(text[len(spelled) :]).ids) < SPEC.context
     assert _tale(600, seed=1).startswith(tokenizer.decode(tiny.calibration.flatten().tolist()))
-    assert tuple(tiny.calibration.shape) == (language.CALIBRATING, SPEC.context)
+    assert tuple(tiny.calibration.shape) == (language.CALIBRATION_BLOCKS, SPEC.context)
     strange = "ŝtrange \x00 bytes 🐦"
     assert tokenizer.decode(tokenizer.encode(strange).ids) == strange
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_does_not(shelf):
-    one, again, other = (language.trained("deep", run, seed) for run, seed in (("a", 0), ("b", 0), ("c", 1)))
+    one, again, other = (
+        language.trained_language_model("deep", run, seed) for run, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
     pairs = zip(one.model.parameters(), again.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     assert torch.equal(one.blocks, again.blocks)
@@ -110,11 +112,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_does_not(shelf):
 
 
 def test_a_checkpoint_is_reused_until_something_it_depends_on_changes(shelf, monkeypatch):
-    first = language.trained("deep", "kept", 0)
+    first = language.trained_language_model("deep", "kept", 0)
     weights = first.folder / "model.safetensors"
     assert first.folder == paths.run("kept") / "language_models" / "deep"
     made = weights.stat().st_mtime_ns
-    again = language.trained("deep", "kept", 0)
+    again = language.trained_language_model("deep", "kept", 0)
     assert weights.stat().st_mtime_ns == made
     assert torch.equal(first.model.lm_head.weight, again.model.lm_head.weight)
     assert torch.equal(first.blocks, again.blocks)
@@ -122,7 +124,7 @@ def test_a_checkpoint_is_reused_until_something_it_depends_on_changes(shelf, mon
     (shelf / "tales" / "validation.txt.gz").write_bytes(gzip.compress(_tale(60, seed=3).encode()))
     for spec in (DEEP, DEEP.model_copy(update={"learning_rate": 5e-3})):
         monkeypatch.setattr(language, "registry", lambda spec=spec: {"deep": spec})
-        language.trained("deep", "kept", 0)
+        language.trained_language_model("deep", "kept", 0)
         keys.add(json.loads((first.folder / "trained.json").read_text())["key"]["inputs"])
     assert len(keys) == 3
     assert weights.stat().st_mtime_ns > made
@@ -131,7 +133,7 @@ def test_a_checkpoint_is_reused_until_something_it_depends_on_changes(shelf, mon
 def test_only_the_first_train_words_are_trained_on(shelf, monkeypatch):
     few = DEEP.model_copy(update={"train_words": 400, "epochs": 0.1})
     monkeypatch.setattr(language, "registry", lambda: {"few": few})
-    made = language.trained("few", "few", 0)
+    made = language.trained_language_model("few", "few", 0)
     tokenizer = Tokenizer.from_file(str(made.folder / "tokenizer.json"))
     assert 350 < len(tokenizer.decode(made.calibration.flatten().tolist()).split()) <= 400
 
@@ -285,7 +287,7 @@ def test_a_spoilt_corpus_is_refused_in_one_sentence(shelf, monkeypatch, texts, s
     _write(shelf / "spoilt", **texts)
     monkeypatch.setattr(language, "registry", lambda: {"x": SPEC.model_copy(update={"corpus": "spoilt"})})
     with pytest.raises(UserError, match=sentence):
-        language.trained("x", "spoilt", 0)
+        language.trained_language_model("x", "spoilt", 0)
     assert not (paths.run("spoilt") / "language_models" / "x").exists()
 
 
@@ -293,9 +295,9 @@ def test_a_spoilt_corpus_is_refused_in_one_sentence(shelf, monkeypatch, texts, s
     "content",
     [
         b"plain text",
-        gzip.compress("über".encode("latin-1")),
-        gzip.compress(b"cut")[:-4],
-        gzip.compress(b"")[:10] + b"damaged",
+        gzip.compress("über".encode("latin-1"), mtime=0),
+        gzip.compress(b"cut", mtime=0)[:-4],
+        gzip.compress(b"", mtime=0)[:10] + b"damaged",
     ],
 )
 def test_a_file_that_is_no_text_is_refused_in_one_sentence(shelf, content):
@@ -311,7 +313,7 @@ def test_what_is_not_there_is_answered_with_what_there_is(shelf, monkeypatch):
         language.spec_of("x")
     monkeypatch.setattr(language, "registry", lambda: {"odd": SPEC.model_copy(update={"heads": 5})})
     with pytest.raises(UserError, match="'odd': hidden 32 cannot be shared out evenly among 5 heads"):
-        language.trained("odd", "odd", 0)
+        language.trained_language_model("odd", "odd", 0)
 
 
 def test_the_registry_is_read_and_an_entry_that_is_none_is_refused(tmp_path, monkeypatch):

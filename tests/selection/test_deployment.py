@@ -17,7 +17,7 @@ from prunecast.pruning.finetuning import Budget
 from prunecast.pruning.sparse_linear import SparseLinear, sparse_kernel
 from prunecast.pruning.structured import load_removed
 from prunecast.selection import deployment, evaluator, pareto, search
-from prunecast.selection.evaluator import Workshop
+from prunecast.selection.evaluator import ConfigurationEvaluator
 from prunecast.selection.space import Configuration, Space
 from prunecast.sweeps import sweeper
 
@@ -44,7 +44,7 @@ def _look(safe):
 
 
 def _found(safe, forecast, epsilon=0.02):
-    return deployment.ways(_look(safe), EXAMPLES, epsilon, forecast).set_index("method")
+    return deployment.search_methods(_look(safe), EXAMPLES, epsilon, forecast).set_index("method")
 
 
 @pytest.mark.parametrize("forecast", [0.0, 0.62, 1.0])
@@ -157,7 +157,7 @@ def workshop(subject, tmp_path_factory):
     """A workshop for the small model, with an estimate of energy."""
     folder = tmp_path_factory.mktemp("selection")
     meter = energy.meter(torch.device("cpu"), 4.0, powercap=folder)
-    return Workshop(apart(subject, folder), BUDGET, meter, 2)
+    return ConfigurationEvaluator(apart(subject, folder), BUDGET, meter, 2)
 
 
 @pytest.fixture(scope="module")

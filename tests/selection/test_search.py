@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prunecast.selection import pareto, search
-from prunecast.selection.space import AGREEING, Space
+from prunecast.selection.space import COMPARED_EXAMPLES, Space
 
 SPACE = Space(ratios=(0.3, 0.6, 0.9), shares=(0.0, 0.3, 0.6), layers=(0, 1), trained_ratios=(0.6, 0.9))
 SMALL = Space(ratios=(0.5, 0.9), shares=(0.0, 0.5), layers=(0,), trained_ratios=(0.9,))
@@ -26,7 +26,7 @@ def _candidates(space=SPACE, eval_examples=1600):
     speed = np.where(frame["form"] == "sparse_kernel", 0.4 + 1.2 * left, present)
     return frame.assign(
         accuracy=0.95 - 0.45 * harm.clip(0, 1),
-        agreement=(1 - (1 - left) ** 2 * (0.6 + careless)).mul(AGREEING).round() / AGREEING,
+        agreement=(1 - (1 - left) ** 2 * (0.6 + careless)).mul(COMPARED_EXAMPLES).round() / COMPARED_EXAMPLES,
         sparsity=1 - left,
         parameters_nonzero=(1e6 * left).astype(int),
         flops_dense=(1e8 * present).astype(int),
@@ -79,14 +79,14 @@ def test_a_search_asks_for_as_many_rows_as_it_may_each_once(name, evaluations, s
 @pytest.mark.parametrize("evaluations", [1, 3, 5, 6, 8])
 def test_the_guided_search_pays_for_the_agreement_out_of_its_evaluations(evaluations):
     candidates = _candidates(eval_examples=640)
-    price = math.ceil(len(candidates) * AGREEING / 640)
+    price = math.ceil(len(candidates) * COMPARED_EXAMPLES / 640)
     order = _asked("guided", evaluations, candidates=candidates)
     assert price == 2
     assert len(order) == len(set(order)) == max(0, evaluations - price)
 
 
 def test_where_agreement_costs_more_than_there_is_nothing_is_measured():
-    candidates = _candidates(eval_examples=AGREEING)
+    candidates = _candidates(eval_examples=COMPARED_EXAMPLES)
     assert _asked("guided", 10, candidates=candidates) == []
 
 
@@ -131,7 +131,7 @@ def test_a_trace_never_falls_and_starts_from_the_dense_model(contested):
 
 def test_a_trace_is_one_where_everything_is_measured_and_not_late():
     candidates = _candidates(SMALL, eval_examples=1600)
-    free = math.ceil(len(candidates) * AGREEING / 1600)
+    free = math.ceil(len(candidates) * COMPARED_EXAMPLES / 1600)
     found = search.contest(candidates, MAJORITY, len(candidates) + 20, [0]).set_index(["search", "evaluations"])
     share = found["hypervolume"]
     assert share["guided", len(candidates) + free] == pytest.approx(1)
@@ -141,7 +141,7 @@ def test_a_trace_is_one_where_everything_is_measured_and_not_late():
 
 def test_the_trace_of_the_guided_search_pays_for_the_agreement_first():
     candidates = _candidates(SMALL, eval_examples=64)
-    price = math.ceil(len(candidates) * AGREEING / 64)
+    price = math.ceil(len(candidates) * COMPARED_EXAMPLES / 64)
     trace = search.contest(candidates, MAJORITY, price + 8, [0]).query("search == 'guided'")["hypervolume"].to_numpy()
     assert price > 1
     assert trace[: price + 1] == pytest.approx(np.full(price + 1, trace[0]))

@@ -13,7 +13,7 @@ from prunecast.models.prunable import prunable_weights
 from prunecast.pruning.finetuning import Budget
 from prunecast.pruning.sparse_linear import SparseLinear
 from prunecast.selection import evaluator
-from prunecast.selection.evaluator import Workshop
+from prunecast.selection.evaluator import ConfigurationEvaluator
 from prunecast.selection.space import Configuration, Space, space_of
 
 BUDGET = Budget(epochs=1, examples=96, batch_size=16, learning_rate=2e-3, distilled=0.5, bfloat16=False)
@@ -28,7 +28,7 @@ UNMEASURED = energy.Meter("not measured", "")
 @pytest.fixture(scope="module")
 def measured(subject, tmp_path_factory):
     """Every configuration, built and measured: the workshop, and the candidates by their name."""
-    workshop = Workshop(apart(subject, tmp_path_factory.mktemp("configurations")), BUDGET, UNMEASURED, 2)
+    workshop = ConfigurationEvaluator(apart(subject, tmp_path_factory.mktemp("configurations")), BUDGET, UNMEASURED, 2)
     return workshop, workshop.candidates(EVERY).set_index("configuration")
 
 
@@ -178,7 +178,7 @@ def test_training_on_keeps_what_was_pruned_and_agreement_is_that_of_before(measu
 def test_a_second_call_answers_from_disk_the_very_same(measured):
     workshop, found = measured
     before = _files(workshop.folder)
-    again = Workshop(workshop.subject, BUDGET, UNMEASURED, 2).candidates(EVERY)
+    again = ConfigurationEvaluator(workshop.subject, BUDGET, UNMEASURED, 2).candidates(EVERY)
     pd.testing.assert_frame_equal(again.set_index("configuration"), found)
     assert _files(workshop.folder) == before
 
@@ -198,16 +198,16 @@ def test_costs_of_all_forms_are_timed_in_one_run_beside_their_metrics(measured):
 def test_a_killed_run_measures_what_is_missing_and_no_more(own_subject, monkeypatch):
     monkeypatch.setattr(evaluator, "WINDOW_S", 0.0)
     meter, looks = _counting()
-    Workshop(own_subject, BUDGET, meter, 1).candidates(FEW[:1])
+    ConfigurationEvaluator(own_subject, BUDGET, meter, 1).candidates(FEW[:1])
     each = len(looks)  # readings that one configuration takes
     (own_subject.folder / "configurations").rename(own_subject.folder / "first")
     killed, _ = _counting(stop_after=2 * each + each // 2)
     with pytest.raises(KeyboardInterrupt):
-        Workshop(own_subject, BUDGET, killed, 1).candidates(FEW)
+        ConfigurationEvaluator(own_subject, BUDGET, killed, 1).candidates(FEW)
     kept = _files(own_subject.folder / "configurations")
     assert len(kept) == 2
     meter, looks = _counting()
-    found = Workshop(own_subject, BUDGET, meter, 1).candidates(FEW)
+    found = ConfigurationEvaluator(own_subject, BUDGET, meter, 1).candidates(FEW)
     assert len(looks) == 2 * each
     assert found["configuration"].to_list() == [one.name for one in FEW]
     assert (found["energy_ratio"] > 0).all()
@@ -220,7 +220,8 @@ def test_a_killed_run_measures_what_is_missing_and_no_more(own_subject, monkeypa
 def test_a_model_killed_before_it_replaces_an_earlier_one_is_trained_anew(own_subject, monkeypatch):
     how = Configuration(form="removed", neurons=0.5, schedule="one_shot")
     one, other = (
-        Workshop(own_subject, BUDGET.model_copy(update={"epochs": epochs}), UNMEASURED, 1) for epochs in (1, 2)
+        ConfigurationEvaluator(own_subject, BUDGET.model_copy(update={"epochs": epochs}), UNMEASURED, 1)
+        for epochs in (1, 2)
     )
     first = one.build(how)
     with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
@@ -238,13 +239,13 @@ def test_another_budget_is_measured_and_trained_anew(own_subject, monkeypatch):
     monkeypatch.setattr(evaluator, "WINDOW_S", 0.0)
     how = [Configuration(form="masked", ratio=0.5, schedule="gradual")]
     first, again, same = (_counting() for _ in range(3))
-    Workshop(own_subject, BUDGET, first[0], 1).candidates(how)
+    ConfigurationEvaluator(own_subject, BUDGET, first[0], 1).candidates(how)
     weights = next((own_subject.folder / "configurations").rglob("model.safetensors"))
     before = weights.read_bytes()
     longer = BUDGET.model_copy(update={"epochs": 2.0})
-    Workshop(own_subject, longer, again[0], 1).candidates(how)
+    ConfigurationEvaluator(own_subject, longer, again[0], 1).candidates(how)
     assert weights.read_bytes() != before
-    Workshop(own_subject, longer, same[0], 1).candidates(how)
+    ConfigurationEvaluator(own_subject, longer, same[0], 1).candidates(how)
     assert len(first[1]) == len(again[1]) > 0
     assert not same[1]
 

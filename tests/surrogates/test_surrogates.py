@@ -17,7 +17,7 @@ from prunecast.surrogates.baselines import (
     Tabular,
     extra_trees,
 )
-from prunecast.surrogates.curve_posterior import Warped
+from prunecast.surrogates.curve_posterior import CurvePosterior
 from prunecast.surrogates.features import (
     AGREEMENT,
     COLUMNS,
@@ -63,7 +63,14 @@ def test_the_mean_curve_averages_what_it_saw_and_bridges_what_it_did_not():
 
 @pytest.mark.parametrize(
     "surrogate",
-    [MeanCurve(), NearestCurve(), GaussianProcess(), Isotonic(), Tabular(lambda: extra_trees(0)), Warped(MeanCurve)],
+    [
+        MeanCurve(),
+        NearestCurve(),
+        GaussianProcess(),
+        Isotonic(),
+        Tabular(lambda: extra_trees(0)),
+        CurvePosterior(MeanCurve),
+    ],
     ids=lambda surrogate: type(surrogate).__name__,
 )
 def test_a_measured_point_is_on_the_forecast_and_none_elsewhere_is_looked_at(surrogate):
@@ -102,7 +109,9 @@ def test_curves_permuted_among_models_leave_the_lstm_no_skill():
 
 
 def test_the_same_seed_gives_the_same_forecast_and_another_one_another():
-    one, two, three = (Warped(lambda s=s: LSTMSurrogate(s), s).fit(KNOWN).predict(BLIND).lower for s in (3, 3, 4))
+    one, two, three = (
+        CurvePosterior(lambda s=s: LSTMSurrogate(s), s).fit(KNOWN).predict(BLIND).lower for s in (3, 3, 4)
+    )
     assert np.array_equal(one, two)
     assert not np.array_equal(one, three)
 
@@ -168,8 +177,8 @@ def test_the_interval_holds_nine_points_of_ten_and_contains_its_forecast(predict
 def test_the_margin_is_the_quantile_over_models_not_points():
     scores = np.concatenate([np.zeros(1000), np.ones(10)])
     named = np.array(["many"] * 1000 + ["few"] * 10)
-    assert conformal.margin(scores, named, 0.5) == 0
-    assert conformal.margin(scores, named, 0.6) == 1
+    assert conformal.interval_margin(scores, named, 0.5) == 0
+    assert conformal.interval_margin(scores, named, 0.6) == 1
 
 
 def test_the_search_recommends_only_what_was_measured_and_ends_at_the_optimum():
@@ -189,7 +198,7 @@ def test_a_forecast_is_trusted_less_where_other_models_were_unsafe():
 @pytest.mark.parametrize("epsilon", [0, 1, -0.1, 3])
 def test_an_epsilon_that_no_one_could_give_up_is_refused(epsilon):
     with pytest.raises(UserError, match="between 0 and 1"):
-        curve_metrics.checked(epsilon)
+        curve_metrics.check_epsilon(epsilon)
 
 
 def test_inputs_are_named_and_priced():
@@ -208,9 +217,9 @@ def test_every_set_of_inputs_can_be_named_and_read(groups):
 
 
 def test_a_frozen_surrogate_forecasts_the_same_after_it_was_loaded(tmp_path):
-    warped = Warped(lambda: LSTMSurrogate(0, pretrained.GROUPS), 0).fit(KNOWN)
+    warped = CurvePosterior(lambda: LSTMSurrogate(0, pretrained.GROUPS), 0).fit(KNOWN)
     ranges = {"prunable_parameters": (1e5, 1e7), "layers": (4.0, 20.0), "classes": (2.0, 8.0)}
-    kept = pretrained.Frozen(warped, ranges, 0.02, {0.01: 0.5, 0.1: 0.2}, tuple(MODELS))
+    kept = pretrained.PretrainedSurrogate(warped, ranges, 0.02, {0.01: 0.5, 0.1: 0.2}, tuple(MODELS))
     pretrained.save(kept, tmp_path)
     loaded = pretrained.load(tmp_path)
     assert np.array_equal(kept.forecast(BLIND).lower, loaded.forecast(BLIND).lower)
@@ -218,12 +227,14 @@ def test_a_frozen_surrogate_forecasts_the_same_after_it_was_loaded(tmp_path):
 
 
 def test_a_model_outside_the_training_range_gets_a_wider_interval_and_a_sentence():
-    warped = Warped(lambda: LSTMSurrogate(0, pretrained.GROUPS), 0).fit(KNOWN)
-    kept = pretrained.Frozen(warped, {"classes": (2.0, 8.0)}, 0.02, {0.01: 0.5}, tuple(MODELS))
+    warped = CurvePosterior(lambda: LSTMSurrogate(0, pretrained.GROUPS), 0).fit(KNOWN)
+    kept = pretrained.PretrainedSurrogate(warped, {"classes": (2.0, 8.0)}, 0.02, {0.01: 0.5}, tuple(MODELS))
     strange = replace(BLIND, facts=BLIND.facts.assign(classes=1000))
     assert kept.doubts(BLIND) == []
     assert kept.doubts(strange) == ["classes is 1,000, outside the 2 to 8 of the training models"]
-    strict = pretrained.Frozen(warped, {"classes": (2.0, 3.0)}, 0.02, {0.01: 0.5}, tuple(MODELS)).forecast(BLIND)
+    strict = pretrained.PretrainedSurrogate(warped, {"classes": (2.0, 3.0)}, 0.02, {0.01: 0.5}, tuple(MODELS)).forecast(
+        BLIND
+    )
     easy = kept.forecast(BLIND)
     assert (strict.upper - strict.lower).mean() > (easy.upper - easy.lower).mean()
 

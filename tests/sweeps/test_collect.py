@@ -72,18 +72,18 @@ def test_a_full_disk_is_one_sentence_and_no_look_is_lost(tiny_models, monkeypatc
 
 
 def test_a_checkpoint_is_reused_until_something_it_depends_on_changes(tiny_models, monkeypatch):
-    weights = checkpoints.trained("tiny", "a", 0).folder / "model.safetensors"
+    weights = checkpoints.trained_classifier("tiny", "a", 0).folder / "model.safetensors"
     first = weights.stat().st_mtime_ns
-    checkpoints.trained("tiny", "a", 0)
+    checkpoints.trained_classifier("tiny", "a", 0)
     assert weights.stat().st_mtime_ns == first
     other = {"tiny": tiny_models["tiny"].model_copy(update={"epochs": 1.0})}
     monkeypatch.setattr(collect.zoo, "registry", lambda: other)
-    checkpoints.trained("tiny", "a", 0)
+    checkpoints.trained_classifier("tiny", "a", 0)
     assert weights.stat().st_mtime_ns > first
 
 
 def test_a_finer_grid_is_swept_anew_and_a_repeated_one_is_not(tiny_models):
-    subject = checkpoints.trained("tiny", "a", 0)
+    subject = checkpoints.trained_classifier("tiny", "a", 0)
     collect.swept(subject, plan(3))
     looks = subject.folder / collect.JOURNAL
     first = looks.read_text()
@@ -105,7 +105,7 @@ def test_the_tables_keep_their_contracts_and_the_record_names_its_inputs(tiny_mo
 
 
 def test_a_public_classifier_is_swept_as_it_is(tiny_models, tmp_path, monkeypatch):
-    parent = checkpoints.trained("tiny", "a", 0)
+    parent = checkpoints.trained_classifier("tiny", "a", 0)
     shelf = tmp_path / "shelf"
     shutil.copytree(parent.folder, shelf / "someone" / "classifier")
     monkeypatch.setenv("PRUNECAST_MODELS", str(shelf))

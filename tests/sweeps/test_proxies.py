@@ -9,7 +9,7 @@ from prunecast.models.evaluation import evaluate
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import Pruner, cut, pruned_counts, rank
 from prunecast.surrogates import benchmark
-from prunecast.surrogates.curve_posterior import Warped
+from prunecast.surrogates.curve_posterior import CurvePosterior
 from prunecast.surrogates.features import unmeasured
 from prunecast.surrogates.lstm import LSTMSurrogate
 from prunecast.sweeps import proxies
@@ -20,7 +20,7 @@ THRESHOLDS = grid(11)
 
 @pytest.fixture
 def subject(tiny_models):
-    return checkpoints.trained("tiny", "small", 0)
+    return checkpoints.trained_classifier("tiny", "small", 0)
 
 
 @pytest.fixture
@@ -30,13 +30,13 @@ def surrogate(subject):
     curves = unmeasured(predict._facts(subject, 1.0), found)
     falling = curves.accuracy_of(1 - curves.sparsity**4)
     known = curves.__class__(**{**vars(curves), "accuracy": falling})
-    warped = Warped(lambda: LSTMSurrogate(0, pretrained.GROUPS), 0).fit(known)
-    return pretrained.Frozen(warped, {"layers": (1.0, 99.0)}, 0.02, {0.01: 0.1, 0.1: 0.1}, ("tiny",))
+    warped = CurvePosterior(lambda: LSTMSurrogate(0, pretrained.GROUPS), 0).fit(known)
+    return pretrained.PretrainedSurrogate(warped, {"layers": (1.0, 99.0)}, 0.02, {0.01: 0.1, 0.1: 0.1}, ("tiny",))
 
 
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_depletion_is_what_pruning_really_takes_from_each_layer(subject, scope):
-    found = proxies.weight_signals(subject.weights, THRESHOLDS).query("scope == @scope").set_index("threshold")
+    found = proxies.weight_proxies(subject.weights, THRESHOLDS).query("scope == @scope").set_index("threshold")
     ranking = rank(subject.weights, magnitude, scope)
     whole = {name: float((weight.double() ** 2).sum()) for name, weight in subject.weights.items()}
     with Pruner(subject.weights, magnitude, ranking.groups) as pruner:
@@ -51,7 +51,7 @@ def test_depletion_is_what_pruning_really_takes_from_each_layer(subject, scope):
 
 def test_effective_numbers_are_those_of_the_mean_the_most_and_the_least_unequal_layer():
     weights = {"equal": torch.tensor([[2.0, -2.0], [2.0, 2.0]]), "one": torch.tensor([[0.0, 5.0, 0.0, 0.0]])}
-    found = proxies.weight_signals(weights, THRESHOLDS)
+    found = proxies.weight_proxies(weights, THRESHOLDS)
     assert (found["n_eff_lowest"] == 1 / 4).all()
     assert (found["n_eff"] == 5 / 8).all()
     assert (found["n_eff_highest"] == 1).all()

@@ -148,7 +148,7 @@ def test_a_model_is_searched_as_it_is_swept_and_left_as_it_was():
 
 
 def test_every_axis_is_read_at_its_exact_sparsity_and_says_what_was_measured(tiny_models):
-    subject = checkpoints.trained("tiny", "a", 0)
+    subject = checkpoints.trained_classifier("tiny", "a", 0)
     rows = collect.swept(subject, plan(11, exact=["tiny"])).sweeps
     random, rows = rows[rows["criterion"] == "random"], rows[rows["criterion"] == "magnitude"]
     assert list(random["axis"].unique()) == ["percentile"]
@@ -172,7 +172,7 @@ def test_every_axis_is_read_at_its_exact_sparsity_and_says_what_was_measured(tin
 
 
 def test_adaptive_rows_say_what_was_looked_at(tiny_models):
-    subject = checkpoints.trained("tiny", "a", 0)
+    subject = checkpoints.trained_classifier("tiny", "a", 0)
     found = collect.swept(subject, plan(101))
     rows = found.sweeps[(found.sweeps["axis"] == "percentile") & (found.sweeps["criterion"] == "magnitude")]
     assert (rows["measured"] == (rows["evaluated"] == rows["eval_examples"])).all()
@@ -181,7 +181,7 @@ def test_adaptive_rows_say_what_was_looked_at(tiny_models):
 
 
 def test_reading_agrees_with_measuring_where_the_masks_are_the_same(tiny_models):
-    subject = checkpoints.trained("tiny", "a", 0)
+    subject = checkpoints.trained_classifier("tiny", "a", 0)
     rows = collect.swept(subject, plan(11, exact=["tiny"])).sweeps
     check: pd.DataFrame = check_reading(
         subject.model, subject.weights, subject.examples, rows, "percentile", [0.0, 3.0, 7.0]

@@ -18,7 +18,7 @@ from prunecast.pruning import criteria, effective_number, masks
 from prunecast.pruning.masks import Scope
 
 Granularity = Literal["global", "layer", "row", "head", "node"]
-SCOPES: dict[Granularity, Scope] = {
+SCOPE_OF_GRANULARITY: dict[Granularity, Scope] = {
     "global": "global",
     "layer": "layer",
     "row": "layer",  # of scores split into rows
@@ -33,7 +33,7 @@ Masks = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Target:
+class Case:
     """What is pruned and how it is judged.
 
     `under` leaves, inside its context, only the entries that masks in the shapes of the scores mark; `measure` gives
@@ -62,7 +62,7 @@ class Target:
 
 
 def compared(
-    target: Target,
+    target: Case,
     by_criterion: Mapping[str, Scores],
     granularity: Granularity,
     betas: Sequence[float],
@@ -130,7 +130,7 @@ def summary(rows: pd.DataFrame, epsilon: float) -> pd.DataFrame:
 
 
 def _measured(
-    target: Target,
+    target: Case,
     criterion: str,
     scores: Scores,
     controls: Mapping[str, Scores],
@@ -139,7 +139,7 @@ def _measured(
     epsilon: float,
     optima: Mapping[str, float] | None,
 ) -> dict[str, Any]:
-    scope = SCOPES[granularity]
+    scope = SCOPE_OF_GRANULARITY[granularity]
     rankings = {name: masks.rank(control, _itself, scope) for name, control in controls.items()}
     dense, dense_loss = target.measure()
     best = _optimum(target, scores, scope, dense, epsilon) if optima is None else optima.get(criterion, float("nan"))
@@ -166,11 +166,11 @@ def _measured(
     return {"rows": rows}
 
 
-def _judged_without(target: Target, scores: Scores, ranking: masks.Ranking, gone: masks.Counts) -> float:
+def _judged_without(target: Case, scores: Scores, ranking: masks.Ranking, gone: masks.Counts) -> float:
     return target.judged(masks.masks(scores, _itself, ranking.groups, masks.cut(ranking, gone)))[0]
 
 
-def _optimum(target: Target, scores: Scores, scope: Scope, dense: float, epsilon: float) -> float:
+def _optimum(target: Case, scores: Scores, scope: Scope, dense: float, epsilon: float) -> float:
     ranking = masks.rank(scores, _itself, scope)
     low, high = 0, GRID
     while high - low > 1:

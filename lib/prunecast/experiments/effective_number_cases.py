@@ -15,14 +15,14 @@ from prunecast import paths, tables
 from prunecast.cache import file_hash
 from prunecast.errors import UserError
 from prunecast.experiments import image_pruning
-from prunecast.experiments.effective_number import Granularity, Masks, Target, compared
+from prunecast.experiments.effective_number import Case, Granularity, Masks, compared
 from prunecast.models import language, zoo
-from prunecast.models.checkpoints import Trained, trained
+from prunecast.models.checkpoints import TrainedModel, trained_classifier
 from prunecast.models.evaluation import batch_of, evaluate, prepare
 from prunecast.pruning import criteria, gates
 from prunecast.sweeps import curve_metrics
 
-CALIBRATING = 256  # training examples that informed criteria look at
+CALIBRATION_EXAMPLES = 256  # training examples that informed criteria look at
 BATCH = 64  # of them at a time
 BLOCKS = 256  # of the validation text that perplexity is taken over
 
@@ -42,7 +42,7 @@ def of_study(models: Sequence[str], study: str, names: Sequence[str], epsilon: f
         )
     found = []
     for model in models or tables.read("models", paths.tables(study))["model"]:
-        subject = trained(model, study, seed)
+        subject = trained_classifier(model, study, seed)
         for scope, scored in scoped:
             optima = {name: float(of.loc[model, scope]) for name, of in safe.items() if scope in of}
             found.append(of_classifier(subject, scored, scope, [1.0], epsilon, optima=optima))
@@ -56,13 +56,13 @@ def of_networks(
     found = []
     for model in models:
         for seed in seeds:  # every seed in a folder of its own
-            subject = trained(model, f"{run}/seed_{seed}", seed)
+            subject = trained_classifier(model, f"{run}/seed_{seed}", seed)
             found.append(of_classifier(subject, ["magnitude"], "global", betas, epsilon, whole=True))
     return pd.concat(found, ignore_index=True)
 
 
 def of_classifier(
-    subject: Trained,
+    subject: TrainedModel,
     names: Sequence[str],
     granularity: Granularity,
     betas: Sequence[float],
@@ -97,9 +97,9 @@ def of_language(
         found = language.perplexity(model, blocks)
         return found, log(found)
 
-    def target(under: Any) -> Target:
+    def target(under: Any) -> Case:
         fingerprint = file_hash(subject.folder / "model.safetensors")
-        return Target(
+        return Case(
             subject.name, subject.spec.corpus, "perplexity", under, measure, subject.folder, fingerprint, subject.seed
         )
 
@@ -111,7 +111,7 @@ def of_language(
     )
 
 
-def of_kan(subject: Trained, betas: Sequence[float], epsilon: float) -> pd.DataFrame:
+def of_kan(subject: TrainedModel, betas: Sequence[float], epsilon: float) -> pd.DataFrame:
     """Rows of `emp` for the hidden nodes of a Kolmogorov-Arnold network, layer by layer.
 
     attribution: `kan.node_scores`; magnitude: the norm of all coefficients on the edges into a node.
@@ -147,7 +147,7 @@ def of_photograph(betas: Sequence[float], seed: int) -> tuple[pd.DataFrame, dict
     return pd.DataFrame(rows), images
 
 
-def classifier(subject: Trained, weights: Mapping[str, Tensor], under: Any = None) -> Target:
+def classifier(subject: TrainedModel, weights: Mapping[str, Tensor], under: Any = None) -> Case:
     """A trained classifier as a target: pruned in these of its weights, or by `under`, a context given masks."""
 
     def measure() -> tuple[float, float]:
@@ -156,9 +156,7 @@ def classifier(subject: Trained, weights: Mapping[str, Tensor], under: Any = Non
 
     fingerprint = file_hash(subject.folder / "model.safetensors") + subject.task.fingerprint
     under = under or partial(only, weights)
-    return Target(
-        subject.name, subject.task.name, "accuracy", under, measure, subject.folder, fingerprint, subject.seed
-    )
+    return Case(subject.name, subject.task.name, "accuracy", under, measure, subject.folder, fingerprint, subject.seed)
 
 
 def every_weight(model: nn.Module) -> dict[str, Tensor]:
@@ -181,10 +179,10 @@ def only(weights: Mapping[str, Tensor], kept: Masks) -> Iterator[None]:
                 weight.copy_(before[name])
 
 
-def batches(subject: Trained) -> list[dict[str, Tensor]]:
+def batches(subject: TrainedModel) -> list[dict[str, Tensor]]:
     """Calibration batches of a classifier: its first training examples, with labels."""
     tokenizer = zoo.load(subject.folder)[1]
-    examples = prepare(subject.task.train.first(CALIBRATING), tokenizer, subject.spec.max_length)
+    examples = prepare(subject.task.train.first(CALIBRATION_EXAMPLES), tokenizer, subject.spec.max_length)
     device = next(subject.model.parameters()).device
     found = [
         batch_of(examples, part) | {"labels": examples.labels[part]}

@@ -7,10 +7,19 @@ import numpy as np
 import pandas as pd
 
 from prunecast.forecasting import recommendation
-from prunecast.forecasting.pretrained import Frozen
+from prunecast.forecasting.pretrained import PretrainedSurrogate
 from prunecast.seeding import seed_everything
 from prunecast.surrogates import benchmark, scores
-from prunecast.surrogates.features import AGREEMENT, CURVATURE, DEPLETION, EFFECTIVE, FACTS, KURTOSIS, Curves, Forecast
+from prunecast.surrogates.features import (
+    AGREEMENT,
+    CURVATURE,
+    DEPLETION,
+    EFFECTIVE,
+    FACTS,
+    KURTOSIS,
+    CurveSet,
+    Forecast,
+)
 from prunecast.surrogates.lstm import LSTMSurrogate
 from prunecast.surrogates.splits import leave_one_architecture_out
 
@@ -79,7 +88,7 @@ def beside_paper(predictions: pd.DataFrame, claims: pd.Series) -> pd.DataFrame:
     return table.assign(**paper, unit="accuracy, fraction", same_protocol=False)
 
 
-def beside_measured(trained: Frozen, truth: Curves, epsilon: float) -> pd.DataFrame:
+def beside_measured(trained: PretrainedSurrogate, truth: CurveSet, epsilon: float) -> pd.DataFrame:
     """Forecasts of a trained surrogate beside the measured curves of models it never saw, by model and scope."""
     blind = truth.knowing(np.zeros(truth.accuracy.shape, bool))
     forecast = trained.forecast(blind)
@@ -93,7 +102,7 @@ def beside_measured(trained: Frozen, truth: Curves, epsilon: float) -> pd.DataFr
     )
 
 
-def on_axis(curves: Curves, predictions: pd.DataFrame, splits: Sequence[str], seed: int) -> pd.DataFrame:
+def on_axis(curves: CurveSet, predictions: pd.DataFrame, splits: Sequence[str], seed: int) -> pd.DataFrame:
     """Forecasts of the percentile axis read on the axis of `curves`, where the sparsity is the same.
 
     The straight line, which knows nothing of sparsity, and `points`, which hides points of one axis, are done anew.
@@ -110,12 +119,12 @@ def on_axis(curves: Curves, predictions: pd.DataFrame, splits: Sequence[str], se
         parts.append(whole.assign(**{name: first[name] for name in (*keys, "probes", "samples", "seed")}))
     anew = [benchmark.forecast(curves, splits, seed, {}, (LINE,))]
     if BY_POINTS in splits:
-        others = tuple(name for name in benchmark.CONTENDERS if name != LINE)
+        others = tuple(name for name in benchmark.ENTRIES if name != LINE)
         anew.append(benchmark.forecast(curves, (BY_POINTS,), seed, {}, others))
     return pd.concat([*parts, *anew], ignore_index=True).assign(axis=curves.axis)
 
 
-def permuted(curves: Curves, seed: int) -> Curves:
+def permuted(curves: CurveSet, seed: int) -> CurveSet:
     """The same models with the retained shares of others: whoever still forecasts well has seen what it should not."""
     generator = seed_everything(seed, "permuted")
     source = np.arange(len(curves.names))
@@ -123,40 +132,40 @@ def permuted(curves: Curves, seed: int) -> Curves:
         rows = np.flatnonzero(curves.scopes == scope)
         source[rows] = rows[generator.permutation(len(rows))]
     accuracy = curves.accuracy_of(curves.retained[source])
-    return Curves(**{**vars(curves), "accuracy": accuracy})
+    return CurveSet(**{**vars(curves), "accuracy": accuracy})
 
 
-def inputs_matter(curves: Curves, seed: int, models: pd.DataFrame) -> list[pd.DataFrame]:
+def inputs_matter(curves: CurveSet, seed: int, models: pd.DataFrame) -> list[pd.DataFrame]:
     """Rows of `forecast_errors` of the LSTM by its inputs, and of the leak check; architectures left out."""
     found = []
     for inputs, groups in ABLATIONS.items():
-        forecast = benchmark.left_out(curves, partial(LSTMSurrogate, seed, groups))
+        forecast = benchmark.leave_one_group_out(curves, partial(LSTMSurrogate, seed, groups))
         found.append(summary(_rows(curves, forecast, seed, "lstm"), models, seed, f"prior alone, {inputs}"))
     shuffled = permuted(curves, seed)
     for name in ("lstm", "mean_curve"):
-        forecast = benchmark.left_out(shuffled, partial(benchmark.made, name, seed))
+        forecast = benchmark.leave_one_group_out(shuffled, partial(benchmark.unfitted, name, seed))
         found.append(summary(_rows(shuffled, forecast, seed, name), models, seed, PERMUTED))
     return found
 
 
-def recommended(curves: Curves, names: Iterable[str], seed: int, epsilon: float, measurements: int) -> pd.DataFrame:
+def recommended(curves: CurveSet, names: Iterable[str], seed: int, epsilon: float, measurements: int) -> pd.DataFrame:
     """Rows of the table `recommendations`: architectures left out, without and with measurements, and by halves."""
     parts = []
     for fold in leave_one_architecture_out(curves, seed):
         ways = {"halves": recommendation.by_halves}
         for name in names:
-            surrogate = benchmark.made(name, seed).fit(fold.training)
+            surrogate = benchmark.unfitted(name, seed).fit(fold.training)
             ways[name] = recommendation.by_forecast(surrogate, epsilon)  # type: ignore[arg-type, assignment]
         for method, place in ways.items():
             found = recommendation.searched(fold.tested, place, epsilon, measurements)
             parts += [rows.assign(method=method) for rows in found]
     for name in names:
-        forecast = benchmark.left_out(curves, partial(benchmark.made, name, seed))
+        forecast = benchmark.leave_one_group_out(curves, partial(benchmark.unfitted, name, seed))
         parts.append(recommendation.unverified(curves, forecast.predicted, epsilon).assign(method=name))
     return pd.concat(parts, ignore_index=True).round({"optimum": 6, "recommended": 6, "loss": 6})
 
 
-def _rows(curves: Curves, forecast: Forecast, seed: int, surrogate: str) -> pd.DataFrame:
+def _rows(curves: CurveSet, forecast: Forecast, seed: int, surrogate: str) -> pd.DataFrame:
     hidden = np.zeros(curves.accuracy.shape, bool)
     rows = benchmark.rows_of(curves, forecast, hidden, np.zeros(len(hidden)))
     return rows.assign(protocol=PROTOCOL, surrogate=surrogate, axis=curves.axis, seed=seed)

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from prunecast.cost.samples import AGREEING, EVERY
+from prunecast.cost.samples import AGREEMENT_EXAMPLES, AGREEMENT_STRIDE
 from prunecast.datasets.tasks import load_task
 from prunecast.errors import UserError
-from prunecast.forecasting.pretrained import Frozen
+from prunecast.forecasting.pretrained import PretrainedSurrogate
 from prunecast.models import zoo
-from prunecast.models.checkpoints import Trained
+from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.evaluation import prepare
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import MAXIMUM, SCOPES, Pruner, Scope, cut, pruned_counts, rank
 from prunecast.surrogates.features import unmeasured
 from prunecast.sweeps import proxies
 from prunecast.sweeps.adaptive import Safe, last_safe
-from prunecast.sweeps.curve_metrics import LEARNED_ABOVE, checked
+from prunecast.sweeps.curve_metrics import LEARNED_ABOVE, check_epsilon
 from prunecast.sweeps.sweeper import Sweeper, grid
 
 POINTS = 101
@@ -44,7 +44,7 @@ class Prediction:
     seconds: float
 
 
-def subject_of(checkpoint: str, task_name: str) -> tuple[Trained, Any]:
+def subject_of(checkpoint: str, task_name: str) -> tuple[TrainedModel, Any]:
     """A checkpoint, a folder or an id of the hub, with its task; and its tokenizer, None for images.
 
     Raises UserError for a checkpoint that is none, or that does not tell the classes of the task apart.
@@ -62,16 +62,16 @@ def subject_of(checkpoint: str, task_name: str) -> tuple[Trained, Any]:
         raise UserError(f"{checkpoint} tells {config.num_labels} classes apart, task {task_name!r} has {task.classes}")
     examples = prepare(task.validation.first(EXAMPLES), tokenizer, LONGEST)
     spec = zoo.ModelSpec(task=task_name, max_length=LONGEST)
-    return Trained(folder.name, spec, task, model.eval(), examples, folder, 0), tokenizer
+    return TrainedModel(folder.name, spec, task, model.eval(), examples, folder, 0), tokenizer
 
 
-def predict(subject: Trained, frozen: Frozen, epsilon: float, dense_accuracy: float) -> Prediction:
+def predict(subject: TrainedModel, frozen: PretrainedSurrogate, epsilon: float, dense_accuracy: float) -> Prediction:
     """Forecast the curves of a model in both scopes from its weights and a few unlabelled examples.
 
     Raises UserError for an epsilon outside 0 to 1, a task with one class, or a model that is not ten points above its
     majority class.
     """
-    checked(epsilon)
+    check_epsilon(epsilon)
     majority, classes = subject.task.majority_accuracy, subject.task.classes
     if classes < 2:
         raise UserError(f"task {subject.task.name!r} has one class; there is nothing to tell apart")
@@ -106,13 +106,13 @@ def predict(subject: Trained, frozen: Frozen, epsilon: float, dense_accuracy: fl
     )
 
 
-def largest_safe(subject: Trained, scope: Scope, epsilon: float, expected: float) -> tuple[float, Safe]:
+def largest_safe(subject: TrainedModel, scope: Scope, epsilon: float, expected: float) -> tuple[float, Safe]:
     """The last ratio, in hundredths, before the accuracy first falls by more than `epsilon`, and how it was measured.
 
     `expected` is the ratio looked at first, such as a forecast recommends. The model is given back whole. Raises
     UserError for an epsilon outside 0 to 1.
     """
-    checked(epsilon)
+    check_epsilon(epsilon)
     thresholds = grid(POINTS)[:-1]  # with nothing left there is nothing to be safe
     sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", subject.seed)
     with sweeper.looking("magnitude", scope, thresholds) as (look, _, _):
@@ -120,7 +120,7 @@ def largest_safe(subject: Trained, scope: Scope, epsilon: float, expected: float
     return thresholds[found.point] / MAXIMUM, found
 
 
-def save_pruned(subject: Trained, tokenizer: Any, scope: Scope, sparsity: float, folder: Path) -> None:
+def save_pruned(subject: TrainedModel, tokenizer: Any, scope: Scope, sparsity: float, folder: Path) -> None:
     """Write the model with that share of its prunable weights set to zero as a folder that `from_pretrained` reads.
 
     The model itself is given back whole.
@@ -131,7 +131,7 @@ def save_pruned(subject: Trained, tokenizer: Any, scope: Scope, sparsity: float,
         zoo.save(subject.model, tokenizer, folder)
 
 
-def _facts(subject: Trained, dense_accuracy: float) -> dict[str, Any]:
+def _facts(subject: TrainedModel, dense_accuracy: float) -> dict[str, Any]:
     weights = subject.weights
     return {
         "model": subject.name,
@@ -143,11 +143,11 @@ def _facts(subject: Trained, dense_accuracy: float) -> dict[str, Any]:
     }
 
 
-def _signals(subject: Trained) -> pd.DataFrame:
+def _signals(subject: TrainedModel) -> pd.DataFrame:
     thresholds = grid(POINTS)
-    free = proxies.weight_signals(subject.weights, thresholds)
-    rows = proxies.sample(subject.examples, AGREEING, subject.seed)
-    sparse = thresholds[::EVERY]
+    free = proxies.weight_proxies(subject.weights, thresholds)
+    rows = proxies.sample(subject.examples, AGREEMENT_EXAMPLES, subject.seed)
+    sparse = thresholds[::AGREEMENT_STRIDE]
     agreed = []
     for scope in SCOPES:
         agrees = proxies.agreement(subject.model, subject.weights, subject.examples, rows, scope, sparse)

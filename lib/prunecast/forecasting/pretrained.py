@@ -14,8 +14,8 @@ from prunecast import paths, tables
 from prunecast.errors import UserError
 from prunecast.forecasting import recommendation
 from prunecast.surrogates import benchmark, conformal
-from prunecast.surrogates.curve_posterior import Warped
-from prunecast.surrogates.features import AGREEMENT, FREE, Curves, Forecast, curves_on, input_names
+from prunecast.surrogates.curve_posterior import CurvePosterior
+from prunecast.surrogates.features import AGREEMENT, FREE, CurveSet, Forecast, curves_on, input_names
 from prunecast.surrogates.lstm import LSTMSurrogate
 from prunecast.sweeps.curve_metrics import learned
 
@@ -25,25 +25,25 @@ GROUPS = (*FREE, AGREEMENT)
 INPUTS = input_names(GROUPS)
 WEIGHTS, SCHEMA = "surrogate.safetensors", "surrogate.json"
 RANGES = ("prunable_parameters", "layers", "classes")
-DOUBT = 2.0  # an interval outside the training range is this much wider
+OUT_OF_RANGE_FACTOR = 2.0  # an interval outside the training range is this much wider
 EPSILONS = (0.005, 0.01, 0.02, 0.05, 0.1)
 
 
 @dataclass(frozen=True)
-class Frozen:
+class PretrainedSurrogate:
     """A trained surrogate, what widens its intervals, how cautious it must be, and the range it was trained in.
 
     `ranges` gives lowest and highest value of facts of the training models; `margin` is an accuracy; `cautions` are
     log-odds of sparsity by epsilon.
     """
 
-    surrogate: Warped
+    surrogate: CurvePosterior
     ranges: dict[str, tuple[float, float]]
     margin: float
     cautions: dict[float, float]
     models: tuple[str, ...]
 
-    def doubts(self, curves: Curves) -> list[str]:
+    def doubts(self, curves: CurveSet) -> list[str]:
         """A sentence for each fact of the model that lies outside the training range."""
         facts = curves.facts.iloc[0]
         return [
@@ -52,43 +52,46 @@ class Frozen:
             if not low <= facts[name] <= high
         ]
 
-    def forecast(self, curves: Curves) -> Forecast:
+    def forecast(self, curves: CurveSet) -> Forecast:
         """Forecast with calibrated 90 % intervals, wider where there are doubts."""
         found = self.surrogate.predict(curves)
         found.predicted[:, 0] = curves.accuracy[:, 0]  # the unpruned model is known
-        doubt = DOUBT if self.doubts(curves) else 1.0
+        doubt = OUT_OF_RANGE_FACTOR if self.doubts(curves) else 1.0
         below = (found.predicted - found.lower + max(self.margin, 0)) * doubt
         above = (found.upper - found.predicted + max(self.margin, 0)) * doubt
         return Forecast(found.predicted, np.clip(found.predicted - below, 0, 1), np.clip(found.predicted + above, 0, 1))
 
-    def recommended(self, curves: Curves, epsilon: float) -> np.ndarray:
+    def recommended(self, curves: CurveSet, epsilon: float) -> np.ndarray:
         """Sparsity (C,) at which nine of ten models lose no more than epsilon, by the errors of earlier forecasts."""
         predicted = self.surrogate.predict(curves).predicted
         safe = recommendation.safe(curves.sparsity, predicted, epsilon)
         caution = float(np.interp(epsilon, sorted(self.cautions), [self.cautions[e] for e in sorted(self.cautions)]))
-        return recommendation.cautious(safe, max(caution, 0) * (DOUBT if self.doubts(curves) else 1.0))
+        return recommendation.lowered(safe, max(caution, 0) * (OUT_OF_RANGE_FACTOR if self.doubts(curves) else 1.0))
 
 
-def freeze(folder: Path, seed: int) -> Frozen:
+def pretrain(folder: Path, seed: int) -> PretrainedSurrogate:
     """Train on all learned models of a study's tables in `folder`, and calibrate by leaving architectures out."""
     models = tables.read("models", folder)
     models = models[learned(models)].reset_index(drop=True)
     curves = curves_on("percentile", tables.read("sweeps", folder), models, tables.read("signals", folder))
-    left_out = benchmark.left_out(curves, partial(benchmark.made, NAME, seed))
+    left_out = benchmark.leave_one_group_out(curves, partial(benchmark.unfitted, NAME, seed))
     outside = np.maximum(left_out.lower - curves.accuracy, curves.accuracy - left_out.upper)
     optima = {epsilon: recommendation.safe(curves.sparsity, curves.accuracy, epsilon) for epsilon in EPSILONS}
     believed = {epsilon: recommendation.safe(curves.sparsity, left_out.predicted, epsilon) for epsilon in EPSILONS}
     points = outside.shape[1]
-    return Frozen(
-        benchmark.made(NAME, seed).fit(curves),  # type: ignore[arg-type]
+    return PretrainedSurrogate(
+        benchmark.unfitted(NAME, seed).fit(curves),  # type: ignore[arg-type]
         {name: (float(models[name].min()), float(models[name].max())) for name in RANGES},
-        conformal.margin(outside.ravel(), np.repeat(curves.models, points)),
-        {epsilon: recommendation.caution_of(believed[epsilon], optima[epsilon], curves.models) for epsilon in EPSILONS},
+        conformal.interval_margin(outside.ravel(), np.repeat(curves.models, points)),
+        {
+            epsilon: recommendation.safety_margin(believed[epsilon], optima[epsilon], curves.models)
+            for epsilon in EPSILONS
+        },
         tuple(models["model"]),
     )
 
 
-def ready(study: str = STUDY, seed: int = 0) -> Frozen:
+def ready(study: str = STUDY, seed: int = 0) -> PretrainedSurrogate:
     """The surrogate trained on a study's measured tables: loaded if it is there and they are the same, else trained."""
     source = paths.MEASURED / study
     digest = hashlib.sha256(json.dumps(INPUTS).encode())
@@ -96,11 +99,11 @@ def ready(study: str = STUDY, seed: int = 0) -> Frozen:
         digest.update((source / tables.file_name(table)).read_bytes())
     folder = paths.run("surrogate") / f"{study}-{seed}-{digest.hexdigest()[:12]}"
     if not (folder / SCHEMA).exists():
-        save(freeze(source, seed), folder)
+        save(pretrain(source, seed), folder)
     return load(folder)
 
 
-def save(frozen: Frozen, folder: Path) -> None:
+def save(frozen: PretrainedSurrogate, folder: Path) -> None:
     """Write weights and training curves as safetensors, beside them the schema of the inputs and the calibration."""
     folder.mkdir(parents=True, exist_ok=True)
     warped = frozen.surrogate
@@ -118,7 +121,7 @@ def save(frozen: Frozen, folder: Path) -> None:
     (folder / SCHEMA).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> Frozen:
+def load(folder: Path) -> PretrainedSurrogate:
     """Read back what `save` wrote; raises UserError where it is not there, or reads other inputs than this version."""
     if not (folder / SCHEMA).exists():
         raise UserError(f"there is no trained surrogate in {folder}")
@@ -126,10 +129,10 @@ def load(folder: Path) -> Frozen:
     if told["inputs"] != INPUTS:
         raise UserError(f"the surrogate in {folder} reads other inputs than this version; train it again")
     state = load_file(folder / WEIGHTS)
-    warped = Warped(lambda: LSTMSurrogate(told["seed"], GROUPS), told["seed"])
+    warped = CurvePosterior(lambda: LSTMSurrogate(told["seed"], GROUPS), told["seed"])
     warped.shapes = state.pop("shapes").numpy()
     warped.fitted = LSTMSurrogate(told["seed"], GROUPS).restore(state)
-    return Frozen(
+    return PretrainedSurrogate(
         warped,
         {name: tuple(ends) for name, ends in told["ranges"].items()},
         told["margin"],

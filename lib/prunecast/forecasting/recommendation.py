@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from prunecast.surrogates.conformal import margin
-from prunecast.surrogates.curve_posterior import Warped
-from prunecast.surrogates.features import Curves
+from prunecast.surrogates.conformal import interval_margin
+from prunecast.surrogates.curve_posterior import CurvePosterior
+from prunecast.surrogates.features import CurveSet
 from prunecast.surrogates.splits import relatives
 from prunecast.sweeps.curve_metrics import safe_sparsity
 
@@ -20,17 +20,17 @@ def safe(sparsity: np.ndarray, accuracy: np.ndarray, epsilon: float) -> np.ndarr
     return np.array([safe_sparsity(pd.DataFrame({"sparsity": s, "accuracy": a}), epsilon) for s, a in pairs])
 
 
-def cautious(forecast: np.ndarray, caution: float) -> np.ndarray:
+def lowered(forecast: np.ndarray, caution: float) -> np.ndarray:
     """Safe sparsities (n,) moved down by `caution`, in log-odds."""
     return 1 / (1 + np.exp(caution - _log_odds(forecast)))
 
 
-def caution_of(forecast: np.ndarray, measured: np.ndarray, models: np.ndarray) -> float:
+def safety_margin(forecast: np.ndarray, measured: np.ndarray, models: np.ndarray) -> float:
     """How far forecasts (n,) of safe sparsities must move down for nine of ten to be at most the `measured` ones."""
-    return margin(_log_odds(forecast) - _log_odds(measured), models)
+    return interval_margin(_log_odds(forecast) - _log_odds(measured), models)
 
 
-def unverified(curves: Curves, predicted: np.ndarray, epsilon: float) -> pd.DataFrame:
+def unverified(curves: CurveSet, predicted: np.ndarray, epsilon: float) -> pd.DataFrame:
     """What forecasts (C, T) of measured curves recommend without a measurement: rows of `recommendations`.
 
     The caution for a model is that which the models of other groups of `relatives` ask for.
@@ -40,14 +40,14 @@ def unverified(curves: Curves, predicted: np.ndarray, epsilon: float) -> pd.Data
     recommended = np.empty(len(groups), int)
     for group in set(groups):
         others, own = groups != group, groups == group
-        caution = caution_of(believed[others], optimum[others], curves.models[others])
-        recommended[own] = _at_most(curves.sparsity[own], cautious(believed[own], caution))
+        caution = safety_margin(believed[others], optimum[others], curves.models[others])
+        recommended[own] = _at_most(curves.sparsity[own], lowered(believed[own], caution))
     return _rows(curves, recommended, optimum, epsilon, 0)
 
 
 def searched(
-    curves: Curves,
-    place: Callable[[Curves, np.ndarray, np.ndarray, bool], np.ndarray],
+    curves: CurveSet,
+    place: Callable[[CurveSet, np.ndarray, np.ndarray, bool], np.ndarray],
     epsilon: float,
     measurements: int,
 ) -> Iterator[pd.DataFrame]:
@@ -72,10 +72,12 @@ def searched(
         low, high = np.where(holds, at, low), np.where(holds, high, at)
 
 
-def by_forecast(surrogate: Warped, epsilon: float) -> Callable[[Curves, np.ndarray, np.ndarray, bool], np.ndarray]:
+def by_forecast(
+    surrogate: CurvePosterior, epsilon: float
+) -> Callable[[CurveSet, np.ndarray, np.ndarray, bool], np.ndarray]:
     """Measure where the candidates put even odds on safe and unsafe; at last where the most is to be gained."""
 
-    def place(curves: Curves, lows: np.ndarray, highs: np.ndarray, last: bool) -> np.ndarray:
+    def place(curves: CurveSet, lows: np.ndarray, highs: np.ndarray, last: bool) -> np.ndarray:
         chances = surrogate.chance_of_safe(curves, epsilon)
         chosen = []
         for chance, low, high in zip(chances, lows, highs, strict=True):
@@ -92,7 +94,7 @@ def by_forecast(surrogate: Warped, epsilon: float) -> Callable[[Curves, np.ndarr
     return place
 
 
-def by_halves(curves: Curves, low: np.ndarray, high: np.ndarray, last: bool) -> np.ndarray:
+def by_halves(curves: CurveSet, low: np.ndarray, high: np.ndarray, last: bool) -> np.ndarray:
     """Measure half-way between safe and unsafe: a search that forecasts nothing."""
     return (low + high) // 2
 
@@ -102,7 +104,7 @@ def _at_most(sparsity: np.ndarray, limits: np.ndarray) -> np.ndarray:
     return (sparsity <= limits[:, None] + 1e-9).sum(1) - 1
 
 
-def _rows(curves: Curves, chosen: np.ndarray, optimum: np.ndarray, epsilon: float, measurements: int) -> pd.DataFrame:
+def _rows(curves: CurveSet, chosen: np.ndarray, optimum: np.ndarray, epsilon: float, measurements: int) -> pd.DataFrame:
     rows = np.arange(len(chosen))
     return pd.DataFrame(
         {

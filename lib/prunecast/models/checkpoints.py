@@ -18,7 +18,7 @@ TRAINED = "trained.json"
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A trained model with what is needed to evaluate it."""
 
     name: str
@@ -35,7 +35,7 @@ class Trained:
         return prunable.prunable_weights(self.model, self.task.classes)
 
 
-def trained(name: str, run: str, seed: int) -> Trained:
+def trained_classifier(name: str, run: str, seed: int) -> TrainedModel:
     """Train the registry's model `name`, or reuse the checkpoint in `run` if nothing it depends on has changed."""
     spec = zoo.spec_of(name)
     task = zoo.task_of(spec)
@@ -46,10 +46,10 @@ def trained(name: str, run: str, seed: int) -> Trained:
         model, tokenizer = zoo.load(folder)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     examples = evaluation.prepare(task.validation, tokenizer, spec.max_length)
-    return Trained(name, spec, task, model, examples, folder, seed)
+    return TrainedModel(name, spec, task, model, examples, folder, seed)
 
 
-def describe(subject: Trained, dense_accuracy: float) -> dict[str, Any]:
+def describe(subject: TrainedModel, dense_accuracy: float) -> dict[str, Any]:
     """The row of `models` for a trained model."""
     config = getattr(subject.model, "config", None)
     return {

@@ -35,7 +35,7 @@ from prunecast.models.prunable import prunable_weights
 from prunecast.progress import note, track
 from prunecast.seeding import seed_everything
 
-CALIBRATING = 64  # blocks of the train text that tell how important heads are
+CALIBRATION_BLOCKS = 64  # blocks of the train text that tell how important heads are
 TOKENS = 1024  # of a batch outside training
 ATTENTION = "eager"  # on blocks this short faster than the fused kernels of a processor, above all backwards
 
@@ -90,7 +90,7 @@ def spec_of(name: str) -> LanguageSpec:
     return spec
 
 
-def trained(name: str, run: str, seed: int) -> LanguageModel:
+def trained_language_model(name: str, run: str, seed: int) -> LanguageModel:
     """Train the registry's model `name`, or reuse the checkpoint in `run` if nothing it depends on has changed."""
     spec = spec_of(name)
     texts = load_corpus(spec.corpus)
@@ -147,7 +147,7 @@ def _train_into(folder: Path, spec: LanguageSpec, texts: dict[str, str], fingerp
     _train(model, blocks["train"], spec, seed, name)
     model.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
-    save_file(blocks | {"train": blocks["train"][:CALIBRATING].clone()}, folder / "blocks.safetensors")
+    save_file(blocks | {"train": blocks["train"][:CALIBRATION_BLOCKS].clone()}, folder / "blocks.safetensors")
     note(f"{name}: trained")
     return {"inputs": {spec.corpus: fingerprint}}
 

@@ -16,7 +16,7 @@ RULES: dict[str, dict[str, Any]] = {
     "pruned": {"color": BLUE, "marker": "o", "linestyle": "-", "label": "as the rule keeps them, by magnitude"},
     "random_at_same_sparsity": {"color": ORANGE, "marker": "^", "linestyle": "--", "label": "as many at random"},
 }
-SCOPES: dict[str, dict[str, Any]] = {
+SCOPE_STYLES: dict[str, dict[str, Any]] = {
     "global": {"color": BLUE, "marker": "o"},
     "layer": {"color": ORANGE, "marker": "^"},
 }
@@ -60,7 +60,7 @@ def draw_betas(rows: pd.DataFrame, published: pd.DataFrame) -> Figure:
 def draw_recommended(rows: pd.DataFrame) -> Figure:
     """What the rule prunes against the measured optimum, a mark a curve: above the diagonal it loses too much."""
     figure, panel = plt.subplots(figsize=(5.2, 4.4))
-    for scope, style in SCOPES.items():
+    for scope, style in SCOPE_STYLES.items():
         of = rows[rows["granularity"] == scope]
         panel.scatter(of["optimum"], of["sparsity"], alpha=0.7, s=30, label=f"{scope} scope", **style)
     panel.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)

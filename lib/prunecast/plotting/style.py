@@ -38,7 +38,7 @@ VARIANTS: list[dict[str, Any]] = [
 COLUMNS = 3
 
 
-def use_house_style() -> None:
+def use_style() -> None:
     """Set sizes, colours and file format for all figures of a page: SVG, the same bytes for the same data."""
     set_matplotlib_formats("svg", metadata={"Date": None})
     mpl.rcParams.update(

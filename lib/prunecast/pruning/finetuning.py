@@ -15,15 +15,15 @@ from torch.nn import functional
 
 from prunecast.cache import file_hash, kept_row, key_of
 from prunecast.datasets.tasks import Split
-from prunecast.errors import UserError, made
+from prunecast.errors import UserError, validated
 from prunecast.models import evaluation, training, zoo
-from prunecast.models.checkpoints import Trained
+from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.prunable import prunable_weights
 from prunecast.progress import note, track
 from prunecast.pruning import masks, schedules, structured
 from prunecast.pruning.masks import Scope
 
-CALIBRATING = 128  # training examples that tell how important heads, neurons and layers are
+IMPORTANCE_EXAMPLES = 128  # training examples that tell how important heads, neurons and layers are
 STAGES = ("training", "evaluation", "finetuning")
 
 
@@ -46,7 +46,7 @@ class Budget(BaseModel):
 
 def budget_of(**parameters: Any) -> Budget:
     """The budget with these parameters; raises UserError for one that cannot be."""
-    return made(Budget, **parameters)
+    return validated(Budget, **parameters)
 
 
 class Retraining:
@@ -55,7 +55,7 @@ class Retraining:
     With a `removal` they start from the model less these parts, which is cheaper than to start from the whole one.
     """
 
-    def __init__(self, subject: Trained, budget: Budget, removal: structured.Removal = structured.NOTHING):
+    def __init__(self, subject: TrainedModel, budget: Budget, removal: structured.Removal = structured.NOTHING):
         self.subject, self.budget, self.removal = subject, budget, removal
         self.tokenizer: Any = zoo.load(subject.folder)[1]
         self.split: Split = subject.task.train.first(budget.examples)
@@ -77,7 +77,7 @@ class Retraining:
     @cached_property
     def _calibrating(self) -> tuple[dict[str, Tensor], Tensor]:
         """A batch of training examples, and their labels."""
-        split, device = self.subject.task.train.first(CALIBRATING), next(self.subject.model.parameters()).device
+        split, device = self.subject.task.train.first(IMPORTANCE_EXAMPLES), next(self.subject.model.parameters()).device
         prepared = evaluation.prepare(split, self.tokenizer, self.subject.spec.max_length)
         batch = evaluation.batch_of(prepared, torch.arange(len(prepared)))
         return {name: tensor.to(device) for name, tensor in batch.items()}, prepared.labels.to(device)
@@ -129,7 +129,9 @@ class Retraining:
         reached = 1 - self._left if name == "dense" else sparsity
         told = {"removed": str(self.removal), "schedule": name, "sparsity": reached, "scope": scope, "seed": seed}
         weights = file_hash(subject.folder / "model.safetensors")
-        key = key_of(STAGES, weights, subject.task.fingerprint, self.budget.model_dump_json(), CALIBRATING, told)
+        key = key_of(
+            STAGES, weights, subject.task.fingerprint, self.budget.model_dump_json(), IMPORTANCE_EXAMPLES, told
+        )
 
         def measure() -> dict[str, Any]:
             answers = evaluation.logits(self._made(name, sparsity, scope, seed), subject.examples)

@@ -12,13 +12,13 @@ import pandas as pd
 from prunecast import tables
 from prunecast.errors import UserError
 from prunecast.models import zoo
-from prunecast.models.checkpoints import Trained
+from prunecast.models.checkpoints import TrainedModel
 from prunecast.pruning.masks import MAXIMUM, SCOPES
 from prunecast.selection import pareto, search
-from prunecast.selection.evaluator import BATCHES, Workshop
+from prunecast.selection.evaluator import BATCHES, ConfigurationEvaluator
 from prunecast.selection.space import Configuration
 from prunecast.sweeps import curve_metrics
-from prunecast.sweeps.adaptive import Look, last_safe
+from prunecast.sweeps.adaptive import Evaluate, last_safe
 from prunecast.sweeps.curve_metrics import ROUNDING, safe_sparsity
 from prunecast.sweeps.sweeper import Sweeper, grid
 
@@ -37,24 +37,24 @@ FIGURES = {  # and what each is called on a model card
 }
 
 
-def scanned(subject: Trained, forecasts: pd.DataFrame, epsilon: float) -> pd.DataFrame:
+def scanned(subject: TrainedModel, forecasts: pd.DataFrame, epsilon: float) -> pd.DataFrame:
     """What it takes to find the largest safe ratio of a model in each way, measured: rows of `scans`.
 
     `forecasts` are curves of models that the surrogate had not seen; a search begins there if this one is among them.
     """
-    curve_metrics.checked(epsilon)
+    curve_metrics.check_epsilon(epsilon)
     sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", subject.seed)
     told = forecasts.assign(sparsity=forecasts["threshold"] / MAXIMUM, accuracy=forecasts["predicted"])
     expected = {key: safe_sparsity(curve, epsilon) for key, curve in told.groupby(["model", "scope"])}
     parts = []
     for scope in SCOPES:
         with sweeper.looking("magnitude", scope, grid(len(RATIOS) + 1)[:-1]) as (look, _, _):
-            found = ways(look, len(subject.examples), epsilon, expected.get((subject.name, scope)))
+            found = search_methods(look, len(subject.examples), epsilon, expected.get((subject.name, scope)))
         parts.append(found.assign(model=subject.name, scope=scope, epsilon=epsilon))
     return pd.concat(parts, ignore_index=True)
 
 
-def ways(look: Look, examples: int, epsilon: float, expected: float | None) -> pd.DataFrame:
+def search_methods(look: Evaluate, examples: int, epsilon: float, expected: float | None) -> pd.DataFrame:
     """What each way finds for the largest of `RATIOS` that is safe: a row each, by method, as in the table `scans`.
 
     `look` is as in `prunecast.sweeps.adaptive`, a point being a place in `RATIOS`. `expected` is a forecast ratio: the
@@ -87,7 +87,7 @@ def finalists(candidates: pd.DataFrame, measured: Sequence[int], epsilon: float)
 
     Each need takes the least of its cost among what loses no more than epsilon; the knee asks for no epsilon.
     """
-    curve_metrics.checked(epsilon)
+    curve_metrics.check_epsilon(epsilon)
     candidates = candidates.reset_index(drop=True)
     dense = int((candidates["form"] == "dense").argmax())
     rows = [dense, *(row for row in measured if row != dense)]  # the dense model is known, and within any epsilon
@@ -97,7 +97,9 @@ def finalists(candidates: pd.DataFrame, measured: Sequence[int], epsilon: float)
     return {"knee": [rows[pareto.knee(costs.drop(columns="throughput"))]]} | best
 
 
-def deployed(workshop: Workshop, candidates: pd.DataFrame, searches: pd.DataFrame, epsilon: float) -> pd.DataFrame:
+def deployed(
+    workshop: ConfigurationEvaluator, candidates: pd.DataFrame, searches: pd.DataFrame, epsilon: float
+) -> pd.DataFrame:
     """What each rule chooses from what a guided search measured, built, timed and saved: rows of `selections`.
 
     The search is that of the first seed in `searches`. A search times briefly, and the least of many brief timings is
@@ -148,7 +150,7 @@ def _masked(ratio: float) -> Configuration:
     return Configuration(form="masked", ratio=ratio)
 
 
-def save(workshop: Workshop, how: Configuration, figures: Mapping[str, float], folder: Path) -> None:
+def save(workshop: ConfigurationEvaluator, how: Configuration, figures: Mapping[str, float], folder: Path) -> None:
     """Write a configuration as a folder of safetensors, configuration, tokenizer and a model card with its `figures`.
 
     What a sparse kernel runs is saved masked, since safetensors hold no sparse weights. Raises UserError where one of
@@ -158,13 +160,13 @@ def save(workshop: Workshop, how: Configuration, figures: Mapping[str, float], f
         raise UserError(f"a selected model is saved with its four figures; {', '.join(absent)} is missing")
     stored = how.model_copy(update={"form": "masked"}) if how.form == "sparse_kernel" else how
     zoo.save(workshop.build(stored), workshop.retraining.tokenizer, folder)
-    rows = "\n".join(f"| {FIGURES[name]} | {told(value)} |" for name, value in figures.items())
+    rows = "\n".join(f"| {FIGURES[name]} | {formatted(value)} |" for name, value in figures.items())
     card = CARD.format(model=workshop.subject.name, task=workshop.subject.task.name, how=how.name, rows=rows)
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "selection.json").write_text(json.dumps(how.model_dump(), indent=1) + "\n", encoding="utf-8")
 
 
-def told(value: float) -> str:
+def formatted(value: float) -> str:
     """A figure of a model card."""
     return "not measured" if pd.isna(value) else f"{value:.6g}"
 

@@ -12,13 +12,13 @@ from prunecast.cache import alone, file_hash, kept_folder, kept_row, key_of
 from prunecast.cost import energy, profile
 from prunecast.hardware import device_name
 from prunecast.models import evaluation, zoo
-from prunecast.models.checkpoints import Trained
+from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.prunable import prunable_weights
 from prunecast.progress import note, track
 from prunecast.pruning import finetuning, schedules, sparse_linear, structured
 from prunecast.pruning.criteria import criterion_called
-from prunecast.pruning.finetuning import CALIBRATING, Budget, Retraining
-from prunecast.selection.space import AGREEING, Configuration
+from prunecast.pruning.finetuning import IMPORTANCE_EXAMPLES, Budget, Retraining
+from prunecast.selection.space import COMPARED_EXAMPLES, Configuration
 from prunecast.sweeps import proxies
 
 BATCHES = (1, 32)  # batch sizes that are timed
@@ -26,21 +26,21 @@ COUNTS = ("parameters", "parameters_nonzero", "size_bytes", "flops_dense", "flop
 WINDOW_S = 0.15  # of an estimate, whose clock is fine; a sensor gets the longer window of prunecast.cost.energy
 
 
-class Workshop:
+class ConfigurationEvaluator:
     """Builds and measures configurations of one trained model; what is measured or trained is kept in its folder."""
 
-    def __init__(self, subject: Trained, budget: Budget, meter: energy.Meter, rounds: int):
+    def __init__(self, subject: TrainedModel, budget: Budget, meter: energy.Meter, rounds: int):
         self.subject, self.budget, self.meter, self.rounds = subject, budget, meter, rounds
         self.torch_device = next(subject.model.parameters()).device
         self.device = device_name(self.torch_device)
         self.retraining = Retraining(subject, budget)
         self.folder = subject.folder / "configurations"
         weights = file_hash(subject.folder / "model.safetensors")
-        settings = (weights, subject.task.fingerprint, budget.model_dump_json(), CALIBRATING, subject.seed)
+        settings = (weights, subject.task.fingerprint, budget.model_dump_json(), IMPORTANCE_EXAMPLES, subject.seed)
         self.training_key = key_of(finetuning.STAGES, *settings)
         timing = (meter.source, rounds, self.device, torch.get_num_threads())
         self.key = key_of((*finetuning.STAGES, "costs"), *settings, *timing)
-        self.rows = torch.from_numpy(proxies.sample(subject.examples, AGREEING, subject.seed))
+        self.rows = torch.from_numpy(proxies.sample(subject.examples, COMPARED_EXAMPLES, subject.seed))
         self.dense: Tensor = evaluation.logits(subject.model, subject.examples)
         self.inputs = {
             batch: {

@@ -15,7 +15,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from prunecast.progress import track
 from prunecast.seeding import seed_everything
 from prunecast.selection import pareto
-from prunecast.selection.space import AGREEING
+from prunecast.selection.space import COMPARED_EXAMPLES
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -107,7 +107,7 @@ def guided(candidates: pd.DataFrame, costs: pd.DataFrame, limits: Limits, evalua
 
 def agreement_price(candidates: pd.DataFrame) -> int:
     """What it costs to compare all candidates with the dense model on a few examples, in whole evaluations."""
-    return math.ceil(len(candidates) * AGREEING / int(candidates["eval_examples"].iloc[0]))
+    return math.ceil(len(candidates) * COMPARED_EXAMPLES / int(candidates["eval_examples"].iloc[0]))
 
 
 SEARCHES: dict[str, Search] = {"guided": guided, "nsga2": nsga2, "random": random_search}

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
-from prunecast.errors import made
+from prunecast.errors import validated
 from prunecast.pruning import schedules, structured
 from prunecast.pruning.criteria import CRITERIA, CriterionName
 from prunecast.pruning.masks import SCOPES, Scope
@@ -14,7 +14,7 @@ from prunecast.pruning.masks import SCOPES, Scope
 Share = Annotated[float, Field(ge=0, lt=1)]
 Form = Literal["dense", "masked", "removed", "sparse_kernel"]
 WITH_ZEROS: tuple[Form, ...] = ("masked", "sparse_kernel")
-AGREEING = 16  # unlabelled examples on which a configuration is compared with the dense model
+COMPARED_EXAMPLES = 16  # unlabelled examples on which a configuration is compared with the dense model
 
 
 class Configuration(BaseModel):
@@ -101,4 +101,4 @@ class Space(BaseModel):
 
 def space_of(**parameters: Any) -> Space:
     """The space with these parameters; raises UserError for one that cannot be."""
-    return made(Space, **parameters)
+    return validated(Space, **parameters)

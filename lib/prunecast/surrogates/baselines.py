@@ -12,7 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import NearestNeighbors
 
-from prunecast.surrogates.features import FREE, Curves, Forecast, certain, inputs, through_known
+from prunecast.surrogates.features import FREE, CurveSet, Forecast, certain, inputs, through_known
 
 SMOOTH = 0.1  # length, in sparsity, over which the Gaussian process believes its error to be alike
 NUGGET = 1e-4  # variance of a measured point, in retained share
@@ -26,13 +26,13 @@ class StraightLine:
     A model of which points are known gets a line of its own through them and its dense accuracy.
     """
 
-    def fit(self, curves: Curves) -> "StraightLine":
+    def fit(self, curves: CurveSet) -> "StraightLine":
         """Fit by least squares on all known points."""
         known = ~np.isnan(curves.accuracy)
         self.line = _line(np.broadcast_to(curves.thresholds, known.shape)[known], curves.accuracy[known])
         return self
 
-    def predict(self, curves: Curves) -> Forecast:
+    def predict(self, curves: CurveSet) -> Forecast:
         """Forecast accuracy."""
         found = []
         for accuracy in curves.accuracy:
@@ -45,12 +45,12 @@ class StraightLine:
 class MeanCurve:
     """The mean retained share of the training curves in the same scope, moved onto the known points."""
 
-    def fit(self, curves: Curves) -> "MeanCurve":
+    def fit(self, curves: CurveSet) -> "MeanCurve":
         """Average threshold by threshold, interpolated where no training curve is known."""
         self.means = {scope: _mean(curves.retained[curves.scopes == scope]) for scope in set(curves.scopes)}
         return self
 
-    def predict(self, curves: Curves) -> Forecast:
+    def predict(self, curves: CurveSet) -> Forecast:
         """Forecast accuracy."""
         left = np.stack([self.means[scope] for scope in curves.scopes])
         return certain(through_known(curves.accuracy_of(left), curves))
@@ -62,7 +62,7 @@ class Logistic:
     Fitted to the points known of a model, drawn towards the parameters of the mean training curve.
     """
 
-    def fit(self, curves: Curves) -> "Logistic":
+    def fit(self, curves: CurveSet) -> "Logistic":
         """Fit one logistic curve to the mean training curve of each scope."""
         means = MeanCurve().fit(curves).means
         sparsity = curves.thresholds / 10
@@ -73,13 +73,13 @@ class Logistic:
         }
         return self
 
-    def predict(self, curves: Curves) -> Forecast:
+    def predict(self, curves: CurveSet) -> Forecast:
         """Forecast accuracy."""
         fitted = [self._fitted(curves, index) for index in range(len(curves.names))]
         left = np.stack([_logistic(p, row) for p, row in zip(fitted, curves.sparsity, strict=True)])
         return certain(curves.accuracy_of(left))
 
-    def _fitted(self, curves: Curves, index: int) -> np.ndarray:
+    def _fitted(self, curves: CurveSet, index: int) -> np.ndarray:
         typical, known = self.typical[curves.scopes[index]], ~np.isnan(curves.accuracy[index])
         sparsity, left = curves.sparsity[index, known], curves.retained[index, known]
         pull = 0.05
@@ -89,7 +89,7 @@ class Logistic:
 class Isotonic:
     """Isotonic regression of the retained share on sparsity: of all training points, or of the model's own if known."""
 
-    def fit(self, curves: Curves) -> "Isotonic":
+    def fit(self, curves: CurveSet) -> "Isotonic":
         """Fit a falling step function to all known points of each scope."""
         self.typical = {}
         for scope in set(curves.scopes):
@@ -98,7 +98,7 @@ class Isotonic:
             self.typical[scope] = _falling(curves.sparsity[rows][known], curves.retained[rows][known])
         return self
 
-    def predict(self, curves: Curves) -> Forecast:
+    def predict(self, curves: CurveSet) -> Forecast:
         """Forecast accuracy."""
         left = []
         for index, scope in enumerate(curves.scopes):
@@ -120,7 +120,7 @@ class NearestCurve:
     def __init__(self, groups: Sequence[str] = FREE):
         self.groups = groups
 
-    def fit(self, curves: Curves) -> "NearestCurve":
+    def fit(self, curves: CurveSet) -> "NearestCurve":
         """Keep the training curves."""
         raw = inputs(curves, self.groups)
         self.mean, self.deviation = raw.mean((0, 1)), raw.std((0, 1)) + 1e-6
@@ -128,7 +128,7 @@ class NearestCurve:
         self.index = NearestNeighbors(n_neighbors=min(NEAREST, len(raw))).fit(self._flat(raw))
         return self
 
-    def predict(self, curves: Curves) -> Forecast:
+    def predict(self, curves: CurveSet) -> Forecast:
         """Forecast accuracy."""
         _, near = self.index.kneighbors(self._flat(inputs(curves, self.groups)))
         return certain(through_known(curves.accuracy_of(self.retained[near].mean(1)), curves))
@@ -143,14 +143,14 @@ class GaussianProcess:
     Its variance is that of the training curves around their mean; it alone among the baselines has an interval.
     """
 
-    def fit(self, curves: Curves) -> "GaussianProcess":
+    def fit(self, curves: CurveSet) -> "GaussianProcess":
         """Take mean and variance from the training curves."""
         self.mean = MeanCurve().fit(curves)
         left = np.stack([self.mean.means[scope] for scope in curves.scopes])
         self.variance = float(np.nanvar(curves.retained - left))
         return self
 
-    def predict(self, curves: Curves) -> Forecast:
+    def predict(self, curves: CurveSet) -> Forecast:
         """Forecast accuracy with a 90 % interval."""
         kernel = ConstantKernel(self.variance) * RBF(SMOOTH)
         found = []
@@ -171,13 +171,13 @@ class Tabular:
     def __init__(self, make: Callable[[], Any], groups: Sequence[str] = FREE):
         self.make, self.groups = make, groups
 
-    def fit(self, curves: Curves) -> "Tabular":
+    def fit(self, curves: CurveSet) -> "Tabular":
         """Fit on all known points."""
         known = ~np.isnan(curves.accuracy)
         self.trees = self.make().fit(inputs(curves, self.groups)[known], curves.retained[known])
         return self
 
-    def predict(self, curves: Curves) -> Forecast:
+    def predict(self, curves: CurveSet) -> Forecast:
         """Forecast accuracy."""
         raw = inputs(curves, self.groups)
         left = self.trees.predict(raw.reshape(-1, raw.shape[-1])).reshape(raw.shape[:2])

@@ -10,17 +10,17 @@ from joblib import Parallel, delayed
 
 from prunecast.progress import track
 from prunecast.surrogates import baselines, conformal
-from prunecast.surrogates.curve_posterior import Warped
+from prunecast.surrogates.curve_posterior import CurvePosterior
 from prunecast.surrogates.features import (
     AGREEMENT,
+    AGREEMENT_THRESHOLDS,
     CURVATURE,
     FREE,
-    LOOKS,
-    Curves,
+    CurveSet,
     Forecast,
     Surrogate,
     certain,
-    measured,
+    has_proxies,
     samples,
 )
 from prunecast.surrogates.lstm import LSTMSurrogate
@@ -33,7 +33,7 @@ Outcomes = Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]]  # by model a
 
 
 @dataclass(frozen=True)
-class Contender:
+class Entry:
     """A surrogate that competes: how it is made from a seed, and which inputs it reads."""
 
     make: Callable[[int], Surrogate]
@@ -41,27 +41,27 @@ class Contender:
 
 
 LSTMS = ("lstm", "lstm_curvature", "lstm_agreement")
-CONTENDERS: dict[str, Contender] = {
-    "lstm": Contender(lambda seed: Warped(lambda: LSTMSurrogate(seed), seed), FREE),
-    "lstm_curvature": Contender(
-        lambda seed: Warped(lambda: LSTMSurrogate(seed, (*FREE, CURVATURE)), seed), (*FREE, CURVATURE)
+ENTRIES: dict[str, Entry] = {
+    "lstm": Entry(lambda seed: CurvePosterior(lambda: LSTMSurrogate(seed), seed), FREE),
+    "lstm_curvature": Entry(
+        lambda seed: CurvePosterior(lambda: LSTMSurrogate(seed, (*FREE, CURVATURE)), seed), (*FREE, CURVATURE)
     ),
-    "lstm_agreement": Contender(
-        lambda seed: Warped(lambda: LSTMSurrogate(seed, (*FREE, AGREEMENT)), seed), (*FREE, AGREEMENT)
+    "lstm_agreement": Entry(
+        lambda seed: CurvePosterior(lambda: LSTMSurrogate(seed, (*FREE, AGREEMENT)), seed), (*FREE, AGREEMENT)
     ),
-    "extra_trees": Contender(lambda seed: baselines.Tabular(lambda: baselines.extra_trees(seed)), FREE),
-    "gradient_boosting": Contender(lambda seed: baselines.Tabular(lambda: baselines.gradient_boosting(seed)), FREE),
-    "nearest_curve": Contender(lambda seed: baselines.NearestCurve(), FREE),
-    "gaussian_process": Contender(lambda seed: baselines.GaussianProcess()),
-    "logistic": Contender(lambda seed: baselines.Logistic()),
-    "isotonic": Contender(lambda seed: baselines.Isotonic()),
-    "mean_curve": Contender(lambda seed: baselines.MeanCurve()),
-    "straight_line": Contender(lambda seed: baselines.StraightLine()),
+    "extra_trees": Entry(lambda seed: baselines.Tabular(lambda: baselines.extra_trees(seed)), FREE),
+    "gradient_boosting": Entry(lambda seed: baselines.Tabular(lambda: baselines.gradient_boosting(seed)), FREE),
+    "nearest_curve": Entry(lambda seed: baselines.NearestCurve(), FREE),
+    "gaussian_process": Entry(lambda seed: baselines.GaussianProcess()),
+    "logistic": Entry(lambda seed: baselines.Logistic()),
+    "isotonic": Entry(lambda seed: baselines.Isotonic()),
+    "mean_curve": Entry(lambda seed: baselines.MeanCurve()),
+    "straight_line": Entry(lambda seed: baselines.StraightLine()),
 }
 
 
 def forecast(
-    curves: Curves, splits: Iterable[str], seed: int, outcomes: Outcomes, contenders: Iterable[str] = CONTENDERS
+    curves: CurveSet, splits: Iterable[str], seed: int, outcomes: Outcomes, contenders: Iterable[str] = ENTRIES
 ) -> pd.DataFrame:
     """Forecasts of the contenders in every protocol of the splits, with calibrated intervals: rows of `predictions`.
 
@@ -69,7 +69,7 @@ def forecast(
     signals a contender is. The protocols of `vgg16` are calibrated on the transformers, forecast by architecture.
     """
     folds = [fold for split in splits for fold in SPLITS[split](curves, seed)]
-    able = [name for name in contenders if measured(curves, CONTENDERS[name].groups)]
+    able = [name for name in contenders if has_proxies(curves, ENTRIES[name].groups)]
     jobs = (delayed(_fold_forecast)(fold, able, seed, outcomes) for fold in track(folds, "forecasting"))
     parts = Parallel(n_jobs=-1)(jobs)
     together = pd.concat(parts, ignore_index=True)
@@ -99,7 +99,7 @@ def _unrolled(probes: pd.DataFrame, thresholds: np.ndarray) -> tuple[np.ndarray,
     )
 
 
-def left_out(curves: Curves, make: Callable[[], Surrogate]) -> Forecast:
+def leave_one_group_out(curves: CurveSet, make: Callable[[], Surrogate]) -> Forecast:
     """Forecasts of all curves, each by a surrogate that learned from no relative of its model and knows no point."""
     found = np.full((3, *curves.accuracy.shape), np.nan)
     groups = relatives(curves.facts)
@@ -109,18 +109,18 @@ def left_out(curves: Curves, make: Callable[[], Surrogate]) -> Forecast:
     return Forecast(*found)
 
 
-def made(name: str, seed: int) -> Surrogate:
+def unfitted(name: str, seed: int) -> Surrogate:
     """A contender, unfitted."""
-    return CONTENDERS[name].make(seed)
+    return ENTRIES[name].make(seed)
 
 
-def _blind(curves: Curves, out: np.ndarray, make: Callable[[], Surrogate]) -> tuple[np.ndarray, Forecast]:
+def _blind(curves: CurveSet, out: np.ndarray, make: Callable[[], Surrogate]) -> tuple[np.ndarray, Forecast]:
     unknown = curves.at(out).knowing(np.zeros(curves.accuracy[out].shape, bool))
     return out, make().fit(curves.at(~out)).predict(unknown)
 
 
 def _fold_forecast(fold: Fold, names: Iterable[str], seed: int, outcomes: Outcomes) -> pd.DataFrame:
-    parts = [rows.assign(surrogate=name) for name in names for rows in _of_fold(fold, CONTENDERS[name], seed, outcomes)]
+    parts = [rows.assign(surrogate=name) for name in names for rows in _of_fold(fold, ENTRIES[name], seed, outcomes)]
     return pd.concat([*parts, *_agreement_alone(fold, outcomes)], ignore_index=True)
 
 
@@ -132,7 +132,7 @@ def _calibrating(contest: Any) -> tuple[str, str]:
     return protocol, surrogate
 
 
-def _of_fold(fold: Fold, contender: Contender, seed: int, outcomes: Outcomes) -> Iterator[pd.DataFrame]:
+def _of_fold(fold: Fold, contender: Entry, seed: int, outcomes: Outcomes) -> Iterator[pd.DataFrame]:
     surrogate = contender.make(seed).fit(fold.training)
     spent = samples(contender.groups)
     nothing = np.zeros(fold.tested.accuracy.shape, bool)
@@ -142,7 +142,7 @@ def _of_fold(fold: Fold, contender: Contender, seed: int, outcomes: Outcomes) ->
             known, looked = ~fold.hidden, np.full(len(nothing), spent)
             curves = fold.tested.knowing(known)
         elif protocol.endswith("one_evaluation"):
-            if not isinstance(surrogate, Warped) or AGREEMENT not in contender.groups or not outcomes:
+            if not isinstance(surrogate, CurvePosterior) or AGREEMENT not in contender.groups or not outcomes:
                 continue
             curves, looked = _one_evaluation(fold.tested, surrogate, spent, outcomes)
             known = nothing
@@ -156,10 +156,10 @@ def _of_fold(fold: Fold, contender: Contender, seed: int, outcomes: Outcomes) ->
         yield rows_of(fold.tested, surrogate.predict(curves), known, looked).assign(protocol=protocol)
 
 
-def _with_shots(tested: Curves, surrogate: Surrogate, shots: int) -> Curves:
+def _with_shots(tested: CurveSet, surrogate: Surrogate, shots: int) -> CurveSet:
     """The tested curves with so many points of each known, chosen by the surrogate if it can, else evenly spaced."""
     curves = tested.knowing(np.zeros(tested.accuracy.shape, bool))
-    if not isinstance(surrogate, Warped):
+    if not isinstance(surrogate, CurvePosterior):
         places = np.linspace(0, len(tested.thresholds) - 1, shots + 2).round().astype(int)[1:-1]
         return tested.knowing(np.isin(np.arange(len(tested.thresholds)), places)[None])
     for _ in range(shots):
@@ -167,7 +167,9 @@ def _with_shots(tested: Curves, surrogate: Surrogate, shots: int) -> Curves:
     return curves
 
 
-def _one_evaluation(tested: Curves, surrogate: Warped, spent: int, outcomes: Outcomes) -> tuple[Curves, np.ndarray]:
+def _one_evaluation(
+    tested: CurveSet, surrogate: CurvePosterior, spent: int, outcomes: Outcomes
+) -> tuple[CurveSet, np.ndarray]:
     """What is known after labelled examples were spent, at thresholds of the surrogate's choice, and all samples spent.
 
     A point is estimated from n examples as the dense accuracy plus the mean change of correctness. Agreement and
@@ -200,7 +202,7 @@ def _estimate(dense: float, correct: np.ndarray, threshold: int, count: int) -> 
     return dense + change.mean(), error
 
 
-def _reveal(curves: Curves, accuracy: np.ndarray, chosen: np.ndarray, errors: np.ndarray) -> Curves:
+def _reveal(curves: CurveSet, accuracy: np.ndarray, chosen: np.ndarray, errors: np.ndarray) -> CurveSet:
     known, noise = curves.accuracy.copy(), curves.noise.copy()
     rows = np.arange(len(chosen))
     known[rows, chosen], noise[rows, chosen] = accuracy[rows, chosen], errors
@@ -215,17 +217,17 @@ def _agreement_alone(fold: Fold, outcomes: Outcomes) -> Iterator[pd.DataFrame]:
         found, looked = [], []
         for name, facts in zip(fold.tested.names, fold.tested.facts.to_dict("records"), strict=True):
             agrees = outcomes[name][0]
-            count = min(agrees.shape[1], int(facts["eval_examples"]) // (1 + LOOKS))
-            steps = np.linspace(0, len(agrees) - 1, LOOKS).round().astype(int)
+            count = min(agrees.shape[1], int(facts["eval_examples"]) // (1 + AGREEMENT_THRESHOLDS))
+            steps = np.linspace(0, len(agrees) - 1, AGREEMENT_THRESHOLDS).round().astype(int)
             shares = agrees[steps, :count].mean(1)
             found.append(facts["dense_accuracy"] * np.interp(np.arange(len(agrees)), steps, shares))
-            looked.append(count * (1 + LOOKS))
+            looked.append(count * (1 + AGREEMENT_THRESHOLDS))
         known = np.zeros(fold.tested.accuracy.shape, bool)
         rows = rows_of(fold.tested, certain(np.stack(found)), known, np.array(looked))
         yield rows.assign(protocol=protocol, surrogate="agreement")
 
 
-def rows_of(tested: Curves, found: Forecast, known: np.ndarray, looked: np.ndarray) -> pd.DataFrame:
+def rows_of(tested: CurveSet, found: Forecast, known: np.ndarray, looked: np.ndarray) -> pd.DataFrame:
     """Forecasts as rows of `predictions`, without the points that were `known` (C, T); `looked` (C,) samples."""
     curve, step = np.nonzero(~known)
     return pd.DataFrame(

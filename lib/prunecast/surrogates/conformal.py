@@ -6,7 +6,7 @@ import pandas as pd
 LEVEL = 0.90
 
 
-def margin(scores: np.ndarray, models: np.ndarray, level: float = LEVEL) -> float:
+def interval_margin(scores: np.ndarray, models: np.ndarray, level: float = LEVEL) -> float:
     """Amount by which intervals must be widened so that a share `level` of the points of a mean model lies inside.
 
     `scores` say how far each point lies outside its interval, negative inside (conformalised quantile regression,
@@ -32,7 +32,7 @@ def calibrated(forecasts: pd.DataFrame, calibrating: pd.DataFrame) -> pd.DataFra
     parts = []
     for group, rows in forecasts.groupby("group", sort=False):
         others = (calibrating["group"] != group).to_numpy()
-        wider = margin(scores[others], models[others]) if others.any() else np.nan
+        wider = interval_margin(scores[others], models[others]) if others.any() else np.nan
         parts.append(widened(rows, wider))
     return pd.concat(parts).loc[forecasts.index]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from prunecast.seeding import seed_everything
-from prunecast.surrogates.features import Curves, Forecast, Surrogate, through_known
+from prunecast.surrogates.features import CurveSet, Forecast, Surrogate, through_known
 
 CANDIDATES = 3000
 MOVED = 0.7  # standard deviation of the place of a candidate, in log-odds
@@ -22,13 +22,13 @@ INTERVAL = (0.05, 0.95)
 EDGE = 0.004  # sparsities closer to 0 or 1 are one place
 
 
-class Warped:
+class CurvePosterior:
     """The forecasts of `prior`, conditioned on whatever points are known of the curves to forecast."""
 
     def __init__(self, prior: Callable[[], Surrogate], seed: int = 0):
         self.prior, self.seed = prior, seed
 
-    def fit(self, curves: Curves) -> "Warped":
+    def fit(self, curves: CurveSet) -> "CurvePosterior":
         """Fit the prior, and keep the training curves as shapes; gaps between known points are interpolated."""
         self.fitted = self.prior().fit(curves)
         steps = np.arange(len(curves.thresholds))
@@ -37,7 +37,7 @@ class Warped:
         )
         return self
 
-    def predict(self, curves: Curves) -> Forecast:
+    def predict(self, curves: CurveSet) -> Forecast:
         """Weighted median and 5 to 95 % interval; the prior's own forecast where nothing is known but the dense end."""
         prior = self.fitted.predict(curves).predicted
         found = []
@@ -50,7 +50,7 @@ class Warped:
         predicted = np.where(unprobed[:, None], prior, through_known(predicted, curves))
         return Forecast(predicted, np.minimum(lower, predicted), np.maximum(upper, predicted))
 
-    def next_thresholds(self, curves: Curves, noise: float = 0.05) -> np.ndarray:
+    def next_thresholds(self, curves: CurveSet, noise: float = 0.05) -> np.ndarray:
         """Index (C,) of the threshold of each curve that is worth measuring next, with standard error `noise`."""
         prior = self.fitted.predict(curves).predicted
         chosen = []
@@ -64,7 +64,7 @@ class Warped:
             chosen.append(int(gain.argmax()))
         return np.array(chosen)
 
-    def chance_of_safe(self, curves: Curves, epsilon: float) -> np.ndarray:
+    def chance_of_safe(self, curves: CurveSet, epsilon: float) -> np.ndarray:
         """Probability (C, T) that no point up to a threshold loses more than `epsilon` of accuracy."""
         prior = self.fitted.predict(curves).predicted
         found = []
@@ -74,7 +74,7 @@ class Warped:
             found.append(weights @ holds)
         return np.array(found)
 
-    def _weighed(self, curves: Curves, prior: np.ndarray, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def _weighed(self, curves: CurveSet, prior: np.ndarray, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Candidates (n, T) for one curve, as retained shares, and their weights (n,)."""
         retained = (prior[index] - curves.majority[index]) / curves.span[index]
         candidates = self._candidates(retained, curves.sparsity[index], "/".join(curves.names[index]))

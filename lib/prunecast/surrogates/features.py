@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from prunecast.cost.samples import AGREEING, BACKWARD, GRADIENTS
+from prunecast.cost.samples import AGREEMENT_EXAMPLES, BACKWARD, GRADIENT_EXAMPLES
 
 FACTS, DEPLETION, EFFECTIVE, KURTOSIS = "facts", "depletion", "effective", "kurtosis"
 CURVATURE, AGREEMENT = "curvature", "agreement"
@@ -20,13 +20,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 FREE = (FACTS, DEPLETION)  # inputs that cost no forward pass
 COLUMNS = tuple(column for group in GROUPS.values() for column in group)
-LOOKS = 21  # thresholds at which the agreement is looked at, on a grid of 101
+AGREEMENT_THRESHOLDS = 21  # thresholds at which the agreement is looked at, on a grid of 101
 STEEPEST = 9.0  # largest log-odds of a share; shares of 0 and 1 have none
 FLATTEST = 1e-9  # nats below which the curvature says nothing
 
 
 @dataclass(frozen=True)
-class Curves:
+class CurveSet:
     """C curves on one axis at T thresholds each.
 
     `names` (C) are pairs of model and scope; `thresholds` (T) run from 0 to 10; `sparsity` and `accuracy` are (C, T)
@@ -69,13 +69,13 @@ class Curves:
         """Share of that way that is left (C, T)."""
         return (self.accuracy - self.majority) / self.span
 
-    def at(self, rows: np.ndarray) -> "Curves":
+    def at(self, rows: np.ndarray) -> "CurveSet":
         """The curves that the boolean array `rows` (C) marks."""
         names = [name for name, keep in zip(self.names, rows, strict=True) if keep]
         arrays = {name: getattr(self, name)[rows] for name in ("sparsity", "accuracy", "noise", "signals")}
         return replace(self, names=names, facts=self.facts[rows].reset_index(drop=True), **arrays)
 
-    def knowing(self, known: np.ndarray) -> "Curves":
+    def knowing(self, known: np.ndarray) -> "CurveSet":
         """The same curves with accuracy known only where `known` (C, T) is true; unpruned it is always known."""
         first = np.arange(len(self.thresholds)) == 0
         return replace(self, accuracy=np.where(known | first, self.accuracy, np.nan))
@@ -97,11 +97,11 @@ class Forecast:
 class Surrogate(Protocol):
     """What every surrogate can do, in the way of scikit-learn."""
 
-    def fit(self, curves: Curves) -> "Surrogate":
+    def fit(self, curves: CurveSet) -> "Surrogate":
         """Learn from the points whose accuracy is known."""
         ...
 
-    def predict(self, curves: Curves) -> Forecast:
+    def predict(self, curves: CurveSet) -> Forecast:
         """Forecast every point; a surrogate that can use the points known of these very curves does so."""
         ...
 
@@ -111,7 +111,7 @@ def certain(predicted: np.ndarray) -> Forecast:
     return Forecast(predicted, predicted, predicted)
 
 
-def through_known(predicted: np.ndarray, curves: Curves) -> np.ndarray:
+def through_known(predicted: np.ndarray, curves: CurveSet) -> np.ndarray:
     """Move a forecast (C, T) onto the points that are known exactly, and linearly less in between."""
     moved = predicted.copy()
     steps = np.arange(predicted.shape[1])
@@ -127,13 +127,13 @@ def through_known(predicted: np.ndarray, curves: Curves) -> np.ndarray:
 def samples(groups: Sequence[str]) -> int:
     """Forward-passed examples that the inputs `groups` cost; a backward pass counts as two forward ones."""
     costs = {
-        CURVATURE: GRADIENTS * (1 + BACKWARD),
-        AGREEMENT: AGREEING * (1 + LOOKS),
+        CURVATURE: GRADIENT_EXAMPLES * (1 + BACKWARD),
+        AGREEMENT: AGREEMENT_EXAMPLES * (1 + AGREEMENT_THRESHOLDS),
     }
     return sum(costs.get(group, 0) for group in groups)
 
 
-def inputs(curves: Curves, groups: Sequence[str]) -> np.ndarray:
+def inputs(curves: CurveSet, groups: Sequence[str]) -> np.ndarray:
     """Inputs (C, T, F) of a surrogate that learns: log-odds of the sparsity, and the signals of `groups`.
 
     Shares become log-odds, the curvature its logarithm; the agreement comes with that of the empty model. The facts of
@@ -152,18 +152,18 @@ def input_names(groups: Sequence[str]) -> list[str]:
     return ["sparsity", *(name for group in groups for name in (facts if group == FACTS else GROUPS[group]))]
 
 
-def measured(curves: Curves, groups: Sequence[str]) -> bool:
+def has_proxies(curves: CurveSet, groups: Sequence[str]) -> bool:
     """Whether all signals of `groups` are there."""
     wanted = [COLUMNS.index(column) for group in groups if group != FACTS for column in GROUPS[group]]
     return not np.isnan(curves.signals[..., wanted]).any()
 
 
-def _facts(curves: Curves) -> list[np.ndarray]:
+def _facts(curves: CurveSet) -> list[np.ndarray]:
     facts = (curves.scopes == "layer", np.log(curves.facts["layers"]), np.log(curves.facts["classes"]))
     return [np.asarray(fact, float)[:, None] for fact in facts]
 
 
-def _of_group(curves: Curves, group: str) -> list[np.ndarray]:
+def _of_group(curves: CurveSet, group: str) -> list[np.ndarray]:
     signals = [curves.signals[..., COLUMNS.index(name)] for name in GROUPS[group]]
     if group == AGREEMENT:
         return [*signals, signals[0][:, -1:]]
@@ -171,7 +171,7 @@ def _of_group(curves: Curves, group: str) -> list[np.ndarray]:
     return [transform(signal) for signal in signals]
 
 
-def curves_on(axis: str, sweeps: pd.DataFrame, models: pd.DataFrame, signals: pd.DataFrame | None = None) -> Curves:
+def curves_on(axis: str, sweeps: pd.DataFrame, models: pd.DataFrame, signals: pd.DataFrame | None = None) -> CurveSet:
     """All magnitude curves of `models` in `sweeps` on one axis, with their `signals`.
 
     Signals are measured on the percentile axis; on another one they are read at the same sparsity.
@@ -189,10 +189,10 @@ def curves_on(axis: str, sweeps: pd.DataFrame, models: pd.DataFrame, signals: pd
                 found[row, :, place] = np.interp(sparsity[row], known["sparsity"], known[column])
     facts = models.set_index("model").loc[wide.index.get_level_values("model")].reset_index()
     thresholds = wide["accuracy"].columns.to_numpy()
-    return Curves(axis, list(wide.index), thresholds, sparsity, accuracy, np.zeros(accuracy.shape), found, facts)
+    return CurveSet(axis, list(wide.index), thresholds, sparsity, accuracy, np.zeros(accuracy.shape), found, facts)
 
 
-def unmeasured(facts: dict[str, Any], signals: pd.DataFrame) -> Curves:
+def unmeasured(facts: dict[str, Any], signals: pd.DataFrame) -> CurveSet:
     """The curves of a model that was never swept: a row of `models` and its rows of `signals`."""
     dense = np.where(signals["threshold"] == 0, facts["dense_accuracy"], np.nan)
     sweeps = signals.assign(axis="percentile", criterion="magnitude", accuracy=dense)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from prunecast.seeding import seed_everything
-from prunecast.surrogates.features import FREE, Curves, Forecast, certain, inputs
+from prunecast.surrogates.features import FREE, CurveSet, Forecast, certain, inputs
 
 HIDDEN = 32
 STEPS = 300
@@ -30,14 +30,14 @@ class LSTMSurrogate:
     def __init__(self, seed: int = 0, groups: Sequence[str] = FREE):
         self.seed, self.groups = seed, tuple(groups)
 
-    def fit(self, curves: Curves) -> "LSTMSurrogate":
+    def fit(self, curves: CurveSet) -> "LSTMSurrogate":
         """Train on the points whose accuracy is known."""
         raw = inputs(curves, self.groups)
         self.mean, self.deviation = raw.mean((0, 1)), raw.std((0, 1)) + 1e-6
         self.members = [self._trained(curves, member) for member in range(MEMBERS)]
         return self
 
-    def predict(self, curves: Curves) -> Forecast:
+    def predict(self, curves: CurveSet) -> Forecast:
         """Forecast accuracy, whatever is known of these curves."""
         x = self._scaled(curves)
         with torch.inference_mode():
@@ -66,7 +66,7 @@ class LSTMSurrogate:
             self.members.append(network.eval())
         return self
 
-    def _trained(self, curves: Curves, member: int) -> "_Network":
+    def _trained(self, curves: CurveSet, member: int) -> "_Network":
         seed_everything(self.seed, "lstm", str(member))
         x, known = self._scaled(curves), torch.from_numpy(~np.isnan(curves.accuracy))
         left = torch.from_numpy(np.nan_to_num(curves.retained)).float()
@@ -84,7 +84,7 @@ class LSTMSurrogate:
             schedule.step()
         return network.eval()
 
-    def _scaled(self, curves: Curves) -> torch.Tensor:
+    def _scaled(self, curves: CurveSet) -> torch.Tensor:
         return torch.from_numpy((inputs(curves, self.groups) - self.mean) / self.deviation).float()
 
 

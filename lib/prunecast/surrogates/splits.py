@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from prunecast.seeding import seed_everything
-from prunecast.surrogates.features import Curves
+from prunecast.surrogates.features import CurveSet
 
 IMAGE_ARCHITECTURES = ("vgg16_bn", "preresnet20", "fc2", "fc5", "fc12")
 CONVOLUTIONAL = ("vgg16_bn", "preresnet20")
@@ -19,13 +19,13 @@ HIDDEN_SHARE = 0.2  # of the points, in the protocol `points`
 class Fold:
     """Curves to learn from, curves to forecast, and the protocols that ask for that."""
 
-    training: Curves
-    tested: Curves
+    training: CurveSet
+    tested: CurveSet
     asked: tuple[str, ...]
     hidden: np.ndarray | None = None  # of the tested curves, in `points` alone
 
 
-def points(curves: Curves, seed: int) -> Iterator[Fold]:
+def points(curves: CurveSet, seed: int) -> Iterator[Fold]:
     """One fold: a random fifth of the points of every curve is forecast from all others.
 
     Imitates the source study's undisclosed split at its most lenient: the neighbours of each test point are known.
@@ -35,14 +35,14 @@ def points(curves: Curves, seed: int) -> Iterator[Fold]:
     yield Fold(curves.knowing(~hidden), curves, ("points",), hidden)
 
 
-def leave_one_model_out(curves: Curves, seed: int) -> Iterator[Fold]:
+def leave_one_model_out(curves: CurveSet, seed: int) -> Iterator[Fold]:
     """One fold a model: all its curves are forecast from those of the other models, none of its points is known."""
     for model in dict.fromkeys(curves.models):
         out = curves.models == model
         yield Fold(curves.at(~out), curves.at(out), ("leave_one_model_out",))
 
 
-def leave_one_architecture_out(curves: Curves, seed: int) -> Iterator[Fold]:
+def leave_one_architecture_out(curves: CurveSet, seed: int) -> Iterator[Fold]:
     """One fold for each group of `relatives`, forecast without a model of its architectures or pretrained parents."""
     groups = relatives(curves.facts)
     asked = ("leave_one_architecture_out", "one_evaluation", *(f"few_shot_{shots}" for shots in SHOTS))
@@ -50,7 +50,7 @@ def leave_one_architecture_out(curves: Curves, seed: int) -> Iterator[Fold]:
         yield Fold(curves.at(groups != group), curves.at(groups == group), asked)
 
 
-def vgg16(curves: Curves, seed: int) -> Iterator[Fold]:
+def vgg16(curves: CurveSet, seed: int) -> Iterator[Fold]:
     """One fold: VGG16 and PreResNet-20, forecast by what was learned on transformers alone."""
     architectures = curves.facts["architecture"]
     learned, tested = (
@@ -62,7 +62,7 @@ def vgg16(curves: Curves, seed: int) -> Iterator[Fold]:
         yield Fold(curves.at(learned), curves.at(tested), asked)
 
 
-SPLITS: dict[str, Callable[[Curves, int], Iterator[Fold]]] = {
+SPLITS: dict[str, Callable[[CurveSet, int], Iterator[Fold]]] = {
     "points": points,
     "leave_one_model_out": leave_one_model_out,
     "leave_one_architecture_out": leave_one_architecture_out,

@@ -19,7 +19,7 @@ from scipy.stats import beta
 from prunecast.models.evaluation import Outcome
 from prunecast.sweeps.curve_metrics import ROUNDING
 
-Look = Callable[[int, np.ndarray], Outcome]
+Evaluate = Callable[[int, np.ndarray], Outcome]
 
 CHUNK = 24  # examples of the smallest margins that must change nothing before the rest is believed
 AUDIT = 8  # examples of any margin that are looked at besides
@@ -30,7 +30,7 @@ AT_RISK = 0.1  # share of examples whose margin may there be smaller than the me
 
 
 @dataclass(frozen=True)
-class Curve:
+class MeasuredCurve:
     """A curve over p points: `accuracy` (p,), `loss` (p,) in nats, `evaluated` (p,) examples that were looked at.
 
     `audited` beliefs were checked, and `surprises` of them were wrong; of an exact curve all `outcomes` are kept.
@@ -49,14 +49,14 @@ class Curve:
         return float(beta.ppf(confidence, wrong + 1, right)) if right else 1.0
 
 
-def exact(look: Look, points: int, examples: int) -> Curve:
+def exact(look: Evaluate, points: int, examples: int) -> MeasuredCurve:
     """Look at every example at every point."""
     outcomes = [look(point, np.arange(examples)) for point in range(points)]
     accuracy, loss = ([getattr(found, name) for found in outcomes] for name in ("accuracy", "mean_loss"))
-    return Curve(np.array(accuracy), np.array(loss), np.full(points, examples), outcomes=tuple(outcomes))
+    return MeasuredCurve(np.array(accuracy), np.array(loss), np.full(points, examples), outcomes=tuple(outcomes))
 
 
-def rehearse(measured: Curve) -> Curve:
+def rehearse(measured: MeasuredCurve) -> MeasuredCurve:
     """What the adaptive engine would have made of an exact curve's outcomes; an adaptive curve is returned as it is."""
     if not measured.outcomes:
         return measured
@@ -65,10 +65,10 @@ def rehearse(measured: Curve) -> Curve:
     )
 
 
-class _Seen:
+class _Known:
     """What is known of every example (columns) at every point (rows), looked at or taken from the neighbours."""
 
-    def __init__(self, look: Look, points: int, examples: int):
+    def __init__(self, look: Evaluate, points: int, examples: int):
         self.look = look
         self.correct = np.zeros((points, examples), bool)
         self.loss, self.margin = np.zeros((2, points, examples))
@@ -101,9 +101,9 @@ class _Seen:
             values[point, rows] = (1 - weight) * values[low, rows] + weight * values[high, rows]
 
 
-def adaptive(look: Look, points: int, examples: int) -> Curve:
+def adaptive(look: Evaluate, points: int, examples: int) -> MeasuredCurve:
     """Look where the curve can still move; interpolate linearly over the points that were never looked at."""
-    seen = _Seen(look, points, examples)
+    seen = _Known(look, points, examples)
     whole = sorted({0, points // 2, points - 1})
     for point in whole:
         seen.see(point, np.arange(examples))
@@ -113,14 +113,14 @@ def adaptive(look: Look, points: int, examples: int) -> Curve:
         if seen.settled(low, high):
             continue
         point = (low + high) // 2
-        _look_between(seen, low, point, high)
+        _evaluate_between(seen, low, point, high)
         open_brackets += [(low, point), (point, high)]
     at = np.flatnonzero(seen.looked.any(axis=1))
     accuracy, loss = (np.interp(np.arange(points), at, known[at].mean(axis=1)) for known in (seen.correct, seen.loss))
-    return Curve(accuracy, loss, seen.looked.sum(axis=1), seen.audited, seen.surprises)
+    return MeasuredCurve(accuracy, loss, seen.looked.sum(axis=1), seen.audited, seen.surprises)
 
 
-def _look_between(seen: _Seen, low: int, point: int, high: int) -> None:
+def _evaluate_between(seen: _Known, low: int, point: int, high: int) -> None:
     differ = seen.correct[low] != seen.correct[high]
     alike = np.flatnonzero(~differ)
     smallest = np.minimum(np.abs(seen.margin[low, alike]), np.abs(seen.margin[high, alike]))
@@ -149,7 +149,7 @@ class Safe:
     evaluated: int
 
 
-def last_safe(look: Look, points: int, examples: int, epsilon: float, start: int) -> Safe:
+def last_safe(look: Evaluate, points: int, examples: int, epsilon: float, start: int) -> Safe:
     """The last point before the accuracy first falls by more than `epsilon`, as a fraction, below that of point 0.
 
     Looks at all examples at `start`, and further up until a point breaks; then halves what lies between the last safe
@@ -157,7 +157,7 @@ def last_safe(look: Look, points: int, examples: int, epsilon: float, start: int
     does. In the end the answer and the point after it are known from all examples. Up to `GAP` - 1 points further down
     stay unseen where both ends are alike: a dip as narrow as that may be missed there.
     """
-    seen, whole = _Seen(look, points, examples), np.arange(examples)
+    seen, whole = _Known(look, points, examples), np.arange(examples)
     start = min(max(start, 1), points - 1)
     seen.see(0, whole)
     least = seen.correct[0].mean() - epsilon - ROUNDING
@@ -176,7 +176,7 @@ def last_safe(look: Look, points: int, examples: int, epsilon: float, start: int
         if waiting:
             low, high = waiting[-1]
             point = (low + high) // 2
-            _look_between(seen, low, point, high)
+            _evaluate_between(seen, low, point, high)
             known = sorted([*known, point])
         elif partly:
             seen.see(partly[0], np.flatnonzero(~seen.looked[partly[0]]))

@@ -10,9 +10,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from prunecast.cache import alone, file_hash, key_of
-from prunecast.errors import made
+from prunecast.errors import validated
 from prunecast.models import evaluation, zoo
-from prunecast.models.checkpoints import Trained, describe, trained
+from prunecast.models.checkpoints import TrainedModel, describe, trained_classifier
 from prunecast.progress import note, track
 from prunecast.pruning.criteria import CriterionName
 from prunecast.sweeps import adaptive, axes
@@ -36,7 +36,7 @@ class Plan(BaseModel):
 
 def plan_of(**parameters: Any) -> Plan:
     """The plan with these parameters; raises UserError for one that cannot be."""
-    return made(Plan, **parameters)
+    return validated(Plan, **parameters)
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ def collect(models: Sequence[str], run: str, plan: Plan) -> Collected:
     """Train or reuse each model, sweep or resume it."""
     for name in (*models, *plan.exact):
         zoo.task_of(zoo.spec_of(name))  # a wrong name or a missing task is refused before the first hour is spent
-    parts = [swept(trained(name, run, plan.seed), plan) for name in track(models, "models")]
+    parts = [swept(trained_classifier(name, run, plan.seed), plan) for name in track(models, "models")]
     tables = ([getattr(part, field.name) for part in parts] for field in fields(Collected))
     return Collected(*(pd.concat(frames, ignore_index=True) for frames in tables))
 
 
-def swept(subject: Trained, plan: Plan) -> Collected:
+def swept(subject: TrainedModel, plan: Plan) -> Collected:
     """The rows of one model, resumed where an earlier sweep was killed."""
     thresholds = grid(plan.points)
     engine: Engine = "exact" if subject.name in plan.exact else "adaptive"
@@ -90,7 +90,7 @@ def swept(subject: Trained, plan: Plan) -> Collected:
     )
 
 
-def _engine_row(measured: adaptive.Curve) -> dict[str, Any]:
+def _engine_row(measured: adaptive.MeasuredCurve) -> dict[str, Any]:
     """What the adaptive engine asked for, and how far it is from the exact one where that was used."""
     frugal = adaptive.rehearse(measured)
     error = np.abs(frugal.accuracy - measured.accuracy) if measured.outcomes else np.array([np.nan])

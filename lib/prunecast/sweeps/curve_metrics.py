@@ -56,7 +56,7 @@ def safe_sparsities(sweeps: pd.DataFrame, epsilon: float, criterion: str = "magn
     return pd.Series({key: safe_sparsity(curve, epsilon) for key, curve in curves}).unstack()
 
 
-def checked(epsilon: float) -> float:
+def check_epsilon(epsilon: float) -> float:
     """Epsilon, or UserError where it is no accuracy that one could give up."""
     if not 0 < epsilon < 1:
         raise UserError(f"epsilon is {epsilon:g}; it is the accuracy one would give up, between 0 and 1")

@@ -13,7 +13,7 @@ from prunecast.cache import Key, difference
 from prunecast.errors import UserError
 from prunecast.models.evaluation import Outcome
 from prunecast.progress import note
-from prunecast.sweeps.adaptive import Look
+from prunecast.sweeps.adaptive import Evaluate
 
 
 class Journal:
@@ -35,7 +35,7 @@ class Journal:
             with path.open("r+b") as file:
                 file.truncate(content.rfind(b"\n") + 1)
 
-    def kept(self, curve: str, look: Look) -> Look:
+    def kept(self, curve: str, look: Evaluate) -> Evaluate:
         """The same look, answered from the journal as far as that goes, and written to it from there on.
 
         Which looks a sweep takes depends on the outcomes of earlier ones alone, so a resumed sweep asks again what

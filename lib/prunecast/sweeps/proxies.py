@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from prunecast import tables
 from prunecast.cache import alone, file_hash, kept_folder, key_of
-from prunecast.cost.samples import AGREEING, EVERY, GRADIENTS
-from prunecast.models.checkpoints import Trained, trained
+from prunecast.cost.samples import AGREEMENT_EXAMPLES, AGREEMENT_STRIDE, GRADIENT_EXAMPLES
+from prunecast.models.checkpoints import TrainedModel, trained_classifier
 from prunecast.models.evaluation import Examples, evaluate
 from prunecast.progress import note, track
 from prunecast.pruning.criteria import magnitude
@@ -31,7 +31,7 @@ TABLES = ("signals", "probes")
 Weights = Mapping[str, Tensor]
 
 
-def weight_signals(weights: Weights, thresholds: Sequence[float]) -> pd.DataFrame:
+def weight_proxies(weights: Weights, thresholds: Sequence[float]) -> pd.DataFrame:
     """Signals that cost no forward pass, a row for each scope and percentile threshold.
 
     Columns: scope, threshold, sparsity; `lost_max`, `lost_mean`, `lost_first`, `lost_last`, the share of the sum of
@@ -187,23 +187,23 @@ def _kurtosis(weight: Tensor) -> float:
 
 def probed(models: Sequence[str], run: str, points: int, examples: int, seed: int) -> dict[str, pd.DataFrame]:
     """The tables `signals` and `probes` of some models of a run, at `points` thresholds, with `examples` probed."""
-    found = [_kept(trained(name, run, seed), points, examples) for name in track(models, "models")]
+    found = [_kept(trained_classifier(name, run, seed), points, examples) for name in track(models, "models")]
     return {table: pd.concat([part[table] for part in found], ignore_index=True) for table in TABLES}
 
 
-def measure(subject: Trained, points: int, examples: int) -> dict[str, pd.DataFrame]:
+def measure(subject: TrainedModel, points: int, examples: int) -> dict[str, pd.DataFrame]:
     """The rows of one trained model in both tables."""
     thresholds = grid(points)
     rows = sample(subject.examples, examples, subject.seed)
-    sparse = thresholds[::EVERY]
+    sparse = thresholds[::AGREEMENT_STRIDE]
     parts, outcomes = [], []
     for scope in SCOPES:
         agrees, correct = probe(subject.model, subject.weights, subject.examples, rows, scope, thresholds)
-        looked = agrees[::EVERY, :AGREEING].mean(1)
+        looked = agrees[::AGREEMENT_STRIDE, :AGREEMENT_EXAMPLES].mean(1)
         parts.append(pd.DataFrame({"scope": scope, "agreement": np.interp(thresholds, sparse, looked)}))
         outcomes.append(_runs(agrees, correct, rows, thresholds).assign(scope=scope))
-    free = weight_signals(subject.weights, thresholds)
-    curved = curvature(subject.model, subject.weights, subject.examples, rows[:GRADIENTS], thresholds)
+    free = weight_proxies(subject.weights, thresholds)
+    curved = curvature(subject.model, subject.weights, subject.examples, rows[:GRADIENT_EXAMPLES], thresholds)
     together = free.assign(curvature=curved["curvature"], agreement=pd.concat(parts)["agreement"].to_numpy())
     return {
         "signals": together.round(6).assign(model=subject.name),
@@ -220,7 +220,7 @@ def _runs(agrees: np.ndarray, correct: np.ndarray, rows: np.ndarray, thresholds:
     return pd.DataFrame(columns | {"agrees": agrees[step, draw], "correct": correct[step, draw]})
 
 
-def _kept(subject: Trained, points: int, examples: int) -> dict[str, pd.DataFrame]:
+def _kept(subject: TrainedModel, points: int, examples: int) -> dict[str, pd.DataFrame]:
     folder = subject.folder / "signals"
     weights = file_hash(subject.folder / "model.safetensors")
     key = key_of(["evaluation", "proxies"], weights, subject.task.fingerprint, points, examples, subject.seed)

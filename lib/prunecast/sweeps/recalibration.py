@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from prunecast.models.checkpoints import Trained
+from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.evaluation import evaluate, prepare
 from prunecast.progress import track
 from prunecast.pruning.criteria import magnitude
@@ -32,7 +32,7 @@ def recalibrate(model: nn.Module, images: Tensor) -> None:
         norm.eval()
 
 
-def recalibrated(subject: Trained, thresholds: Sequence[float], examples: int, images: int) -> pd.DataFrame:
+def recalibrated(subject: TrainedModel, thresholds: Sequence[float], examples: int, images: int) -> pd.DataFrame:
     """Accuracy on the first `examples` before and after recalibration: rows of the table `recalibration`.
 
     The statistics are taken over the first `images` of the training set, whose labels are not used.

@@ -13,7 +13,7 @@ from prunecast.models.evaluation import Examples, Outcome, Precision, evaluate
 from prunecast.progress import track
 from prunecast.pruning.criteria import CriterionName, criterion_called
 from prunecast.pruning.masks import MAXIMUM, SCOPES, Pruner, Scope, cut, pruned_counts, rank, sparsity
-from prunecast.sweeps.adaptive import Curve, Look, adaptive, exact
+from prunecast.sweeps.adaptive import Evaluate, MeasuredCurve, adaptive, exact
 
 Engine = Literal["exact", "adaptive"]
 ENGINES = {"exact": exact, "adaptive": adaptive}
@@ -55,8 +55,8 @@ class Sweeper:
         scope: Scope,
         thresholds: Sequence[float],
         engine: Engine,
-        keep: Callable[[Look], Look] = lambda look: look,
-    ) -> tuple[pd.DataFrame, Curve]:
+        keep: Callable[[Evaluate], Evaluate] = lambda look: look,
+    ) -> tuple[pd.DataFrame, MeasuredCurve]:
         """Measure at percentile `thresholds`; `keep` wraps the function that looks, for instance by a journal.
 
         Returns the points as a table with the columns criterion, scope, threshold, pruned (weights), sparsity,
@@ -72,7 +72,7 @@ class Sweeper:
     @contextmanager
     def looking(
         self, criterion: CriterionName, scope: Scope, thresholds: Sequence[float], total: int | None = None
-    ) -> Iterator[tuple[Look, list[int], list[float]]]:
+    ) -> Iterator[tuple[Evaluate, list[int], list[float]]]:
         """What looks at any of the p percentile `thresholds`, the weights each prunes (p,), and the sparsities (p,).
 
         The weights are given back at the end. Raises UserError for a threshold outside 0 to 10.
