@@ -17,7 +17,7 @@
 # the model it was asked about? This page lets surrogates forecast the curves of one study under several protocols, and
 # writes every forecast to a table from which any error can be recomputed.
 #
-# - **You will need** the pages {doc}`collect_sweeps` and {doc}`cheap_signals`.
+# - **You will need** the pages {doc}`collect_sweeps` and {doc}`zero_cost_proxies`.
 # - **You will learn** why a split by points flatters, and what a fair one looks like.
 # - **Run time**: about two minutes; with the campaign and all splits and seeds, about an hour.
 

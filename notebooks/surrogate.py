@@ -19,7 +19,7 @@
 # {glue:text}`published_models:.0f` models were split. This page judges such an LSTM on {glue:text}`models:d` models of the
 # {doc}`campaign`, in every reading, beside what it costs and beside ten others.
 #
-# - **You will need** the pages {doc}`cheap_signals` and {doc}`protocols`, which explain inputs and splits.
+# - **You will need** the pages {doc}`zero_cost_proxies` and {doc}`protocols`, which explain inputs and splits.
 # - **You will learn** which signal is worth its price, and how far to trust a forecast.
 # - **Run time**: about a minute; the forecasts were made before, by the page {doc}`protocols`.
 

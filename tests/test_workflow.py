@@ -67,7 +67,7 @@ def _edit(file: Path, old: str, new: str):
             "lib/prunecast/surrogates/lstm.py",
             "HIDDEN = 32",
             "HIDDEN = 16",
-            {"protocols", "surrogate", "claims", "your_model", "book"},
+            {"protocols", "surrogate", "reproductions", "your_model", "book"},
         ),
         ("studies/laptop.yml", "splits: [points,", "splits: [vgg16,", {"protocols", "book"}),
         (
@@ -78,7 +78,7 @@ def _edit(file: Path, old: str, new: str):
                 "model",
                 "collect_sweeps",
                 "magnitude_pruning",
-                "cheap_signals",
+                "zero_cost_proxies",
                 "protocols",
                 "vgg16_transfer",
                 "schedules",
@@ -102,7 +102,7 @@ def test_an_edit_runs_what_it_touches_and_no_more(house, file, old, new, planned
     [
         ("pages:", "page:", "page is unknown; known are study, purpose, pages"),
         ("points: 101", "point: 101", "page collect_sweeps has no parameter 'point'; it has criteria, exact, measured"),
-        ("sweeps_from: laptop", "sweeps_from: 3", "sweeps_from of page cheap_signals must be of type str, not 3"),
+        ("sweeps_from: laptop", "sweeps_from: 3", "sweeps_from of page zero_cost_proxies must be of type str, not 3"),
     ],
 )
 def test_a_wrong_study_is_one_sentence_before_anything_runs(house, old, new, sentence):
@@ -121,4 +121,4 @@ def test_a_page_that_fails_leaves_the_products_of_the_last_good_run(house):
     assert done.returncode != 0
     assert "there is no models.csv" in done.stdout + done.stderr
     assert {path.name: path.read_bytes() for path in tables.iterdir()} == before
-    assert (house / "runs" / "laptop" / "notebooks" / "cheap_signals.ipynb").exists()
+    assert (house / "runs" / "laptop" / "notebooks" / "zero_cost_proxies.ipynb").exists()

@@ -19,7 +19,7 @@ def test_every_study_of_the_house_is_valid_and_named_after_its_file(path):
         (GOOD | {"study": "My Study!"}, "study is 'My Study!'"),
         (
             GOOD | {"pages": {"collect": {}}},
-            "no page 'collect'; there are campaign, cheap_signals, claims, collect_sweeps, effective_number, energy",
+            "no page 'collect'; there are campaign, collect_sweeps, effective_number, energy",
         ),
         (
             GOOD | {"pages": {"collect_sweeps": {"point": 3}}},
