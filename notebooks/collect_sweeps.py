@@ -59,12 +59,12 @@ glue("models_collected", len(model_table), display=False)
 glue("curves_collected", len(collected.engines), display=False)
 unlearned = model_table.loc[~curve_metrics.learned(model_table), "model"]
 glue("unlearned", ", ".join(unlearned) or "none", display=False)
-shown = ["architecture", "task", "door", "classes", "prunable_parameters", "dense_accuracy", "majority_accuracy"]
+shown = ["architecture", "task", "source", "classes", "prunable_parameters", "dense_accuracy", "majority_accuracy"]
 style.table(model_table.set_index("model")[shown])
 
 # %% [markdown]
-# This run holds {glue:text}`models_collected` models with {glue:text}`curves_collected` curves. The column *door* says
-# where a task's data came from: built in (made from packages that are installed anyway), a local folder, or the hub.
+# This run holds {glue:text}`models_collected` models with {glue:text}`curves_collected` curves. The column *source*
+# says where a task's data came from: built in (made from packages that are installed anyway), a local folder, or the hub.
 # A model that is not clearly above the majority class has no curve worth forecasting and is kept out of all training
 # sets; here: {glue:text}`unlearned`.
 #

@@ -81,6 +81,24 @@ except ValueError as error:
     assert [path.name for path in tmp_path.iterdir()] == ["reproductions.csv"]
 
 
+def test_columns_of_an_earlier_version_are_read_under_their_present_names(tmp_path):
+    (tmp_path / "engines.csv").write_text(
+        "criterion,scope,points,adaptive_examples,audited,surprises,belief_error_bound,largest_error,mean_error,model,"
+        "engine,precision,eval_examples\nmagnitude,global,21,340,90,3,0.084,,,m,adaptive,float32,120\n"
+    )
+    (tmp_path / "models.csv").write_text(
+        "model,architecture,parent,initialisation,task,door,classes,parameters,layers,prunable_parameters,"
+        "dense_accuracy,majority_accuracy,epochs,batch_size,weight_decay,train_examples,eval_examples,seed\n"
+        "m,bert,,scratch,colours,folder,3,9000,7,8000,0.95,0.33,15,16,0.01,180,90,0\n"
+    )
+    engines, models = tables.read("engines", tmp_path), tables.read("models", tmp_path)
+    assert engines[["audit_misses", "audit_error_bound"]].to_numpy().tolist() == [[3, 0.084]]
+    assert models["source"].tolist() == ["folder"]
+    assert not {"door", "surprises", "belief_error_bound"} & {*engines, *models}
+    with pytest.raises(UserError, match="source"):
+        tables.write("models", models.rename(columns={"source": "door"}), tmp_path)
+
+
 def test_a_missing_table_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match=r"no sweeps\.csv"):
         tables.read("sweeps", tmp_path)

@@ -52,7 +52,7 @@ def read(table: str, folder: Path) -> pd.DataFrame:
     path = folder / file_name(table)
     if not path.exists():
         raise UserError(f"there is no {path.name} in {folder}; run the page that writes it first")
-    return validate(table, pd.read_csv(path))
+    return validate(table, _with_present_names(table, pd.read_csv(path)))
 
 
 def write_atomically(path: Path, fill: Any) -> None:
@@ -72,6 +72,13 @@ def write_atomically(path: Path, fill: Any) -> None:
         raise UserError(f"{path.name} was not written to {path.parent}: {error.strerror or error}") from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def _with_present_names(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with columns renamed from the names they had in an earlier version."""
+    rules = contracts()[table]["columns"]
+    renamed = {rule["formerly"]: name for name, rule in rules.items() if "formerly" in rule and name not in frame}
+    return frame.rename(columns=renamed)
 
 
 @cache

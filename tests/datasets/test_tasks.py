@@ -13,7 +13,7 @@ from tiny import task_frames
 
 def test_docstrings_are_balanced_distinct_and_do_not_name_the_answer():
     task = tasks.load_task("docstrings")
-    assert task.door == "built-in"
+    assert task.source == "built-in"
     assert task.classes == len(docstrings.PACKAGES) >= 6
     assert np.bincount(task.validation.labels).tolist() == [64] * task.classes
     everything = [*task.train.inputs, *task.validation.inputs]
@@ -29,7 +29,7 @@ def test_digits_are_images_of_ten_classes():
 
 def test_a_local_folder_is_a_task(task_folder):
     task = tasks.load_task("colours")
-    assert (task.door, task.classes, len(task.train), len(task.validation)) == ("folder", 3, 180, 90)
+    assert (task.source, task.classes, len(task.train), len(task.validation)) == ("folder", 3, 180, 90)
     assert task.majority_accuracy == pytest.approx(1 / 3)
 
 
@@ -38,7 +38,7 @@ def test_a_fingerprint_changes_with_one_label(task_folder):
     labels = task.train.labels.copy()
     labels[0] = (labels[0] + 1) % 3
     changed = tasks.Task(
-        task.name, task.kind, task.door, task.label_names, tasks.Split(task.train.inputs, labels), task.validation
+        task.name, task.kind, task.source, task.label_names, tasks.Split(task.train.inputs, labels), task.validation
     )
     assert changed.fingerprint != task.fingerprint
 
@@ -80,7 +80,7 @@ def test_the_hub_door_reads_what_load_dataset_reads(tmp_path):
         frame.rename(columns={"text": "sentence", "label": "tone"}).to_parquet(folder / f"{name}-0.parquet")
     entry = {"path": str(folder.parent), "text": "sentence", "label": "tone", "validation": "test"}
     task = tasks.from_hub("colours", entry)
-    assert (task.door, task.classes, len(task.train), len(task.validation)) == ("hub", 3, 180, 90)
+    assert (task.source, task.classes, len(task.train), len(task.validation)) == ("hub", 3, 180, 90)
     held_out = task_frames()["validation"]
     served = list(zip(task.validation.inputs, task.validation.labels.tolist(), strict=True))
     assert sorted(served) == sorted(zip(held_out["text"], held_out["label"], strict=True))
@@ -105,7 +105,7 @@ def test_local_images_come_as_arrays(task_folder):
     arrays = {"x_train": np.zeros((5, 28, 28), np.uint8), "x_test": np.zeros((3, 28, 28), np.uint8)}
     np.savez(task_folder / "dots" / "dots.npz", y_train=np.array([0, 1, 0, 1, 0]), y_test=np.array([0, 1, 1]), **arrays)
     task = tasks.load_task("dots")
-    assert (task.kind, task.door, task.train.inputs.shape) == ("image", "folder", (5, 28, 28, 1))
+    assert (task.kind, task.source, task.train.inputs.shape) == ("image", "folder", (5, 28, 28, 1))
 
 
 def test_without_a_network_a_hub_name_is_one_sentence(tmp_path):
@@ -123,5 +123,5 @@ def test_without_a_network_a_hub_name_is_one_sentence(tmp_path):
 def test_real_local_data_opens(name, monkeypatch, real_tasks):
     monkeypatch.setenv("PRUNECAST_DATA", str(real_tasks))
     task = tasks.load_task(name)
-    assert task.door == "folder"
+    assert task.source == "folder"
     assert len(task.train) > len(task.validation) > 0

@@ -40,7 +40,7 @@ class Task:
 
     name: str
     kind: Literal["text", "image"]
-    door: Literal["built-in", "folder", "hub"]
+    source: Literal["built-in", "folder", "hub"]
     label_names: tuple[str, ...]
     train: Split
     validation: Split
@@ -168,7 +168,7 @@ def _from_folder(folder: Path) -> Task:
     return _text_task(folder.name, "folder", tuple(names), {k: pd.read_parquet(f) for k, f in files.items()})
 
 
-def _text_task(name: str, door: Any, label_names: tuple[str, ...], frames: dict[str, pd.DataFrame]) -> Task:
+def _text_task(name: str, source: Any, label_names: tuple[str, ...], frames: dict[str, pd.DataFrame]) -> Task:
     for split, frame in frames.items():
         for column in ("text", "label"):
             if column not in frame:
@@ -178,13 +178,13 @@ def _text_task(name: str, door: Any, label_names: tuple[str, ...], frames: dict[
     train, validation = (
         Split(frames[split]["text"].tolist(), frames[split]["label"].to_numpy(np.int64, copy=True)) for split in SPLITS
     )
-    return Task(name, "text", door, label_names, train, validation)
+    return Task(name, "text", source, label_names, train, validation)
 
 
-def _image_task(name: str, door: Any, images: image_files.Images) -> Task:
+def _image_task(name: str, source: Any, images: image_files.Images) -> Task:
     train = Split(images.train, images.train_labels.astype(np.int64))
     validation = Split(images.held_out, images.held_out_labels.astype(np.int64))
-    return Task(name, "image", door, images.label_names, train, validation)
+    return Task(name, "image", source, images.label_names, train, validation)
 
 
 def _checked(task: Task) -> Task:

@@ -58,7 +58,7 @@ def describe(subject: TrainedModel, dense_accuracy: float) -> dict[str, Any]:
         "parent": subject.spec.checkpoint or None,
         "initialisation": subject.spec.initialisation,
         "task": subject.task.name,
-        "door": subject.task.door,
+        "source": subject.task.source,
         "classes": subject.task.classes,
         "parameters": sum(weight.numel() for weight in subject.model.parameters()),
         "layers": len(subject.weights),

@@ -260,7 +260,7 @@ def task_of(spec: ModelSpec) -> Task:
     return Task(
         task.name,
         task.kind,
-        task.door,
+        task.source,
         task.label_names,
         task.train.first(spec.train_examples),
         task.validation.first(spec.eval_examples),

@@ -98,8 +98,8 @@ def _engine_row(measured: adaptive.MeasuredCurve) -> dict[str, Any]:
         "points": len(frugal.accuracy),
         "adaptive_examples": int(frugal.evaluated.sum()),
         "audited": frugal.audited,
-        "surprises": frugal.surprises,
-        "belief_error_bound": frugal.belief_error_bound(),
+        "audit_misses": frugal.surprises,
+        "audit_error_bound": frugal.belief_error_bound(),
         "largest_error": error.max(),
         "mean_error": error.mean(),
     }
