@@ -85,9 +85,9 @@ def alone(folder: Path) -> Iterator[None]:
 def kept_row(path: Path, key: Key, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """A row of figures: read from the JSON file `path` if its key is `key`, else made and written whole."""
     if path.exists():
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content["key"] == key:
-            return content["row"]
+            return dict(content["row"])
         note(f"{path.parent.parent.name}/{path.name} is made anew: {difference(content['key'], key)}")
     row = make()
     text = json.dumps({"key": key, "row": row})

@@ -1,20 +1,30 @@
 """The command line: run a page, measure one model of a study, keep a study's tables, forecast a checkpoint."""
 
 import argparse
+import os
 import signal
 import sys
+import time
 from pathlib import Path
 
-from prunecast import paths
+from prunecast import __version__, paths
 from prunecast.errors import UserError
-from prunecast.workflow import studies
+from prunecast.workflow import pages, studies
 
 COLLECTING = "collect_sweeps"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `prunecast`; a mistake of the user's is one sentence on standard error and exit status 2."""
+    """Run `prunecast`; a mistake of the user's is one sentence on standard error and exit status 2.
+
+    Args:
+        arguments: Those of the command line by default.
+
+    Returns:
+        The exit status.
+    """
     options = _parser().parse_args(arguments)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin halve the speed of work beside them
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler that stops a job is a Ctrl-C
     try:
         options.act(options)
@@ -26,10 +36,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="prunecast", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"prunecast {__version__}")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
     run = actions.add_parser("run", help="execute one page, with its defaults, a study's or your own parameters")
-    run.add_argument("page", metavar="PAGE", help=f"one of {', '.join(studies.pages())}")
+    run.add_argument("page", metavar="PAGE", help=f"one of {', '.join(pages.pages())}")
     run.add_argument(
         "-p", "--parameter", metavar="NAME=VALUE", action="append", default=[], help="override one parameter"
     )
@@ -51,6 +62,12 @@ def _parser() -> argparse.ArgumentParser:
     keep = actions.add_parser("keep", help="copy a finished study's tables to data/measured, with their provenance")
     keep.add_argument("study", metavar="FILE", type=Path, help="the study file")
     keep.set_defaults(act=_keep)
+
+    contracts = actions.add_parser("tables", help="write data/README.md, which explains the tables, from the contracts")
+    contracts.set_defaults(act=_tables)
+
+    pretrain = actions.add_parser("pretrain", help="train the surrogate of `predict` anew on the measured campaign")
+    pretrain.set_defaults(act=_pretrain)
     return parser
 
 
@@ -61,7 +78,9 @@ def _run(options: argparse.Namespace) -> None:
     studies.check_parameters(options.page, values)
     from prunecast.workflow.runs import run_page  # after the checks, so that a typing error is answered at once
 
-    print(run_page(options.page, values, study.study if study else "page"))
+    started = time.monotonic()
+    notebook = run_page(options.page, values, study.study if study else "page")
+    print(f"{notebook}: {time.monotonic() - started:.0f} s")
 
 
 def _collect(options: argparse.Namespace) -> None:
@@ -72,17 +91,36 @@ def _collect(options: argparse.Namespace) -> None:
     from prunecast.sweeps import curve_metrics
     from prunecast.sweeps.collect import collect, plan_of
 
+    started = time.monotonic()
     found = collect([options.model], study.study, plan_of(**values)).models
     dense, majority = found[["dense_accuracy", "majority_accuracy"]].iloc[0]
     learned = curve_metrics.learned(found).all()
     warning = "" if learned else "; it is kept out of training sets: not clearly above the majority class"
-    print(f"{options.model}: accuracy {dense:.3f}, majority class {majority:.3f}{warning}")
+    took = time.monotonic() - started
+    print(f"{options.model}: accuracy {dense:.3f}, majority class {majority:.3f}{warning}; {took:.0f} s")
 
 
 def _keep(options: argparse.Namespace) -> None:
     from prunecast.workflow.provenance import keep
 
     print(keep(studies.read_study(options.study), options.study).relative_to(paths.ROOT))
+
+
+def _tables(_: argparse.Namespace) -> None:
+    from prunecast import tables
+    from prunecast.workflow import contracts
+
+    path = paths.DATA / "README.md"
+    tables.write_atomically(path, lambda part: part.write_text(contracts.described(), encoding="utf-8"))
+    print(path.relative_to(paths.ROOT))
+
+
+def _pretrain(_: argparse.Namespace) -> None:
+    from prunecast.forecasting import pretrained
+
+    started = time.monotonic()
+    pretrained.save(pretrained.pretrain(paths.MEASURED / pretrained.STUDY), paths.PRETRAINED)
+    print(f"{paths.PRETRAINED.relative_to(paths.ROOT)}: {time.monotonic() - started:.0f} s")
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -96,13 +134,13 @@ def _predict(options: argparse.Namespace) -> None:
 
     subject, _ = subject_of(options.checkpoint, options.task)
     dense = evaluate(subject.model, subject.examples).accuracy
-    found = predict(subject, pretrained.ready(), options.epsilon, dense)
+    found = predict(subject, pretrained.load(), options.epsilon, dense)
     shown = found.curve[found.curve["threshold"] % 1 == 0]
     columns = ["scope", "sparsity", "predicted", "lower", "upper"]
     print(shown[columns].to_string(index=False, float_format="{:.3f}".format))
     print(f"dense accuracy {dense:.3f}; forecast in {found.seconds:.1f} s")
-    for doubt in found.doubts:
-        print(f"the interval is widened: {doubt}")
+    for warning in found.warnings:
+        print(f"warning: {warning}")
     for scope, ratio in found.recommended.items():
         print(f"recommended in {scope} scope: prune {ratio:.0%}, then measure; epsilon is {options.epsilon:g}")
     curves.draw_prediction(found.curve, found.recommended, dense).savefig(options.figure)

@@ -1,9 +1,21 @@
-"""What the machine is: names of processor and GPU."""
+"""The machine: names of processor and GPU, and worker processes that use no more cores than one process would."""
 
+import os
 import platform
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+from joblib import Parallel, delayed, parallel_config
+
+from prunecast.progress import track
+
+POLL_S = 1.0  # between two checks of a worker that its parent is alive
+
+Result = TypeVar("Result")
 
 
 def device_name(device: torch.device) -> str:
@@ -20,3 +32,34 @@ def processor() -> str:
         if line.startswith("model name")
     ]
     return names[0] if names else platform.machine()
+
+
+def in_processes(function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]], label: str) -> list[Result]:
+    """Results of `function` for each of the jobs, computed in worker processes of one thread each.
+
+    There are as many workers as this process may use threads, so that together they use no more cores than it would
+    alone, whatever `OMP_NUM_THREADS` says. A worker whose parent has died ends within a second or so.
+
+    Args:
+        function: Importable by its module and name.
+        jobs: Positional arguments of each call.
+        label: Of the progress bar.
+
+    Returns:
+        One result for each job, in the order of the jobs.
+    """
+    calls = (delayed(_call)(function, os.getpid(), job) for job in track(jobs, label))
+    with parallel_config("loky", n_jobs=torch.get_num_threads(), inner_max_num_threads=1):
+        return list(Parallel()(calls))
+
+
+def _call(function: Callable[..., Result], parent: int, job: tuple[Any, ...]) -> Result:
+    if os.getpid() != parent and not any(thread.name == _end_with.__name__ for thread in threading.enumerate()):
+        threading.Thread(target=_end_with, args=(parent,), name=_end_with.__name__, daemon=True).start()
+    return function(*job)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(POLL_S)
+    os._exit(1)

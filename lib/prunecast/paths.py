@@ -9,6 +9,7 @@ STUDIES = ROOT / "studies"
 DATA = ROOT / "data"
 MEASURED = DATA / "measured"
 PUBLISHED = DATA / "published"
+PRETRAINED = DATA / "pretrained"
 
 
 def run(name: str) -> Path:

@@ -1,24 +1,24 @@
 from prunecast import paths
-from prunecast.workflow import studies
-from prunecast.workflow.dependencies import PACKAGE, rooms_of
+from prunecast.workflow import pages
+from prunecast.workflow.dependencies import PACKAGE, modules_of
 
 
-def _rooms(page):
-    return {path.relative_to(PACKAGE).as_posix() for path in rooms_of(paths.NOTEBOOKS / f"{page}.py")}
+def _modules(page):
+    return {path.relative_to(PACKAGE).as_posix() for path in modules_of(paths.NOTEBOOKS / f"{page}.py")}
 
 
 def test_a_page_depends_on_what_it_imports_and_on_what_that_imports():
-    assert {"sweeps/collect.py", "pruning/masks.py", "paths.py"} <= _rooms("collect_sweeps")
-    assert {"surrogates/lstm.py", "tables.py", "seeding.py"} <= _rooms("surrogate")
+    assert {"sweeps/collect.py", "pruning/masks.py", "paths.py"} <= _modules("collect_sweeps")
+    assert {"surrogates/lstm.py", "tables.py", "seeding.py"} <= _modules("surrogate")
 
 
 def test_a_page_does_not_depend_on_what_it_never_calls():
-    assert not {"surrogates/lstm.py", "cli.py", "workflow/runs.py"} & _rooms("collect_sweeps")
-    assert not {"models/training.py", "models/zoo.py"} & _rooms("surrogate")
+    assert not {"surrogates/lstm.py", "cli.py", "workflow/runs.py"} & _modules("collect_sweeps")
+    assert not {"models/training.py", "models/zoo.py"} & _modules("surrogate")
 
 
 def test_no_room_of_a_page_is_missed_by_every_page():
     outside = {"cli.py", *(f"workflow/{name}.py" for name in ("runs", "studies", "dependencies", "provenance"))}
     outside |= {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("__init__.py")}
     everything = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")}
-    assert set.union(*(_rooms(page) for page in studies.pages())) >= everything - outside
+    assert set.union(*(_modules(page) for page in pages.pages())) >= everything - outside

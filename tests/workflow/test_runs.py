@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from prunecast import paths, tables
 from prunecast.errors import UserError
-from prunecast.workflow import runs, studies
+from prunecast.workflow import pages, runs
 
 HEAD = """# ---
 # jupyter:
@@ -60,9 +60,9 @@ def page(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "page.py").write_text(HEAD)
     monkeypatch.setattr(paths, "NOTEBOOKS", folder)
-    studies.declared.cache_clear()
+    pages.parameters_of.cache_clear()
     yield "page"
-    studies.declared.cache_clear()
+    pages.parameters_of.cache_clear()
 
 
 def _ours():

@@ -1,7 +1,7 @@
 import pytest
 from prunecast import paths
 from prunecast.errors import UserError
-from prunecast.workflow import studies
+from prunecast.workflow import pages, studies
 
 GOOD = {"study": "s", "purpose": "p", "pages": {"collect_sweeps": {"points": 3}}}
 
@@ -56,9 +56,9 @@ def test_parameters_of_the_command_line_have_the_types_their_page_declares():
         parse("collect_sweeps", "points")
 
 
-@pytest.mark.parametrize("page", studies.pages())
+@pytest.mark.parametrize("page", pages.pages())
 def test_every_parameter_of_a_page_has_a_type_a_default_and_a_help_text(page):
-    for parameter in studies.declared(page).values():
+    for parameter in pages.parameters_of(page).values():
         assert parameter["inferred_type_name"] in studies.TYPES
         assert parameter["default"]
         assert parameter["help"]

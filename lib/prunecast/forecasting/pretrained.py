@@ -1,16 +1,17 @@
-"""A surrogate that was trained once: saved as safetensors with the schema of its inputs, and loaded to forecast."""
+"""The pretrained surrogate, shipped under `data/pretrained`: trained on the campaign, saved, loaded and applied."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from prunecast import paths, tables
+from prunecast.cache import VERSIONS, file_hash
 from prunecast.errors import UserError
 from prunecast.forecasting import recommendation
 from prunecast.surrogates import benchmark, conformal
@@ -21,121 +22,167 @@ from prunecast.sweeps.curve_metrics import learned
 
 NAME = "lstm_agreement"
 STUDY = "campaign"
+SEED = 0
 GROUPS = (*FREE, AGREEMENT)
 INPUTS = input_names(GROUPS)
 WEIGHTS, SCHEMA = "surrogate.safetensors", "surrogate.json"
+TRAINED_ON = ("models", "sweeps", "signals")  # tables of the campaign
 RANGES = ("prunable_parameters", "layers", "classes")
-OUT_OF_RANGE_FACTOR = 2.0  # an interval outside the training range is this much wider
+OUT_OF_RANGE_FACTOR = 2.0  # intervals and safety margins outside the training range are this much wider
 EPSILONS = (0.005, 0.01, 0.02, 0.05, 0.1)
+RETRAIN = "retrain it with `prunecast pretrain`"
 
 
 @dataclass(frozen=True)
 class PretrainedSurrogate:
-    """A trained surrogate, what widens its intervals, how cautious it must be, and the range it was trained in.
+    """A trained surrogate with its calibration and the range of its training models.
 
-    `ranges` gives lowest and highest value of facts of the training models; `margin` is an accuracy; `cautions` are
-    log-odds of sparsity by epsilon.
+    Attributes:
+        surrogate: The curve posterior around the trained LSTM.
+        ranges: Lowest and highest value, over the training models, of each of the facts `RANGES`.
+        interval_margin: Accuracy, as a fraction, by which conformal calibration widens the intervals on both sides.
+        safety_margins: By epsilon, the log-odds by which a predicted safe sparsity is lowered.
+        models: Names of the training models.
+        tables: sha256 of each of the tables that it was trained on, by table name.
+        version: Version of the stage `surrogate` that trained it.
     """
 
     surrogate: CurvePosterior
     ranges: dict[str, tuple[float, float]]
-    margin: float
-    cautions: dict[float, float]
+    interval_margin: float
+    safety_margins: dict[float, float]
     models: tuple[str, ...]
+    tables: dict[str, str]
+    version: int
 
-    def doubts(self, curves: CurveSet) -> list[str]:
-        """A sentence for each fact of the model that lies outside the training range."""
+    def out_of_range(self, curves: CurveSet) -> list[str]:
+        """A sentence for each fact of the first model of `curves` that lies outside the training range."""
         facts = curves.facts.iloc[0]
         return [
-            f"{name.replace('_', ' ')} is {facts[name]:,}, outside the {low:,.0f} to {high:,.0f} of the training models"
+            f"{name.replace('_', ' ')} is {facts[name]:,}, outside {low:,.0f} to {high:,.0f} of the training models: "
+            "the interval is wider for it"
             for name, (low, high) in self.ranges.items()
             if not low <= facts[name] <= high
         ]
 
+    def outdated(self, folder: Path = paths.MEASURED / STUDY) -> list[str]:
+        """A sentence on what has changed since the training, if anything has.
+
+        Args:
+            folder: Tables of the campaign as they are now.
+        """
+        if self.version != VERSIONS["surrogate"]:
+            now = VERSIONS["surrogate"]
+            return [f"version {self.version} of its code trained the surrogate, and the version is {now}: {RETRAIN}"]
+        changed = [
+            tables.file_name(name) for name, digest in table_hashes(folder).items() if digest != self.tables[name]
+        ]
+        if changed:
+            return [f"{changed[0]} in {folder.name} has changed since the surrogate was trained: {RETRAIN}"]
+        return []
+
     def forecast(self, curves: CurveSet) -> Forecast:
-        """Forecast with calibrated 90 % intervals, wider where there are doubts."""
+        """Forecast with calibrated 90 % intervals, wider outside the training range; the dense accuracy is known."""
         found = self.surrogate.predict(curves)
-        found.predicted[:, 0] = curves.accuracy[:, 0]  # the unpruned model is known
-        doubt = OUT_OF_RANGE_FACTOR if self.doubts(curves) else 1.0
-        below = (found.predicted - found.lower + max(self.margin, 0)) * doubt
-        above = (found.upper - found.predicted + max(self.margin, 0)) * doubt
+        found.predicted[:, 0] = curves.accuracy[:, 0]
+        factor, margin = self._factor(curves), max(self.interval_margin, 0)
+        below = (found.predicted - found.lower + margin) * factor
+        above = (found.upper - found.predicted + margin) * factor
         return Forecast(found.predicted, np.clip(found.predicted - below, 0, 1), np.clip(found.predicted + above, 0, 1))
 
     def recommended(self, curves: CurveSet, epsilon: float) -> np.ndarray:
-        """Sparsity (C,) at which nine of ten models lose no more than epsilon, by the errors of earlier forecasts."""
+        """Sparsity (C,) at which nine of ten models lose at most `epsilon`, by the errors on models left out."""
         predicted = self.surrogate.predict(curves).predicted
         safe = recommendation.safe(curves.sparsity, predicted, epsilon)
-        caution = float(np.interp(epsilon, sorted(self.cautions), [self.cautions[e] for e in sorted(self.cautions)]))
-        return recommendation.lowered(safe, max(caution, 0) * (OUT_OF_RANGE_FACTOR if self.doubts(curves) else 1.0))
+        known = sorted(self.safety_margins)
+        margin = float(np.interp(epsilon, known, [self.safety_margins[each] for each in known]))
+        return recommendation.lowered(safe, max(margin, 0) * self._factor(curves))
+
+    def _factor(self, curves: CurveSet) -> float:
+        return OUT_OF_RANGE_FACTOR if self.out_of_range(curves) else 1.0
 
 
-def pretrain(folder: Path, seed: int) -> PretrainedSurrogate:
-    """Train on all learned models of a study's tables in `folder`, and calibrate by leaving architectures out."""
+def table_hashes(folder: Path) -> dict[str, str]:
+    """The sha256 of each of the tables `TRAINED_ON` in a folder, by table name."""
+    return {name: file_hash(folder / tables.file_name(name)) for name in TRAINED_ON}
+
+
+def pretrain(folder: Path, seed: int = SEED) -> PretrainedSurrogate:
+    """Train on all models of the tables in `folder` that learned their task, and calibrate by leaving groups out.
+
+    Groups of relatives (by architecture or pretrained parent) are left out in turn; their errors widen the intervals
+    and lower the recommendations.
+    """
     models = tables.read("models", folder)
     models = models[learned(models)].reset_index(drop=True)
     curves = curves_on("percentile", tables.read("sweeps", folder), models, tables.read("signals", folder))
     left_out = benchmark.leave_one_group_out(curves, partial(benchmark.unfitted, NAME, seed))
     outside = np.maximum(left_out.lower - curves.accuracy, curves.accuracy - left_out.upper)
-    optima = {epsilon: recommendation.safe(curves.sparsity, curves.accuracy, epsilon) for epsilon in EPSILONS}
-    believed = {epsilon: recommendation.safe(curves.sparsity, left_out.predicted, epsilon) for epsilon in EPSILONS}
-    points = outside.shape[1]
+    margins = {}
+    for epsilon in EPSILONS:
+        predicted, optimum = (
+            recommendation.safe(curves.sparsity, accuracy, epsilon)
+            for accuracy in (left_out.predicted, curves.accuracy)
+        )
+        margins[epsilon] = recommendation.safety_margin(predicted, optimum, curves.models)
+    fitted = benchmark.unfitted(NAME, seed).fit(curves)
+    assert isinstance(fitted, CurvePosterior)
     return PretrainedSurrogate(
-        benchmark.unfitted(NAME, seed).fit(curves),  # type: ignore[arg-type]
-        {name: (float(models[name].min()), float(models[name].max())) for name in RANGES},
-        conformal.interval_margin(outside.ravel(), np.repeat(curves.models, points)),
-        {
-            epsilon: recommendation.safety_margin(believed[epsilon], optima[epsilon], curves.models)
-            for epsilon in EPSILONS
-        },
-        tuple(models["model"]),
+        surrogate=fitted,
+        ranges={name: (float(models[name].min()), float(models[name].max())) for name in RANGES},
+        interval_margin=conformal.interval_margin(outside.ravel(), np.repeat(curves.models, outside.shape[1])),
+        safety_margins=margins,
+        models=tuple(models["model"]),
+        tables=table_hashes(folder),
+        version=VERSIONS["surrogate"],
     )
 
 
-def ready(study: str = STUDY, seed: int = 0) -> PretrainedSurrogate:
-    """The surrogate trained on a study's measured tables: loaded if it is there and they are the same, else trained."""
-    source = paths.MEASURED / study
-    digest = hashlib.sha256(json.dumps(INPUTS).encode())
-    for table in ("models", "sweeps", "signals"):
-        digest.update((source / tables.file_name(table)).read_bytes())
-    folder = paths.run("surrogate") / f"{study}-{seed}-{digest.hexdigest()[:12]}"
-    if not (folder / SCHEMA).exists():
-        save(pretrain(source, seed), folder)
-    return load(folder)
-
-
-def save(frozen: PretrainedSurrogate, folder: Path) -> None:
-    """Write weights and training curves as safetensors, beside them the schema of the inputs and the calibration."""
-    folder.mkdir(parents=True, exist_ok=True)
-    warped = frozen.surrogate
-    assert isinstance(warped.fitted, LSTMSurrogate)
-    save_file(warped.fitted.state() | {"shapes": torch.from_numpy(warped.shapes).contiguous()}, folder / WEIGHTS)
-    told = {
+def save(trained: PretrainedSurrogate, folder: Path) -> None:
+    """Write weights and training curves as safetensors, beside them inputs, calibration and provenance as JSON."""
+    posterior = trained.surrogate
+    assert isinstance(posterior.fitted, LSTMSurrogate)
+    shapes = torch.from_numpy(posterior.shapes).float().contiguous()
+    tensors = posterior.fitted.state() | {"shapes": shapes}
+    schema = {
         "surrogate": NAME,
         "inputs": INPUTS,
-        "seed": warped.seed,
-        "ranges": frozen.ranges,
-        "margin": frozen.margin,
-        "cautions": frozen.cautions,
-        "models": frozen.models,
+        "seed": posterior.seed,
+        "ranges": trained.ranges,
+        "interval_margin": trained.interval_margin,
+        "safety_margins": trained.safety_margins,
+        "models": trained.models,
+        "tables": trained.tables,
+        "version": trained.version,
     }
-    (folder / SCHEMA).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    tables.write_atomically(folder / WEIGHTS, lambda part: save_file(tensors, part))
+    text = json.dumps(schema, indent=1) + "\n"
+    tables.write_atomically(folder / SCHEMA, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def load(folder: Path) -> PretrainedSurrogate:
-    """Read back what `save` wrote; raises UserError where it is not there, or reads other inputs than this version."""
+def load(folder: Path = paths.PRETRAINED) -> PretrainedSurrogate:
+    """Read what `save` wrote; by default the surrogate that is shipped.
+
+    Raises:
+        UserError: There is none in `folder`, or it was trained on other inputs than this version computes.
+    """
     if not (folder / SCHEMA).exists():
-        raise UserError(f"there is no trained surrogate in {folder}")
-    told = json.loads((folder / SCHEMA).read_text(encoding="utf-8"))
-    if told["inputs"] != INPUTS:
-        raise UserError(f"the surrogate in {folder} reads other inputs than this version; train it again")
+        raise UserError(f"there is no pretrained surrogate in {folder}: {RETRAIN}")
+    schema: dict[str, Any] = json.loads((folder / SCHEMA).read_text(encoding="utf-8"))
+    if schema["inputs"] != INPUTS:
+        raise UserError(
+            f"the pretrained surrogate in {folder} was trained on other inputs than this version's: {RETRAIN}"
+        )
     state = load_file(folder / WEIGHTS)
-    warped = CurvePosterior(lambda: LSTMSurrogate(told["seed"], GROUPS), told["seed"])
-    warped.shapes = state.pop("shapes").numpy()
-    warped.fitted = LSTMSurrogate(told["seed"], GROUPS).restore(state)
+    posterior = CurvePosterior(lambda: LSTMSurrogate(schema["seed"], GROUPS), schema["seed"])
+    posterior.shapes = state.pop("shapes").double().numpy()
+    posterior.fitted = LSTMSurrogate(schema["seed"], GROUPS).restore(state)
     return PretrainedSurrogate(
-        warped,
-        {name: tuple(ends) for name, ends in told["ranges"].items()},
-        told["margin"],
-        {float(epsilon): caution for epsilon, caution in told["cautions"].items()},
-        tuple(told["models"]),
+        surrogate=posterior,
+        ranges={name: (low, high) for name, (low, high) in schema["ranges"].items()},
+        interval_margin=schema["interval_margin"],
+        safety_margins={float(epsilon): margin for epsilon, margin in schema["safety_margins"].items()},
+        models=tuple(schema["models"]),
+        tables=schema["tables"],
+        version=schema["version"],
     )

@@ -1,4 +1,4 @@
-"""Which rooms of lib a page or a room stands on, so that an edit reruns the work it touches and no other."""
+"""Which modules of the package a page or a module imports, so that an edit reruns the work it touches and no other."""
 
 import ast
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1]
 
 
-def rooms_of(source: Path) -> list[Path]:
-    """Files of lib that a source file imports, directly or through another, in alphabetical order."""
+def modules_of(source: Path) -> list[Path]:
+    """Files of the package that a source file imports, directly or through another, in alphabetical order."""
     found: set[Path] = set()
     waiting = [source]
     while waiting:

@@ -1,4 +1,4 @@
-"""Keeping the tables of an expensive study: copied to `data/measured` with what they were made from and with."""
+"""Provenance: the tables of an expensive study are copied to `data/measured` with what they were made from."""
 
 import datetime
 import hashlib
@@ -18,18 +18,6 @@ from prunecast.models.checkpoints import TRAINED
 from prunecast.sweeps.collect import JOURNAL
 from prunecast.sweeps.journal import whole_lines
 from prunecast.workflow.studies import Study
-
-
-def record(folder: Path) -> dict[str, Any]:
-    """Where a trained model comes from: sha256 of its inputs and weights, seconds of training and of its sweep."""
-    kept = json.loads((folder / TRAINED).read_text(encoding="utf-8"))
-    return {
-        "inputs": kept["inputs"],
-        "weights": file_hash(folder / "model.safetensors"),
-        "train_s": kept["seconds"],
-        "sweep_s": round(sum(line["seconds"] for line in whole_lines(folder / JOURNAL)[1:]), 1),
-    }
-
 
 PACKAGES = (
     "torch",
@@ -71,8 +59,9 @@ def keep(study: Study, file: Path) -> Path:
 
 
 def write(folder: Path, described: dict[str, Any]) -> None:
-    """Write `provenance.json`: what is given, and the date, the versions and the processor."""
+    """Write `provenance.json`: what is given, the sha256 of every table in `folder`, date, versions and processor."""
     whole = described | {
+        "tables": table_hashes(folder),
         "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name).split("+")[0] for name in PACKAGES},
@@ -81,3 +70,19 @@ def write(folder: Path, described: dict[str, Any]) -> None:
     }
     text = json.dumps(whole, indent=1) + "\n"
     tables.write_atomically(folder / "provenance.json", lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def table_hashes(folder: Path) -> dict[str, str]:
+    """The sha256 of every table in a folder, by file name."""
+    return {path.name: file_hash(path) for path in sorted(folder.glob("*.csv*"))}
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """Where a trained model comes from: sha256 of its inputs and weights, seconds of training and of its sweep."""
+    kept = json.loads((folder / TRAINED).read_text(encoding="utf-8"))
+    return {
+        "inputs": kept["inputs"],
+        "weights": file_hash(folder / "model.safetensors"),
+        "train_s": kept["seconds"],
+        "sweep_s": round(sum(line["seconds"] for line in whole_lines(folder / JOURNAL)[1:]), 1),
+    }

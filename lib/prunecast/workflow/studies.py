@@ -2,16 +2,14 @@
 
 import ast
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from prunecast import paths
 from prunecast.errors import UserError, first_complaint
+from prunecast.workflow.pages import parameters_of
 
 TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -58,34 +56,15 @@ def check_study(content: Any, where: str) -> Study:
     return study
 
 
-def pages() -> list[str]:
-    """Names of all pages: the notebooks there are."""
-    return sorted(path.stem for path in paths.NOTEBOOKS.glob("*.py"))
-
-
-@cache
-def declared(page: str) -> dict[str, dict[str, str]]:
-    """Parameters that a page declares: by name, a type name, a default and a help text."""
-    if page not in pages():
-        raise UserError(f"there is no page {page!r}; there are {', '.join(pages())}")
-    import jupytext
-    import papermill
-
-    with TemporaryDirectory() as folder:
-        notebook = Path(folder) / f"{page}.ipynb"
-        jupytext.write(jupytext.read(paths.NOTEBOOKS / f"{page}.py"), notebook)
-        return papermill.inspect_notebook(notebook)
-
-
 def parameters(study: Study, page: str) -> dict[str, Any]:
     """All parameters of a page in a study but its run: the study's values, and the page's defaults for the others."""
-    defaults = {name: ast.literal_eval(rule["default"]) for name, rule in declared(page).items() if name != RUN}
+    defaults = {name: ast.literal_eval(rule["default"]) for name, rule in parameters_of(page).items() if name != RUN}
     return defaults | study.pages.get(page, {})
 
 
 def check_parameters(page: str, values: Mapping[str, Any]) -> None:
     """Raise UserError for a parameter that the page does not declare or whose value has another type."""
-    known = declared(page)
+    known = parameters_of(page)
     for name, value in values.items():
         if name not in known or name == RUN:
             allowed = ", ".join(sorted(set(known) - {RUN}))
@@ -100,7 +79,7 @@ def parse_parameter(page: str, text: str) -> tuple[str, Any]:
     name, sign, value = text.partition("=")
     if not sign:
         raise UserError(f"parameter {text!r} is not of the form name=value")
-    is_text = declared(page).get(name, {}).get("inferred_type_name") == "str"
+    is_text = parameters_of(page).get(name, {}).get("inferred_type_name") == "str"
     try:
         return name, value if is_text else yaml.safe_load(value)
     except yaml.YAMLError:
