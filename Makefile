@@ -1,5 +1,5 @@
 # make book    a fresh clone to a rendered book; STUDY=name for another study
-# make test    format, lint, types and tests
+# make test    format, lint, types and all tests
 # make help    this list
 .DEFAULT_GOAL := help
 PYTHON ?= python3
@@ -8,10 +8,14 @@ CORES ?= 2
 BIN := .venv/bin
 # After a kill or a power cut the same command goes on; two runs at once are kept apart by the locks of each model.
 SNAKEMAKE := snakemake --cores $(CORES) --rerun-incomplete --nolock --quiet host progress rules
+# Idle threads that spin would halve the speed of whatever runs beside them.
+export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
+# One thread each, a process a core.
+UNIT := OMP_NUM_THREADS=1 pytest -n $(CORES) --dist worksteal
 
-.PHONY: help book run test reproduce lint clean
+.PHONY: help book run check test reproduce lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -24,16 +28,22 @@ book: $(BIN)/.installed  ## install what is missing, run the study, render the b
 run: $(BIN)/.installed  ## run a study without rendering the book: make run STUDY=campaign
 	$(SNAKEMAKE) --configfile studies/$(STUDY).yml
 
-test: lint book  ## check format, lint and types, then run every test, on the default study and its book
-	pytest
+check: lint  ## the inner loop, in two minutes: format, lint, imports, types and unit tests
+	$(UNIT) -m "not (pages or browser or cluster or slow)"
+
+test: lint book  ## everything: lint, the default study and its book, and every test on them
+	$(UNIT) --durations=5 -m "not (pages or browser or cluster)"
+	pytest --durations=5 -m "pages or browser or cluster"
 
 reproduce: book  ## train, measure and execute everything again in an empty folder, and compare all outputs
 	rm -rf runs/reproduced
 	python tests/reproduce.py runs/reproduced
 
-lint: $(BIN)/.installed  ## check format, lint and types
+lint: $(BIN)/.installed  ## check format, lint, imports and types
 	ruff format --check .
 	ruff check .
+	lint-imports --no-logo --no-cache
+	deptry .
 	mypy
 
 clean:  ## remove what was made, except the virtual environment
