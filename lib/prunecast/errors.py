@@ -1,4 +1,4 @@
-"""The one exception whose message is meant for the person at the keyboard."""
+"""The one exception whose message is written for the user, and the validation of settings that raises it."""
 
 from typing import Any, TypeVar
 
@@ -12,7 +12,18 @@ class UserError(ValueError):
 
 
 def validated(settings: type[Settings], **parameters: Any) -> Settings:
-    """The settings with these parameters; raises UserError for the first that cannot be."""
+    """Build settings from parameters.
+
+    Args:
+        settings: Pydantic model of the settings.
+        parameters: Fields of the model by name.
+
+    Returns:
+        The settings.
+
+    Raises:
+        UserError: A parameter is unknown, missing or invalid; the sentence names the first such one.
+    """
     try:
         return settings(**parameters)
     except ValidationError as error:
@@ -20,8 +31,16 @@ def validated(settings: type[Settings], **parameters: Any) -> Settings:
 
 
 def first_complaint(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first thing pydantic found wrong, in one clause; an unknown key is answered with the known ones."""
-    unknown = [found for found in error.errors() if found["type"] == "extra_forbidden"]
+    """Describe the first problem that pydantic reports, unknown keys before all others.
+
+    Args:
+        error: What pydantic raised.
+        model: Pydantic model that was validated; its fields are named where a key is unknown.
+
+    Returns:
+        One clause without a full stop.
+    """
+    unknown = [problem for problem in error.errors() if problem["type"] == "extra_forbidden"]
     first = [*unknown, *error.errors()][0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""Progress on a terminal and milestones in a log; never a bar in a rendered page."""
+"""Progress bars on the terminal and milestones in a log file; neither is written into a rendered page."""
 
 import os
 import sys
@@ -14,20 +14,33 @@ LOG = "PRUNECAST_LOG"
 
 
 def track(steps: Iterable[Any] | None = None, label: str = "", total: int | None = None) -> "tqdm[Any]":
-    """A progress bar over `steps`, drawn on the terminal the command was typed in, if there is one."""
+    """Make a progress bar, drawn on the terminal on which the command was started, if there is one.
+
+    Args:
+        steps: What to iterate over; None for a bar that is updated by hand.
+        label: Text before the bar.
+        total: Number of steps, where `steps` has no length.
+
+    Returns:
+        The bar, which yields the items of `steps`.
+    """
     terminal = _terminal()
     return tqdm(steps, desc=label, total=total, file=terminal, disable=terminal is None, leave=False)
 
 
 def note(message: str) -> None:
-    """Append one line with the time of day to the log of the running page, if one is kept."""
+    """Append one line with the time of day to the log of the running page, if `PRUNECAST_LOG` names one.
+
+    Args:
+        message: The line, without a line break.
+    """
     if path := os.environ.get(LOG):
         with Path(path).open("a", encoding="utf-8") as log:
             log.write(f"{time.strftime('%H:%M:%S')} {message}\n")
 
 
 def terminal_name() -> str | None:
-    """Device name of the terminal on standard error, to be handed to a kernel."""
+    """Device name of the terminal on standard error, to be passed to a kernel; None where there is no terminal."""
     return os.ttyname(sys.stderr.fileno()) if sys.stderr.isatty() else None
 
 

@@ -1,4 +1,4 @@
-"""The one door through which randomness enters."""
+"""The one place where random number generators are seeded."""
 
 import hashlib
 import random
@@ -7,9 +7,16 @@ import numpy as np
 
 
 def seed_everything(seed: int, *names: str) -> np.random.Generator:
-    """Seed Python, NumPy and torch for the work called `names`, and return a NumPy generator.
+    """Seed Python, NumPy and torch for one piece of work.
 
-    The names keep two pieces of work apart without either depending on the order they run in.
+    Two pieces of work with different names draw different numbers, whatever the order in which they run.
+
+    Args:
+        seed: Seed of the study.
+        names: Names of the piece of work, from general to specific.
+
+    Returns:
+        A NumPy generator with the same seed.
     """
     import torch  # here, because the command line seeds nothing and should start at once
 

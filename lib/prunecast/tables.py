@@ -3,6 +3,7 @@
 import gzip
 import os
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,40 @@ COMPRESSED = {"predictions", "probes", "signals"}
 
 @cache
 def contracts() -> dict[str, Any]:
-    """All table contracts, by table name, as `data/schemas.yml` states them."""
-    return yaml.safe_load((paths.DATA / "schemas.yml").read_text(encoding="utf-8"))
+    """All table contracts of `data/schemas.yml`.
+
+    Returns:
+        By table name: its description, its key, and by column name the rules of the column.
+    """
+    content: dict[str, Any] = yaml.safe_load((paths.DATA / "schemas.yml").read_text(encoding="utf-8"))
+    return content
 
 
 def file_name(table: str) -> str:
-    """File name of a table: CSV, gzipped for the tables with a row per forecast point or per probe."""
+    """File name of a table.
+
+    Args:
+        table: Name of the table.
+
+    Returns:
+        A name that ends in `.csv`, or in `.csv.gz` for the tables with a row per forecast point or per probe.
+    """
     return f"{table}.csv.gz" if table in COMPRESSED else f"{table}.csv"
 
 
 def validate(table: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return `frame` with the types of its contract, or refuse it naming the first cell that breaks it."""
+    """Validate a table against its contract.
+
+    Args:
+        table: Name of the table.
+        frame: Its rows; columns beyond those of the contract are allowed.
+
+    Returns:
+        The rows with the types of the contract and a fresh index.
+
+    Raises:
+        UserError: A column is missing, a cell breaks its rule, or two rows have the same key.
+    """
     try:
         return _schema(table).validate(frame.reset_index(drop=True))
     except (pa.errors.SchemaError, pa.errors.SchemaErrors) as error:
@@ -38,7 +62,19 @@ def validate(table: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def write(table: str, frame: pd.DataFrame, folder: Path) -> Path:
-    """Validate `frame` and put it into `folder` whole or not at all."""
+    """Validate a table and write it, either whole or not at all.
+
+    Args:
+        table: Name of the table.
+        frame: Its rows.
+        folder: Folder to write to, made where it does not exist.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        UserError: The table breaks its contract, or the file cannot be written.
+    """
     path = folder / file_name(table)
     valid = validate(table, frame)
     content = valid.to_csv(index=False).encode()
@@ -48,17 +84,33 @@ def write(table: str, frame: pd.DataFrame, folder: Path) -> Path:
 
 
 def read(table: str, folder: Path) -> pd.DataFrame:
-    """Read and validate a table, or say in one sentence that it is not there."""
+    """Read and validate a table; columns under a name of an earlier version are renamed.
+
+    Args:
+        table: Name of the table.
+        folder: Folder that holds its file.
+
+    Returns:
+        Its rows with the types of the contract.
+
+    Raises:
+        UserError: There is no such file, or the table breaks its contract.
+    """
     path = folder / file_name(table)
     if not path.exists():
         raise UserError(f"there is no {path.name} in {folder}; run the page that writes it first")
     return validate(table, _with_present_names(table, pd.read_csv(path)))
 
 
-def write_atomically(path: Path, fill: Any) -> None:
-    """Call `fill` with a temporary file beside `path`, then move it there in one step.
+def write_atomically(path: Path, fill: Callable[[Path], object]) -> None:
+    """Write a file in one step: a full disk or a kill leaves the old file, or none, but never a part of the new one.
 
-    A full disk or a kill leaves the old file, or none, and no half of the new one.
+    Args:
+        path: The file; its folder is made where it does not exist.
+        fill: Writes the content to the temporary file beside `path` that it is given.
+
+    Raises:
+        UserError: The file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

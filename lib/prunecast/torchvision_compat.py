@@ -4,11 +4,14 @@ A CPU build of torch beside a CUDA build of torchvision leaves two operators und
 `from transformers import Trainer` fails. Declaring their schemas is enough for models, transforms and datasets.
 """
 
+from typing import Any
+
 import torch
 
 try:
     import torchvision  # noqa: F401
 except RuntimeError:
-    LIBRARY = torch.library.Library("torchvision", "DEF")
+    Library: Any = torch.library.Library  # its methods have no annotations
+    LIBRARY = Library("torchvision", "DEF")
     LIBRARY.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     LIBRARY.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
