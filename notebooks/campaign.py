@@ -8,12 +8,17 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   prunecast:
+#     reads:
+#       - data/measured/campaign/models.csv
+#       - data/measured/campaign/sweeps.csv
+#     writes: []
 # ---
 
 # %% [markdown]
 # # The campaign
 #
-# What decides how far a classifier can be pruned: its architecture, its task, or how it was trained? This page looks at
+# What decides how far a classifier can be pruned: its architecture, its task, or how it was trained? This page shows
 # the curves of many real classifiers. They took longer to measure than a page may run, so their tables are checked in
 # under `data/measured/` with their provenance.
 #
@@ -48,8 +53,8 @@ text = bases[~bases["task"].isin(["cifar10", "mnist"])]
 # ## The models
 #
 # Transformers of many architectures, fine-tuned from MiniLM (some with layers removed before) or trained from scratch,
-# and image classifiers. Each was evaluated on at most 2,000 examples it was not trained on. The columns *safe* give
-# the sparsity up to which no more than one hundredth of accuracy is lost, read off the curve; {doc}`pareto` sets it beside
+# and image classifiers. Each was evaluated on at most 2,000 examples it was not trained on. The columns *safe* give the
+# sparsity up to which no more than one hundredth of accuracy is lost, read off the curve; {doc}`pareto` sets it beside
 # what a search for it finds.
 
 # %% tags=["hide-input"]
@@ -60,8 +65,8 @@ style.table(bases[[*facts, "majority_accuracy", *safe]])
 # ## All curves
 #
 # Read {numref}`fig-real` from left to right. The solid line compares weights across the whole model, the dashed one
-# within each layer. The dotted line is the control: weights drawn at random. What random pruning keeps, any criterion
-# would.
+# within each layer. The dotted line is the control: weights drawn at random. Accuracy that random pruning preserves,
+# any criterion would.
 
 # %% mystnb={"figure": {"caption": "Accuracy against sparsity of real classifiers without retraining. Solid: smallest weights of the whole model first. Dashed: smallest weights of each layer first. Dotted: weights drawn at random.", "name": "fig-real"}, "image": {"alt": "One panel a classifier. Each shows accuracy against sparsity, magnitude pruning in global scope solid, in layer scope dashed, random pruning dotted, from the plateau down to the thin line of the majority class."}} tags=["hide-input"]
 _ = curves.draw_curves(bases, real_sweeps)
@@ -88,7 +93,7 @@ style.table(ranges[["count", "min", "mean", "max"]].astype({"count": int}), prec
 # ## What training changes
 #
 # The same model trained more briefly, with a batch four times as large, or with far stronger weight decay. These are
-# temperature-like settings: they change how sharply training settles, and with it how much can be pruned.
+# temperature-like settings: they change how noisy and how long training is, and with it how much can be pruned.
 # {numref}`fig-variants` shows the curves; where the lines of a panel part, the training and not the architecture
 # decides.
 
@@ -110,7 +115,7 @@ style.table(varied[["epochs", "batch_size", "weight_decay", "dense_accuracy", "s
 #   {glue:text}`pretrained_global_safe:.2f` in global scope and {glue:text}`pretrained_layer_safe:.2f` in layer scope;
 #   those trained from scratch up to {glue:text}`scratch_global_safe:.2f` and {glue:text}`scratch_layer_safe:.2f`.
 # - Random pruning is safe up to {glue:text}`pretrained_random_safe:.2f` and {glue:text}`scratch_random_safe:.2f`:
-#   the difference is what looking at magnitudes is worth.
+#   the difference is the effect of the magnitude criterion.
 # - Training alone moves the safe sparsity of one and the same architecture by up to {glue:text}`variant_spread:.2f`
 #   ({glue:text}`variants` variants).
 # - Some tasks share sentences: most of the validation sentences of `sst2` stand in the training set of `mr`. No model is
@@ -119,6 +124,6 @@ style.table(varied[["epochs", "batch_size", "weight_decay", "dense_accuracy", "s
 # %% [markdown]
 # ## Exercises
 #
-# 1. Which model keeps most under random pruning? Relate it to the number of classes and of weights.
+# 1. Which model retains most accuracy under random pruning? Relate it to the number of classes and of weights.
 # 2. Layers were removed from some MiniLM before fine-tuning. Do they break earlier or later than whole ones?
 # 3. Train a variant of your own: add a line to `data/models.yml`, then `prunecast run collect_sweeps -p models=[…]`.

@@ -8,6 +8,14 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   prunecast:
+#     reads:
+#       - data/models.yml
+#       - data/tasks.yml
+#       - data/schemas.yml
+#       - data/measured/campaign/engines.csv
+#       - data/measured/benchmarks/speed.csv
+#     writes: [models.csv, sweeps.csv, engines.csv]
 # ---
 
 # %% [markdown]
@@ -25,7 +33,7 @@
 run: str = "page"  # run whose folder the tables go to
 models: list = ["docstrings_distilbert"]  # names of models in data/models.yml
 exact: list = []  # those among them to be measured at every point; the others adaptively
-criteria: list = ["magnitude"]  # what decides which weights go first: magnitude, random
+criteria: list = ["magnitude"]  # what decides which weights are pruned first: magnitude, random
 points: int = 11  # thresholds on each axis, from 0 to 10
 precision: str = "float32"  # arithmetic of the evaluation: float32, bfloat16
 seed: int = 0  # seed of initialisation, training and random scores
@@ -43,9 +51,9 @@ style.use_style()
 # %% [markdown]
 # ## Train and sweep
 #
-# Each model is trained once and kept as safetensors. A model whose settings, data and code are unchanged is not
-# trained again. Every look at a pruned model is on disk before the next one, so a sweep that was interrupted or killed
-# goes on where it stopped, and ends in the same table.
+# Each model is trained once and saved as safetensors. A model whose settings, data and {term}`stage version` are
+# unchanged is not trained again. The outcome of every evaluation of a pruned model is on disk before the next one, so a
+# sweep that was interrupted or killed goes on where it stopped, and ends in the same table.
 
 # %%
 plan = collect.plan_of(points=points, criteria=criteria, exact=exact, precision=precision, seed=seed)
@@ -59,16 +67,16 @@ glue("models_collected", len(model_table), display=False)
 glue("curves_collected", len(collected.engines), display=False)
 unlearned = model_table.loc[~curve_metrics.learned(model_table), "model"]
 glue("unlearned", ", ".join(unlearned) or "none", display=False)
-shown = ["architecture", "task", "source", "classes", "prunable_parameters", "dense_accuracy", "majority_accuracy"]
-style.table(model_table.set_index("model")[shown])
+columns = ["architecture", "task", "source", "classes", "prunable_parameters", "dense_accuracy", "majority_accuracy"]
+style.table(model_table.set_index("model")[columns])
 
 # %% [markdown]
 # This run holds {glue:text}`models_collected` models with {glue:text}`curves_collected` curves. The column *source*
 # says where a task's data came from: built in (made from packages that are installed anyway), a local folder, or the hub.
-# A model that is not clearly above the majority class has no curve worth forecasting and is kept out of all training
+# A model that is not clearly above the majority class has no curve worth forecasting and is left out of all training
 # sets; here: {glue:text}`unlearned`.
 #
-# ## Look
+# ## The curves
 #
 # {numref}`fig-curves` shows every curve. Read a panel from left to right: with more weights pruned the accuracy stays
 # on its **plateau**, falls through a **transition**, and ends **collapsed** near the thin line, the accuracy of
@@ -94,12 +102,12 @@ style.table(safe.add_prefix("safe sparsity, "), precision=2)
 #
 # ## What a curve costs
 #
-# The **exact** engine evaluates every example at every point. The **adaptive** engine halves the grid again and again.
-# Between two masks that classify an example alike it looks only at the examples whose margin is smallest, and at an
-# even sample of the others, the audit: how often the audit contradicts what was inferred bounds the error
-# {cite:p}`clopper1934`. The first
-# table is the measured campaign; *evaluations* counts whole evaluations of the model a curve, and the errors are those
-# against the exact curve, for the models that have both.
+# The **exact** engine evaluates every example at every point. The **adaptive** engine is a {term}`bracketing search`: it
+# halves brackets of the grid until both ends of each agree within a tolerance. An example that both ends classify alike
+# is evaluated between them only if its margin is among the smallest, or if it is in an even sample of the others, the
+# {term}`audit sample`; the outcome of the rest is inferred. How often the audit contradicts an inferred outcome bounds
+# the error {cite:p}`clopper1934`. The first table is the measured campaign; *evaluations* counts whole evaluations of the
+# model a curve, and the errors are those against the exact curve, for the models that have both.
 
 # %% tags=["hide-input"]
 campaign = tables.read("engines", paths.tables(measured))
@@ -114,11 +122,11 @@ glue("adaptive_share", float(campaign["evaluations"].sum() / campaign["points"].
 style.table(costs)
 
 # %% [markdown]
-# The adaptive engine asks for {glue:text}`adaptive_share:.0%` of what the exact one evaluates, and on the
+# The adaptive engine needs {glue:text}`adaptive_share:.0%` of the evaluations of the exact one, and on the
 # {glue:text}`both_models` models that have both it is nowhere further than {glue:text}`largest_error:.4f` from it.
 # The second table is time: each engine on one machine in one run, beside the common way, which masks with
 # `torch.nn.utils.prune` and evaluates with the Trainer of the transformers library. That one was timed at as many
-# points as the column *timed* says, and multiplied up.
+# points as the column *timed* says; its time for all points is in proportion.
 
 # %% tags=["hide-input"]
 speed = tables.read("speed", paths.tables("benchmarks")).set_index(["scope", "engine"])
@@ -127,14 +135,16 @@ for scope, engine in speed.index:
 style.table(speed[["model", "points", "timed", "seconds", "ratio", "largest_difference", "memory_mb"]], precision=4)
 
 # %% [markdown]
-# ## How much of a curve is news?
+# ## How much of a curve is informative?
 #
-# On some axes most of a grid lies behind the collapse, where any forecast looks good. The table counts, on each
+# On some axes most of a grid lies behind the collapse, where any forecast has a small error. The table counts, on each
 # axis, the share of points of this run's magnitude curves in every segment.
 
 # %% tags=["hide-input"]
-known = curve_metrics.with_references(sweeps[sweeps["criterion"] == "magnitude"], model_table)
-shares = known.assign(segment=curve_metrics.segment(known)).groupby("axis")["segment"].value_counts(normalize=True)
+referenced = curve_metrics.with_references(sweeps[sweeps["criterion"] == "magnitude"], model_table)
+shares = (
+    referenced.assign(segment=curve_metrics.segment(referenced)).groupby("axis")["segment"].value_counts(normalize=True)
+)
 segments = shares.unstack(fill_value=0).reindex(index=AXES, columns=curve_metrics.SEGMENTS, fill_value=0)
 glue("sigma_collapsed", float(segments.loc["sigma", "collapsed"]), display=False)
 style.table(segments, precision=2)

@@ -8,14 +8,26 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   prunecast:
+#     reads:
+#       - tables/models.csv
+#       - tables/sweeps.csv
+#       - data/language_models.yml
+#       - data/published/emp.csv
+#       - data/measured/effective/emp.csv
+#       - data/measured/effective_speed/effective_speed.csv
+#       - data/measured/campaign/sweeps.csv
+#       - data/measured/campaign/recommendations.csv
+#       - data/measured/campaign/forecast_errors.csv
+#     writes: [emp.csv]
 # ---
 
 # %% [markdown]
 # # The effective number
 #
-# A criterion says *which* weights matter least; who says *how many* may go? {cite:t}`wang2026` read the number off the
-# scores: keep as many as matter, and the scores themselves say how many that is. No parameter, no data, no measurement. This
-# page tries the rule on weights, heads, nodes and pixels, with the control that the paper lacks: as many entries chosen by
+# A criterion ranks weights by importance, but *how many* of them may be pruned? {cite:t}`wang2026` derive the number from
+# the scores themselves: keep as many as their {term}`effective number`. No parameter, no data, no measurement. This page
+# tries the rule on weights, heads, nodes and pixels, with the controls that the paper lacks: as many entries chosen by
 # magnitude, and as many at random.
 #
 # - **You will need** the page {doc}`magnitude_pruning`.
@@ -42,6 +54,7 @@ from myst_nb import glue
 from prunecast import paths, tables
 from prunecast.experiments import effective_number, effective_number_cases, reproductions, rules_of_thumb
 from prunecast.models import checkpoints, language
+from prunecast.plotting import effective_number as effective_number_figures
 from prunecast.plotting import style
 
 style.use_style()
@@ -50,65 +63,68 @@ published = pd.read_csv(paths.PUBLISHED / "emp.csv")
 # %% [markdown]
 # ## The rule
 #
-# Of $N$ scores $s_i \ge 0$ the **effective number** is $N_\mathrm{eff} = (\sum s_i)^2 / \sum s_i^2$: all of them where all are
-# equal, one where one holds everything. The rule keeps the $\nu = \lfloor \beta N_\mathrm{eff} \rfloor$ highest, with $\beta = 1$
-# unless somebody has reason for another. What it keeps is a fact about the *shape* of the scores: $2/\pi$ of them if weights
-# are normally distributed, three quarters if uniformly, one half if by Laplace's law, whatever the network has learnt.
+# Of $N$ scores $s_i \ge 0$ the **effective number** is $N_\mathrm{eff} = (\sum s_i)^2 / \sum s_i^2$: $N$ where all are
+# equal, one where all but one are zero. The rule keeps the $\nu = \lfloor \beta N_\mathrm{eff} \rfloor$ highest, with
+# $\beta = 1$ by default. The share kept depends on the *shape* of the distribution alone: $2/\pi$ of the magnitudes if
+# weights are normally distributed, three quarters if uniformly, one half if by Laplace's law, whatever the network has
+# learnt.
 #
-# This run tries it on small things of every kind; *by magnitude* and *at random* are the controls at the same sparsity, and
-# the optimum is the largest sparsity at which the criterion itself loses no more than epsilon. All below is of larger ones.
+# This run tries it on small models of every kind; *by magnitude* and *at random* are the controls at the same sparsity,
+# and the optimum is the largest sparsity at which the criterion itself loses no more than epsilon. All below is of
+# larger ones.
 
 # %%
 languages = [language.trained_language_model(name, run, seed) for name in language_models]
 nodes = [checkpoints.trained_classifier(name, run, seed) for name in kans]
 of_photograph, images = effective_number_cases.of_photograph([1.0], seed)
-found = [
+parts = [
     effective_number_cases.of_study(models, models_from, criteria, epsilon, seed),
     effective_number_cases.of_networks(fully_connected, run, betas, seeds, epsilon),
     *(effective_number_cases.of_language(subject, criteria, [1.0], epsilon) for subject in languages),
     *(effective_number_cases.of_kan(subject, [1.0], epsilon) for subject in nodes),
     of_photograph,
 ]
-here = pd.concat(found, ignore_index=True)
-_ = tables.write("emp", here, paths.outputs(run))
-style.table(effective_number.shown(here), precision=2)
+rows = pd.concat(parts, ignore_index=True)
+_ = tables.write("emp", rows, paths.outputs(run))
+style.table(effective_number.shown(rows), precision=2)
 
 # %% [markdown]
-# What is pruned is small in sum: the scores that stay hold most of the total. {numref}`fig-bound` shows how much at least, by
-# the paper's theorem, and how much in real layers. The theorem is tight, but for many entries it promises no more than any
-# choice of the $\nu$ highest would, the dashed line; real scores lie far above both. For $\nu = 1$ it fails: two nearly equal
-# scores keep one half.
+# What is pruned is small in sum: the scores kept make up most of the total. {numref}`fig-bound` shows how much at
+# least, by the paper's theorem, and how much in real layers. The theorem is tight, but for many entries it guarantees
+# no more than any choice of the $\nu$ highest would, the dashed line; real scores lie far above both. For $\nu = 1$ it
+# fails: of two nearly equal scores it keeps one half of the sum.
 
 # %% mystnb={"figure": {"caption": "Share of the sum of the scores that is kept, against the share of the entries: the paper's bound for a thousand entries, and every row measured at beta 1.", "name": "fig-bound"}, "image": {"alt": "The bound falls at first and then rises along the diagonal. Crosses of measured rows lie well above it."}} tags=["hide-input"]
-kept = tables.read("emp", paths.MEASURED / measured)
-at_one = kept[kept["beta"] == 1]
-_ = effective_number.draw_bound(at_one)
+measured_rows = tables.read("emp", paths.MEASURED / measured)
+at_one = measured_rows[measured_rows["beta"] == 1]
+_ = effective_number_figures.draw_bound(at_one)
 
 # %% [markdown]
 # ## The paper's networks
 #
-# Fully connected networks of two, five and twelve layers on MNIST, trained and pruned as the paper does it, judged after the last
-# epoch. An empty optimum, here and above, was not searched for.
-# {numref}`fig-betas` shows what is left at each $\beta$; squares are printed accuracies. The gap to the dashed line is the
-# worth of the criterion; that the upper line is flat is the worth of the network: it could lose far more.
+# Fully connected networks of two, five and twelve layers on MNIST, trained and pruned as the paper does it, judged
+# after the last epoch. An empty optimum, here and above, was not searched for. {numref}`fig-betas` shows the accuracy
+# at each $\beta$; squares are printed accuracies. The gap to the dashed line is the effect of the criterion; the upper
+# line is flat because these networks could lose far more weights.
 
 # %% mystnb={"figure": {"caption": "Accuracy against beta on MNIST, mean over three seeds, beside as many weights at random and the printed figures.", "name": "fig-betas"}, "image": {"alt": "Three panels. Kept by magnitude, accuracy is flat from beta one half or three quarters on and meets the printed squares; kept at random it is far lower until beta reaches one and a half."}} tags=["hide-input"]
-fully = kept[kept["model"].str.contains(r"_fc\d+_\d+$")]
-_ = effective_number.draw_betas(fully, reproductions.printed_accuracies(published))
+fully = measured_rows[measured_rows["model"].str.contains(r"_fc\d+_\d+$")]
+_ = effective_number_figures.draw_betas(fully, reproductions.printed_accuracies(published))
 
 # %% [markdown]
 # ## Which score
 #
-# The rule takes any criterion, and cuts where its scores say. On the campaign's classifiers, at $\beta = 1$, all weights compared:
-# {numref}`fig-criteria` shows the accuracy each loses, and what magnitude and chance lose at the same sparsity. **Saliency** is
-# how steeply the loss rises with a weight, **Taylor** that times the weight, **Wanda** the weight times the norm of its input.
-# A skewed score like a gradient's has a small effective number, so the rule prunes too much. In the table *above magnitude* and
-# *above chance* are shares of the curves on which the criterion does better at the same sparsity.
+# The rule accepts any criterion, and its scores set the sparsity. On the campaign's classifiers, at $\beta = 1$, all
+# weights compared, {numref}`fig-criteria` shows the accuracy each loses, and what magnitude and random pruning lose at
+# the same sparsity. **Saliency** is how steeply the loss rises with a weight, **Taylor** that times the weight,
+# **Wanda** the weight times the norm of its input. A skewed score like a gradient's has a small effective number, so
+# the rule prunes too much. In the table *above magnitude* and *above chance* (random pruning) are shares of the curves
+# on which the criterion does better at the same sparsity.
 
-# %% mystnb={"figure": {"caption": "Accuracy lost at beta 1 by criterion, a mark a classifier of the campaign, beside magnitude and chance at the same sparsity.", "name": "fig-criteria"}, "image": {"alt": "Marks by criterion. Under magnitude most lie near zero; under Wanda, saliency and Taylor many have lost a quarter and more; magnitude at the same sparsity mostly loses less, chance more."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Accuracy lost at beta 1 by criterion, a mark a classifier of the campaign, beside magnitude and random pruning at the same sparsity.", "name": "fig-criteria"}, "image": {"alt": "Marks by criterion. Under magnitude most lie near zero; under Wanda, saliency and Taylor many have lost a quarter and more; magnitude at the same sparsity mostly loses less, random pruning more."}} tags=["hide-input"]
 classifiers = at_one[(at_one["metric"] == "accuracy") & ~at_one["model"].isin([*fully["model"], "mnist_kan"])]
 compared = classifiers[classifiers["granularity"] == "global"]
-_ = effective_number.draw_criteria(compared)
+_ = effective_number_figures.draw_criteria(compared)
 
 # %% tags=["hide-input"]
 by_criterion = effective_number.summary(classifiers, epsilon)
@@ -126,30 +142,29 @@ style.table(by_criterion.drop(columns="models"), precision=3)
 # %% [markdown]
 # ## As a recommendation
 #
-# The rule costs nothing. Is it a good guess at how far a network can be pruned? Below the diagonal of {numref}`fig-rule` it is
-# safe and leaves something unused; above it, it loses more than allowed. The table sets it beside always the same ratio, and
-# beside the forecast of {doc}`surrogate`, without any measurement. *Calibrated* is the boldest factor, or ratio, that is safe on
-# nine of ten curves of all other models; *unused* is the optimum less what is pruned, zero where that goes too far.
+# The rule costs nothing. Is it a good guess at how far a network can be pruned? Below the diagonal of
+# {numref}`fig-rule` it is safe and leaves something unused; above it, it loses more than allowed. The table sets it
+# beside always the same ratio, and beside the forecast of {doc}`surrogate`, without any measurement. *Calibrated* is
+# the factor, or ratio, that prunes most and is safe on nine of ten curves of all other models; *unused* is the optimum
+# less what is pruned, zero where that goes too far.
 
 # %% mystnb={"figure": {"caption": "Sparsity under the rule, by magnitude, against the largest sparsity that loses at most one point of accuracy; a mark a curve of the campaign.", "name": "fig-rule"}, "image": {"alt": "Marks in a narrow band of heights, from three to five tenths, whatever the optimum, which goes from two to ten tenths: the rule does not follow it."}} tags=["hide-input"]
-_ = effective_number.draw_recommended(classifiers[classifiers["criterion"] == "magnitude"])
+_ = effective_number_figures.draw_recommended(classifiers[classifiers["criterion"] == "magnitude"])
 
 # %% tags=["hide-input"]
 campaign = paths.MEASURED / "campaign"
 by_rule = rules_of_thumb.judged(
     classifiers, tables.read("sweeps", campaign), tables.read("recommendations", campaign), epsilon
 )
-for name, row in (("rule", 0), ("same", 1)):
-    glue(f"{name}_safe", float(by_rule["within epsilon"].iloc[row]), display=False)
-    glue(f"{name}_unused", float(by_rule["unused"].iloc[row]), display=False)
 errors = tables.read("forecast_errors", campaign).query("inputs.str.startswith('prior alone')").groupby("inputs")["mae"]
 for name, inputs in (("without", "as it is"), ("with", "with effective numbers")):
     glue(f"error_{name}", float(errors.mean()[f"prior alone, {inputs}"]), display=False)
 by_magnitude = classifiers[classifiers["criterion"] == "magnitude"]
 glue("correlation", float(by_magnitude["sparsity"].corr(by_magnitude["optimum"])), display=False)
-for name, row in (("ratio", "one ratio, calibrated"), ("forecast", "forecast, lstm")):
-    glue(f"{name}_safe", float(by_rule.loc[row, "within epsilon"]), display=False)
-    glue(f"{name}_unused", float(by_rule.loc[row, "unused"]), display=False)
+rules = [*by_rule.index[:2], "one ratio, calibrated", "forecast, lstm"]
+for name, rule in zip(("rule", "same", "ratio", "forecast"), rules, strict=True):
+    glue(f"{name}_safe", float(by_rule.loc[rule, "within epsilon"]), display=False)
+    glue(f"{name}_unused", float(by_rule.loc[rule, "unused"]), display=False)
 glue("epsilon", epsilon, display=False)
 style.table(by_rule, precision=3)
 
@@ -158,7 +173,7 @@ style.table(by_rule, precision=3)
 #
 # A language model judged by perplexity, lower being better; nodes of a Kolmogorov-Arnold network {cite:p}`liu2024`; a
 # photograph by its brightest entries in each colour channel, or in each patch of four by four pixels, in decibels. In
-# {numref}`fig-photograph` every black spot is an entry that went.
+# {numref}`fig-photograph` every black spot is an entry that was pruned.
 
 # %% tags=["hide-input"]
 others = at_one[~at_one["model"].isin([*classifiers["model"], *fully["model"]])]
@@ -171,32 +186,33 @@ glue("smaller", float(smaller), display=False)
 style.table(effective_number.shown(others), precision=2)
 
 # %% mystnb={"figure": {"caption": "A photograph, what the rule keeps of it at beta 1, and as many entries at random.", "name": "fig-photograph"}, "image": {"alt": "Five pictures of a temple. By channel its dark parts turn black and the rest is untouched; by patch the sky takes a faint tint; at random both are full of noise."}} tags=["hide-input"]
-_ = effective_number.draw_images(images)
+_ = effective_number_figures.draw_images(images)
 
 # %% [markdown]
 # ## What this shows
 #
 # - On the paper's own networks its figures hold: at $\beta = 1$ our {glue:text}`networks:d` networks lose
-#   {glue:text}`network_loss:.2f` points on average at {glue:text}`network_sparsity:.0%` sparsity. They would lose no more than
-#   {glue:text}`epsilon:.0%` at {glue:text}`network_optimum:.0%`.
-# - By magnitude the rule stays within {glue:text}`epsilon:.0%` on {glue:text}`rule_safe:.0%` of the campaign's curves, and
-#   leaves {glue:text}`rule_unused:.0%` of the weights standing that could go. It prunes about as much whatever the network, and
-#   what little it varies has a correlation of {glue:text}`correlation:.2f` with the measured optimum. To prune always the same
-#   share is safe on {glue:text}`same_safe:.0%` and leaves {glue:text}`same_unused:.0%`.
+#   {glue:text}`network_loss:.2f` points on average at {glue:text}`network_sparsity:.0%` sparsity. They would lose no
+#   more than {glue:text}`epsilon:.0%` at {glue:text}`network_optimum:.0%`.
+# - By magnitude the rule stays within {glue:text}`epsilon:.0%` on {glue:text}`rule_safe:.0%` of the campaign's curves,
+#   and leaves {glue:text}`rule_unused:.0%` of the weights in place that could be pruned. It prunes about as much of
+#   every network, and its small variation has a correlation of {glue:text}`correlation:.2f` with the measured optimum.
+#   Pruning always the same share is safe on {glue:text}`same_safe:.0%` and leaves {glue:text}`same_unused:.0%`.
 # - Nor does a forecast without any measurement do better than one ratio for all: the LSTM is safe on
 #   {glue:text}`forecast_safe:.0%` and leaves {glue:text}`forecast_unused:.0%`, a ratio calibrated on other models on
-#   {glue:text}`ratio_safe:.0%` and {glue:text}`ratio_unused:.0%`. Its worth is the curve; for a ratio, measure.
-# - With gradients as scores it is unsafe: Taylor scores are within on {glue:text}`taylor_safe:.0%` of the classifiers, and
-#   magnitude at the same sparsity is at least as good on {glue:text}`taylor_worse:.0%`.
-# - It needs no sort: on {glue:text}`scores:,d` scores, count, cut and mask take {glue:text}`faster:.0f` times less time than
-#   torch's own global pruning and raise the peak of memory {glue:text}`smaller:.0f` times less.
-# - As an input of the surrogate, the effective number of every layer does not help: the error of the LSTM on architectures left
-#   out goes from {glue:text}`error_without:.4f` to {glue:text}`error_with:.4f`, means over seeds.
+#   {glue:text}`ratio_safe:.0%` and {glue:text}`ratio_unused:.0%`. It is useful for the curve; for a ratio, measure.
+# - With gradients as scores it is unsafe: Taylor scores are within on {glue:text}`taylor_safe:.0%` of the classifiers,
+#   and magnitude at the same sparsity is at least as good on {glue:text}`taylor_worse:.0%`.
+# - It needs no sort: on {glue:text}`scores:,d` scores, count, cut and mask take {glue:text}`faster:.0f` times less time
+#   than torch's own global pruning and raise the peak of memory {glue:text}`smaller:.0f` times less.
+# - As an input of the surrogate, the effective number of every layer does not help: the error of the LSTM on
+#   architectures left out goes from {glue:text}`error_without:.4f` to {glue:text}`error_with:.4f`, means over seeds.
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. Scores that are all equal have an effective number of $N$. Which network would the rule leave whole, and is that right?
-# 2. Double every weight of one layer. What happens to the effective number in `global` scope, and what to the function that the
-#    network computes?
+# 1. Scores that are all equal have an effective number of $N$. Which network would the rule leave whole, and is that
+#    right?
+# 2. Double every weight of one layer. What happens to the effective number in `global` scope, and what to the function
+#    that the network computes?
 # 3. Set `betas` to the largest value that prunes anything, then halve it until accuracy falls. Is there a knee at one?

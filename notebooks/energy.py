@@ -8,16 +8,22 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   prunecast:
+#     reads:
+#       - tables/models.csv
+#       - data/measured/selection/costs.csv
+#       - data/measured/selection/meter.csv
+#     writes: [costs.csv, meter.csv]
 # ---
 # %% [markdown]
 # # Energy and cost
 #
-# "I pruned, and nothing got faster." This page shows why. The same model takes three forms: **masked**, with zeros in its
-# weights; **removed**, with heads, neurons and layers physically gone; and with **sparse kernels**, which neither store nor
-# multiply the zeros. Each is measured by what it costs, and every joule says where it comes from.
+# "I pruned, and nothing got faster." This page shows why. The same model takes three forms: **masked**, with zeros in
+# its weights; **removed**, where whole heads, neurons and layers are deleted; and with **sparse kernels**, which
+# neither store nor multiply the zeros. Each is measured by what it costs, and every joule says where it comes from.
 #
 # - **You will need** the page {doc}`schedules`.
-# - **You will learn** which form pays on a processor, how joules are measured, and how they are not.
+# - **You will learn** which form saves time on a processor, how joules are measured, and how they are not.
 # - **Run time**: about two minutes.
 
 # %% tags=["parameters"]
@@ -58,23 +64,23 @@ style.use_style()
 # |---|---|---|
 # | **nvml** | the energy counter of a GPU, before and after | its *power* reading samples about a quarter of the time on an A100 or H100 {cite:p}`yang2023`: read the counter, over seconds |
 # | **rapl** | the energy counters of the processor packages | they count every process, wrap around, and are often readable by the administrator alone |
-# | **estimated** | CPU seconds of this process times a power that somebody states | knows nothing of memory, clock or idle power; good for ratios only |
+# | **estimated** | CPU seconds of this process times a power that somebody states | leaves out memory, clock and idle power; valid for ratios only |
 # | **not measured** | nothing | an empty cell, not a zero |
 #
 # Intel Power Gadget was withdrawn in October 2023. A number of parameters times a random number, as in the
 # [code](https://github.com/nksmarts/Efficient-Model-Pruning) of a source study, is no measurement.
-# The meter of this machine says:
+# The meter of this machine:
 
 # %%
 meter = energy.meter(torch.device("cuda" if torch.cuda.is_available() else "cpu"), watts_per_core or None)
-style.table(pd.DataFrame({"source": [meter.source], "what it says": [meter.note]}))
+style.table(pd.DataFrame({"source": [meter.source], "note": [meter.note]}))
 
 # %% [markdown]
 # ## Three forms, three costs
 #
-# All forms are timed in turn in one run, so that whatever disturbs the machine meets them alike. Operations are those of
+# All forms are timed in turn in one run, so that disturbances of the machine affect all alike. Operations are those of
 # one inference; *effective* ones leave out the zeros. The joules are for 1,000 inferences. {numref}`fig-costs-here` shows
-# the latency with its tenth and ninetieth percentile. Look for bars left of the line.
+# the latency with its tenth and ninetieth percentile. A bar left of the line is faster than the dense model.
 
 # %%
 masked = [
@@ -84,15 +90,15 @@ smaller = Configuration(form="removed", importance="taylor", heads=heads, neuron
 trained = smaller.model_copy(update={"scope": "layer", "ratio": zeros, "schedule": "gradual"})
 forms = [Configuration(form="dense"), *masked, smaller, trained]
 budget = budget_of(epochs=1, examples=examples, learning_rate=3e-4, distilled=1)
-shops = [
+evaluators = [
     ConfigurationEvaluator(checkpoints.trained_classifier(name, models_from, seed), budget, meter, rounds)
     for name in models
 ]
-costs = pd.concat([shop.costs(forms, rounds) for shop in shops], ignore_index=True)
+costs = pd.concat([evaluator.costs(forms, rounds) for evaluator in evaluators], ignore_index=True)
 _ = tables.write("costs", costs, paths.outputs(run))
 
 # %% tags=["hide-input", "nbval-ignore-output"]
-shown = [
+columns = [
     "accuracy",
     "parameters_nonzero",
     "size_bytes",
@@ -101,7 +107,7 @@ shown = [
     "latency_ms_median",
     "energy_j",
 ]
-style.table(costs.set_index(["model", "batch", "configuration"])[shown].rename_axis(columns=None), precision=2)
+style.table(costs.set_index(["model", "batch", "configuration"])[columns].rename_axis(columns=None), precision=2)
 
 # %% mystnb={"figure": {"caption": "Latency of each form over the dense model's, on this machine; whiskers from the 10th to the 90th percentile.", "name": "fig-costs-here"}, "image": {"alt": "Two bar charts, batch 1 and batch 32. Masked forms stand at one, sparse kernels at one or right of it, the removed form left of it."}} tags=["hide-input", "nbval-ignore-output"]
 first = costs[costs["model"] == models[0]]
@@ -113,39 +119,43 @@ _ = deployment.draw_costs(first.assign(label=first["configuration"]))
 # {numref}`fig-costs` shows the forms of MiniLM on SST-2, on one core.
 
 # %% mystnb={"figure": {"caption": "Latency of each form of MiniLM on SST-2 over the dense model's, one core.", "name": "fig-costs"}, "image": {"alt": "Two bar charts, batch 1 and batch 32, for MiniLM. Masked forms stand at one; sparse kernels are slower at half sparsity, faster at 82 per cent and fastest of all at 95; removed forms take about half the time or less."}} tags=["hide-input"]
-kept = tables.read("costs", paths.MEASURED / measured)
-large = kept[kept["model"] == "sst2_minilm"]
-_ = deployment.draw_costs(large.assign(label=large["configuration"]))
+measured_costs = tables.read("costs", paths.MEASURED / measured)
+minilm = measured_costs[measured_costs["model"] == "sst2_minilm"]
+_ = deployment.draw_costs(minilm.assign(label=minilm["configuration"]))
 
 # %% tags=["hide-input"]
-style.table(large.set_index(["batch", "configuration"])[shown], precision=2)
+style.table(minilm.set_index(["batch", "configuration"])[columns], precision=2)
 
 # %% [markdown]
-# ## Does the meter repeat itself?
+# ## Is the meter repeatable?
 #
-# The same inferences again and again, and the same time spent idle. A sensor of a whole processor reads something when
-# nothing happens; an estimate from CPU seconds does not, which is one of its faults. A level row of round marks in
-# {numref}`fig-meter` means that the meter repeats itself.
+# The same inferences again and again, and the same time spent idle. A sensor of a whole processor has a reading
+# above zero when idle; an estimate from CPU seconds has none, which is one of its faults. A level row of round marks in
+# {numref}`fig-meter` means that the meter is repeatable.
 
 # %%
 batch = BATCHES[-1]
-shop = shops[0]
-metered = energy.repeated(meter, lambda: shop.subject.model(**shop.inputs[batch]), repeats=10)
+evaluator = evaluators[0]
+metered = energy.repeated(meter, lambda: evaluator.subject.model(**evaluator.inputs[batch]), repeats=10)
 _ = tables.write("meter", metered, paths.outputs(run))
 
-# %% mystnb={"figure": {"caption": "What the meter says of the same work, repeated, and of the same time idle.", "name": "fig-meter"}, "image": {"alt": "Joules against the repeat, a mark each for inference and, below, for the same time idle."}} tags=["hide-input", "nbval-ignore-output"]
+# %% mystnb={"figure": {"caption": "Energy read for the same work, repeated, and for the same time idle.", "name": "fig-meter"}, "image": {"alt": "Joules against the repeat, a mark each for inference and, below, for the same time idle."}} tags=["hide-input", "nbval-ignore-output"]
 _ = deployment.draw_meter(metered)
 
 # %% tags=["hide-input", "nbval-ignore-output"]
-again = pd.concat(
+repeats_by_place = pd.concat(
     [metered.assign(where="here"), tables.read("meter", paths.MEASURED / measured).assign(where=measured)]
 )
-busy = again[again["work"] == "inference"].groupby("where")["joules"].agg(["median", "min", "max", "std"])
+busy = (
+    repeats_by_place[repeats_by_place["work"] == "inference"]
+    .groupby("where")["joules"]
+    .agg(["median", "min", "max", "std"])
+)
 spread = (busy["max"] - busy["min"]) / busy["median"]
 style.table(busy.assign(spread=spread))
 
 # %% tags=["hide-input", "nbval-ignore-output"]
-one, many = (large[large["batch"] == size].set_index("configuration") for size in BATCHES)
+one, many = (minilm[minilm["batch"] == size].set_index("configuration") for size in BATCHES)
 ratio = one["latency_ms_median"] / one.loc["dense", "latency_ms_median"]
 bytes_left = one["size_bytes"] / one.loc["dense", "size_bytes"]
 best, last = one.index[one["form"] == "removed"]  # as removed, and trained on with zeros besides
@@ -170,17 +180,17 @@ glue("grid", grid, display=False)
 # - Masks cost as much as no masks: MiniLM masked takes {glue:text}`masked:.2f` of the dense model's time at batch 1 and
 #   {glue:text}`masked_size:.2f` of its bytes. Zeros in a dense matrix are multiplied like any other number.
 # - A sparse kernel takes {glue:text}`kernel_low:.2f` of the dense time at {glue:text}`low:.0%` sparsity and
-#   {glue:text}`kernel_high:.2f` at {glue:text}`high:.0%`, where accuracy is {glue:text}`kernel_accuracy:.2f`: as pruned, it is
-#   fast where the model is lost. Whether it pays depends on sparsity and batch.
-# - Removing parts pays at once: {glue:text}`removed:.2f` of the time, with accuracy {glue:text}`removed_accuracy:.3f`
-#   against {glue:text}`dense_accuracy:.3f` before anything is trained on. Trained on while {glue:text}`gone:.0%` of the
-#   prunable weights go, parts and zeros together, it has {glue:text}`trained_accuracy:.3f` at
-#   {glue:text}`trained_latency:.2f` of the time.
+#   {glue:text}`kernel_high:.2f` at {glue:text}`high:.0%`, where accuracy is {glue:text}`kernel_accuracy:.2f`: without
+#   retraining, it is fast where accuracy has collapsed. Whether it pays depends on sparsity and batch.
+# - Removing parts saves time in any runtime: {glue:text}`removed:.2f` of the time, with accuracy
+#   {glue:text}`removed_accuracy:.3f` against {glue:text}`dense_accuracy:.3f` before anything is trained on. Trained on
+#   while {glue:text}`gone:.0%` of the prunable weights are removed or set to zero, it has
+#   {glue:text}`trained_accuracy:.3f` at {glue:text}`trained_latency:.2f` of the time.
 # - On {glue:text}`grid`, {glue:text}`grams:.0f` grams a kilowatt-hour, a million inferences at batch 32 of that form
 #   would save {glue:text}`saved:.2f` grams of carbon dioxide, at the {glue:text}`watts:.1f` watts a core of the
 #   estimate: 400 W, the design power that AMD prints for an EPYC 9655, over its 96 cores. It is an estimate.
 # - Ten repeats of the same work spread by {glue:text}`spread:.1%` of their median in that study, and by
-#   {glue:text}`spread_here:.1%` here: an estimate knows nothing of what else the processor does.
+#   {glue:text}`spread_here:.1%` here: an estimate does not include what else the processor does.
 
 # %% [markdown]
 # ## Exercises

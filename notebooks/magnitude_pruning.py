@@ -8,12 +8,16 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   prunecast:
+#     reads:
+#       - tables/sweeps.csv
+#     writes: []
 # ---
 
 # %% [markdown]
 # # Magnitude pruning
 #
-# Which weights go first, and what exactly is a threshold? This page takes one model apart: the distribution of its
+# Which weights are pruned first, and what exactly is a threshold? This page analyses one model: the distribution of its
 # weights, the sparsity that each of three threshold axes causes, and the accuracy that is left.
 #
 # - **You will need** the page {doc}`collect_sweeps`.
@@ -51,7 +55,7 @@ flat = torch.cat([weight.detach().flatten() for weight in weights.values()]).dou
 #
 # Prunable are the weights of every linear and convolution layer except the output layer; embeddings, norms and biases
 # stay. {numref}`fig-weights` compares their distribution with a normal one: where the bars stand above the line near
-# zero, magnitude pruning finds more small weights than the normal law promises.
+# zero, magnitude pruning finds more small weights than the normal law predicts.
 
 # %% mystnb={"figure": {"caption": "Distribution of all prunable weights of the model in units of their standard deviation, beside the standard normal density.", "name": "fig-weights"}, "image": {"alt": "Histogram of standardised weights with the bell curve of the normal distribution drawn over it."}} tags=["hide-input"]
 figure, panels = style.grid_of_panels([f"{model}, all prunable weights"], height=2.8)
@@ -67,7 +71,7 @@ style.legend_above(figure)
 #
 # A threshold $t$ from 0 to 10 can mean three things: prune below $t\,\sigma$ (**sigma**), below $t/100$
 # (**absolute**), or the smallest $10\,t$ per cent (**percentile**). The sparsity a threshold causes is counted on the
-# weights, never guessed. For normal weights the sigma axis would give $1 - \operatorname{erfc}(t/\sqrt{2})$.
+# weights, never estimated. For normal weights the sigma axis would give $1 - \operatorname{erfc}(t/\sqrt{2})$.
 
 # %% tags=["hide-input"]
 counted = sweeps[(sweeps["scope"] == "global") & (sweeps["criterion"] == "magnitude")]
@@ -93,8 +97,8 @@ figure.supylabel("accuracy")
 style.legend_above(figure)
 
 # %% [markdown]
-# A curve is measured once per scope, over sparsity, and read on the other axes by interpolation; a row that was read
-# so says `measured = false`. In layer scope that is an approximation, because a sigma threshold prunes each layer by
+# A curve is measured once per scope, over sparsity, and read on the other axes by interpolation; such a row
+# has `measured = false`. In layer scope that is an approximation, because a sigma threshold prunes each layer by
 # its own share. How good is it? Here the model is pruned and evaluated natively at sigma thresholds.
 
 # %%
@@ -109,10 +113,10 @@ style.table(check.set_index(["scope", "threshold"]))
 #
 # ## What the scope does to layers
 #
-# At one overall sparsity, global scope takes more from layers whose weights are small, layer scope the same share
-# from each. In {numref}`fig-layers` each bar is one layer, in the order of the model.
+# At one overall sparsity, global scope prunes more of layers whose weights are small, layer scope the same share
+# of each. In {numref}`fig-layers` each bar is one layer, in the order of the model.
 
-# %% mystnb={"figure": {"caption": "Share of each layer's weights that global magnitude pruning removes when half of all prunable weights go. The dotted line is the share that layer scope takes from every layer.", "name": "fig-layers"}, "image": {"alt": "Bars of the share pruned in each layer under global scope, around a dotted line at one half."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Share of each layer's weights that global magnitude pruning removes when half of all prunable weights are pruned. The dotted line is the share that layer scope takes from every layer.", "name": "fig-layers"}, "image": {"alt": "Bars of the share pruned in each layer under global scope, around a dotted line at one half."}} tags=["hide-input"]
 ranking = rank(weights, magnitude, "global")
 half = masks(weights, magnitude, ranking.groups, cut(ranking, pruned_counts(ranking, "percentile", 5.0)))
 layers = pd.Series({name: 1 - float(mask.float().mean()) for name, mask in half.items()})
@@ -133,12 +137,12 @@ style.legend_above(figure)
 #
 # - A threshold without its axis and its scope means nothing. The study this book starts from gives thresholds from
 #   0 to 10 and no unit; this page is what that leaves open.
-# - The axis changes how much of a grid is news, the scope which layers pay. What that does to the accuracy of real
-#   classifiers, and what random pruning shows, is on the page {doc}`campaign`.
+# - The axis changes how much of a grid is informative, the scope which layers lose weights. What that does to the
+#   accuracy of real classifiers, and what random pruning shows, is on the page {doc}`campaign`.
 
 # %% [markdown]
 # ## Exercises
 #
 # 1. Prune another model: `prunecast run magnitude_pruning -p model=docstrings_roberta`. Which layer loses most now?
 # 2. On the absolute axis both scopes prune the very same weights. Why? Check it in the table `sweeps.csv`.
-# 3. Multiply all weights of one layer by ten. Which of the three axes notice, and in which scope?
+# 3. Multiply all weights of one layer by ten. On which of the three axes does the curve change, and in which scope?

@@ -8,17 +8,24 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   prunecast:
+#     reads:
+#       - tables/models.csv
+#       - tables/sweeps.csv
+#       - tables/signals.csv.gz
+#       - tables/probes.csv.gz
+#     writes: [predictions.csv.gz, forecast_errors.csv]
 # ---
 
 # %% [markdown]
 # # How forecasts are judged
 #
-# A figure for a forecast means little without its protocol: what was the surrogate trained on, and what did it know of
-# the model it was asked about? This page lets surrogates forecast the curves of one study under several protocols, and
+# A figure for a forecast means little without its protocol: what was the surrogate trained on, and which data of
+# the tested model did it have? This page lets surrogates forecast the curves of one study under several protocols, and
 # writes every forecast to a table from which any error can be recomputed.
 #
 # - **You will need** the pages {doc}`collect_sweeps` and {doc}`zero_cost_proxies`.
-# - **You will learn** why a split by points flatters, and what a fair one looks like.
+# - **You will learn** why a split by points is optimistic, and what a fair one is.
 # - **Run time**: about two minutes; with the campaign and all splits and seeds, about an hour.
 
 # %% tags=["parameters"]
@@ -53,9 +60,9 @@ outcomes = benchmark.outcomes_of(tables.read("probes", paths.tables(sweeps_from)
 # ## The protocols
 #
 # **points**: a fifth of the points of every curve is hidden, its neighbours are known. **leave one model out**: a whole
-# model is hidden, its siblings are not. **leave one architecture out**: all models that share the architecture or the
-# pretrained parent are hidden; **one evaluation** and **few shot** then add a little knowledge of the tested model
-# itself. **vgg16**: learned on transformers, tested on convolutional networks.
+# model is hidden, its relatives are not. **leave one architecture out**: all models that share the architecture or the
+# pretrained parent are hidden; **one evaluation** and **few shot** then add measurements of the tested model itself.
+# **vgg16**: trained on transformers, tested on convolutional networks.
 #
 # The straight line is the source study's baseline; {doc}`surrogate` introduces the others.
 
@@ -71,22 +78,22 @@ _ = tables.write("predictions", forecasts[0], paths.outputs(run))
 # points, which hides points of one axis, are done anew on each.
 
 # %%
-errors = [ablation.summary(found, models, seeds[0]) for found in forecasts]
-for axis in ("sigma", "absolute"):
-    errors.append(ablation.summary(ablation.on_axis(on_axes[axis], forecasts[0], splits, seeds[0]), models, seeds[0]))
+errors = [ablation.summary(rows, models, seeds[0]) for rows in forecasts]
+others = [ablation.on_axis(on_axes[axis], forecasts[0], splits, seeds[0]) for axis in ("sigma", "absolute")]
+errors += [ablation.summary(rows, models, seeds[0]) for rows in others]
 if thorough:
     errors += ablation.inputs_matter(percentile, seeds[0], models)
-    found = ablation.recommended(percentile, ("lstm", "lstm_agreement"), seeds[0], epsilon, measurements=5)
-    _ = tables.write("recommendations", found, paths.outputs(run))
+    recommendations = ablation.recommended(percentile, ("lstm", "lstm_agreement"), seeds[0], epsilon, measurements=5)
+    _ = tables.write("recommendations", recommendations, paths.outputs(run))
 board = pd.concat(errors, ignore_index=True)
 _ = tables.write("forecast_errors", board, paths.outputs(run))
 
 # %% [markdown]
-# ## Look
+# ## Errors by protocol
 #
 # Mean absolute error (MAE) in accuracy on the percentile axis, with a 90 % bootstrap interval over models, the share of
 # the straight line's error that is avoided, the error in each segment of the curve, and the share of points inside
-# their 90 % interval. Compare the same surrogate between the two protocols, not two surrogates within one.
+# their 90 % interval. Compare one surrogate across protocols, not two surrogates within one.
 
 # %% tags=["hide-input"]
 first = board[(board["seed"] == seeds[0]) & (board["inputs"] == ablation.AS_IT_IS)].set_index(
@@ -105,7 +112,7 @@ for protocol in splits[:2]:
 
 # %% [markdown]
 # In {numref}`fig-forecasts` each panel is a model that the surrogates had never seen. Where a line leaves the grey
-# curve, the forecast is wrong; look above all at where the fall begins.
+# curve, the forecast is wrong; what matters most is where the fall begins.
 
 # %% mystnb={"figure": {"caption": "Forecasts for models left out of training, percentile axis, global scope. Grey and thick: measured.", "name": "fig-forecasts"}, "image": {"alt": "One panel a model: the measured curve in thick grey, and over it the forecasts of the LSTM, the straight line and the mean curve."}} tags=["hide-input"]
 drawn = ("lstm", "straight_line", "mean_curve")
@@ -123,11 +130,11 @@ style.legend_above(figure)
 # - Split by points, the LSTM's error is {glue:text}`points_mae:.4f`; a whole model left out, it is
 #   {glue:text}`leave_one_model_out_mae:.4f`, on the same {glue:text}`models_learned_from` models. The first figure says
 #   how well a curve can be interpolated, the second how well one can be forecast.
-# - These models are few and learn two tasks; the page {doc}`surrogate` judges on the campaign.
+# - These models are few and were trained on two tasks; the page {doc}`surrogate` judges on the campaign.
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. On the sigma axis all errors look better. Use the columns by segment to explain why.
+# 1. On the sigma axis all errors are smaller. Use the columns by segment to explain why.
 # 2. Judge on real classifiers: `prunecast run protocols -p sweeps_from=campaign`. What changes?
 # 3. Give the surrogates another seed. Is the spread larger or smaller than the interval over models?

@@ -8,16 +8,29 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   prunecast:
+#     reads:
+#       - data/published/lstm_surrogate.csv
+#       - data/published/smarts.csv
+#       - data/published/emp.csv
+#       - data/measured/campaign/predictions.csv.gz
+#       - data/measured/selection/models.csv
+#       - data/measured/selection/schedules.csv
+#       - data/measured/selection/candidates.csv
+#       - data/measured/selection/selections.csv
+#       - data/measured/compression/schedules.csv
+#       - data/measured/effective/emp.csv
+#     writes: [reproductions.csv]
 # ---
 # %% [markdown]
-# # Claims
+# # Reproductions
 #
-# Figures that the papers print, where there is one of ours to set beside them. Mostly they were not obtained in the same way,
-# because the paper does not say how its own was; the note says what differs. The table `reproductions` also holds those
-# that were not measured here.
+# Figures that the papers print, where there is one of ours to set beside them. Mostly they were not obtained in the
+# same way, because the paper does not say how its own was; the note says what differs. The table `reproductions` also
+# holds those that were not measured here.
 #
 # - **You will need** the pages {doc}`surrogate` and {doc}`pareto`, where our figures come from.
-# - **You will learn** which figures hold up, and which could not be checked.
+# - **You will learn** which figures are reproduced, and which could not be checked.
 # - **Run time**: a few seconds.
 
 # %% tags=["parameters"]
@@ -46,7 +59,9 @@ numbers = reproductions.of_effective(
     pd.read_csv(paths.PUBLISHED / "emp.csv"), tables.read("emp", paths.MEASURED / effective)
 )
 rows = pd.concat([surrogate, smarts, numbers], ignore_index=True)
-sold = tables.read("selections", paths.MEASURED / selections).query("model == 'sst2_minilm' and method == 'phone'")
+phone_choice = tables.read("selections", paths.MEASURED / selections).query(
+    "model == 'sst2_minilm' and method == 'phone'"
+)
 _ = tables.write("reproductions", rows, paths.outputs(run))
 
 # %% [markdown]
@@ -62,9 +77,10 @@ style.table(surrogate.set_index("row")[columns], precision=4)
 # ## Selection
 #
 # Tables 1 to 3 of {cite:t}`smarts2025`: accuracy, F1, Matthews correlation and size. Ours are of MiniLM, a fifth of
-# BERT-base in size; compression counts prunable parameters, because embeddings cannot be pruned here. The study calls 20,
-# 25 and 30 of 110 million parameters all {glue:text}`times` times fewer, prints two accuracies for its pruned model on SST-2 and two
-# correlations on CoLA, and its [public code](https://github.com/nksmarts/Efficient-Model-Pruning) ends in an error before a pruned model is evaluated.
+# BERT-base in size; compression counts prunable parameters, because embeddings cannot be pruned here. The study calls
+# 20, 25 and 30 of 110 million parameters all {glue:text}`times` times fewer, prints two accuracies for its pruned model
+# on SST-2 and two correlations on CoLA, and its [public code](https://github.com/nksmarts/Efficient-Model-Pruning) ends
+# in an error before a pruned model is evaluated.
 
 # %% tags=["hide-input"]
 by_table = smarts.set_index(["table", "row"])[columns]
@@ -72,50 +88,52 @@ measured = by_table["ours"].notna()
 style.table(by_table[measured & (by_table.index.get_level_values("table") != "table 4")], precision=2)
 
 # %% [markdown]
-# Table 4: what pruning saves. The study's joules were not measured: its public code multiplies the number of parameters by a
-# random number. Ours are of the model chosen for a phone, with {glue:text}`gone:.0%` of its prunable weights gone: latency at
-# batch 1 on one core of a server processor, energy at batch 32, estimated as {doc}`energy` says and good for the change only.
+# Table 4: what pruning saves. The study's joules were not measured: its public code multiplies the number of parameters
+# by a random number. Ours are of the model chosen for a phone, with {glue:text}`gone:.0%` of its prunable weights zero
+# or removed: latency at batch 1 on one core of a server processor, energy at batch 32, estimated as {doc}`energy` says
+# and valid for the relative change only.
 
 # %% tags=["hide-input"]
 style.table(by_table[measured].loc["table 4"], precision=2)
 
 # %% [markdown]
-# {numref}`fig-claims` sets the relative changes side by side. The closer two marks, the better the printed figure holds up.
+# {numref}`fig-reproductions` shows the relative changes side by side. The closer two marks, the better the printed figure
+# is reproduced.
 
-# %% mystnb={"figure": {"caption": "What pruning changes, in per cent of the dense model's figure: printed, and measured here.", "name": "fig-claims"}, "image": {"alt": "Four rows, accuracy, operations, latency and energy, each with a hollow mark for the printed change and a filled one for ours."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "What pruning changes, in per cent of the dense model's figure: printed, and measured here.", "name": "fig-reproductions"}, "image": {"alt": "Four rows, accuracy, operations, latency and energy, each with a hollow mark for the printed change and a filled one for ours."}} tags=["hide-input"]
 changes = by_table[measured].loc["table 4"]
 _ = deployment.draw_claims(changes[changes.index.str.endswith("relative_change_pct")])
 
 # %% [markdown]
 # ## The effective number
 #
-# Sparsities and accuracies of {cite:t}`wang2026`, in per cent; the page {doc}`effective_number` explains the rule. First the
-# fully connected networks, trained and pruned as there, ours a mean over three seeds, judged after the last epoch where the
-# paper takes the best on the test set. Then what differs more.
+# Sparsities and accuracies of {cite:t}`wang2026`, in per cent; the page {doc}`effective_number` explains the rule.
+# First the fully connected networks, trained and pruned as there, ours a mean over three seeds, judged after the last
+# epoch where the paper takes the best on the test set. Then what differs more.
 
 # %% tags=["hide-input"]
-same = numbers["same_protocol"]
-style.table(reproductions.side_by_side(numbers[same]), precision=1)
+same_protocol = numbers["same_protocol"]
+style.table(reproductions.side_by_side(numbers[same_protocol]), precision=1)
 
 # %% tags=["hide-input"]
-style.table(numbers[~same & numbers["ours"].notna()].set_index("row")[columns], precision=2)
+style.table(numbers[~same_protocol & numbers["ours"].notna()].set_index("row")[columns], precision=2)
 
 # %% tags=["hide-input"]
-of_change = by_table[["ours", "published"]].droplevel("table")
+changes_by_row = by_table[["ours", "published"]].droplevel("table")
 for name, row in {
     "gain": "accuracy_pct: relative_change_pct", "latency": "cpu_latency_ms: relative_change_pct",
     "flops": "flops_billion: relative_change_pct", "energy": "energy_joule: relative_change_pct",
 }.items():  # fmt: skip
-    glue(name, float(of_change.loc[row, "ours"]), display=False)
-    glue(f"{name}_printed", float(of_change.loc[row, "published"]), display=False)
-for name, told in {
-    "times": reproductions.COMPRESSION, "gone": float(sold["ratio"].iloc[0]), "claims": len(rows),
-    "measured": int(rows["ours"].notna().sum()), "same": int(same.sum()),
+    glue(name, float(changes_by_row.loc[row, "ours"]), display=False)
+    glue(f"{name}_printed", float(changes_by_row.loc[row, "published"]), display=False)
+for name, value in {
+    "times": reproductions.COMPRESSION, "gone": float(phone_choice["ratio"].iloc[0]), "claims": len(rows),
+    "measured": int(rows["ours"].notna().sum()), "same": int(same_protocol.sum()),
 }.items():  # fmt: skip
-    glue(name, told, display=False)
-close = numbers[same].assign(off=lambda of: (of["ours"] - of["published"]).abs())
+    glue(name, value, display=False)
+compared = numbers[same_protocol].assign(error=lambda rows: (rows["ours"] - rows["published"]).abs())
 for name, quantity in (("sparsity", "sparsity_pct"), ("accuracy", "accuracy_pct")):
-    glue(f"{name}_off", float(close[close["row"].str.endswith(quantity)]["off"].max()), display=False)
+    glue(f"{name}_off", float(compared[compared["row"].str.endswith(quantity)]["error"].max()), display=False)
 
 # %% [markdown]
 # ## What this shows
@@ -127,9 +145,10 @@ for name, quantity in (("sparsity", "sparsity_pct"), ("accuracy", "accuracy_pct"
 #   energy by {glue:text}`energy:.0f`, estimated ({glue:text}`energy_printed:.0f`), and accuracy by
 #   {glue:text}`gain:.1f` ({glue:text}`gain_printed:.1f`). It gets cheaper as printed and more so; it does not get better.
 # - Where the protocol is the paper's, the effective number's figures hold: no sparsity is off by more than
-#   {glue:text}`sparsity_off:.1f` points, no accuracy by more than {glue:text}`accuracy_off:.1f`. The largest gap is that of twelve
-#   layers at $\beta$ one half, where accuracy has begun to fall and our own seeds lie as far apart.
-# - What is not shown was not measured: the other compressed models of table 3, networks of other data, and everything on a GPU.
+#   {glue:text}`sparsity_off:.1f` points, no accuracy by more than {glue:text}`accuracy_off:.1f`. The largest gap is
+#   that of twelve layers at $\beta$ one half, where accuracy has begun to fall and our own seeds lie as far apart.
+# - What is not shown was not measured: the other compressed models of table 3, networks of other data, and everything
+#   on a GPU.
 
 # %% [markdown]
 # ## Exercises

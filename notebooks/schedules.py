@@ -8,17 +8,23 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   prunecast:
+#     reads:
+#       - tables/models.csv
+#       - data/measured/selection/schedules.csv
+#       - data/measured/compression/schedules.csv
+#     writes: [schedules.csv]
 # ---
 
 # %% [markdown]
 # # Schedules
 #
-# *When* should the weights go: all at once, in rounds, or little by little while the network is trained on? And how much
-# of what pruning took comes back? This page prunes the same model to the same sparsity under four schedules, each with
-# the same training, and sets them beside two controls.
+# *When* should the weights be pruned: all at once, in rounds, or little by little while the network is trained on? And
+# how much of the lost accuracy does the training recover? This page prunes the same model to the same sparsity under
+# four schedules, each with the same training, and sets them beside two controls.
 #
 # - **You will need** the page {doc}`collect_sweeps`.
-# - **You will learn** what fine-tuning after pruning gives back, and what a fair comparison of schedules holds equal.
+# - **You will learn** what fine-tuning after pruning recovers, and what a fair comparison of schedules holds equal.
 # - **Run time**: about two minutes.
 
 # %% tags=["parameters"]
@@ -27,7 +33,7 @@ measured: list = ["selection", "compression", "compression_cola"]  # studies und
 models_from: str = "laptop"  # study whose models are pruned here
 models: list = ["docstrings_bert"]  # models of that study
 schedules: list = ["none", "dense", "one_shot", "iterative", "gradual", "regrow"]  # what is compared
-sparsities: list = [0.82]  # shares of the prunable weights that go
+sparsities: list = [0.82]  # shares of the prunable weights that are pruned
 removed: list = [0.0, 0.0, 0]  # shares of the heads and of the neurons, and layers, that are removed before
 scope: str = "layer"  # compare weights across the whole model (global) or within each layer (layer)
 examples: int = 3000  # training examples, at most
@@ -51,12 +57,12 @@ style.use_style()
 # %% [markdown]
 # ## Four schedules on one loop
 #
-# **One-shot** prunes before the training {cite:p}`han2015`. **Iterative** prunes in rounds, and before each gives the
-# survivors their first values back and restarts the learning rate {cite:p}`frankle2019,renda2020`. **Gradual** prunes
-# while it trains, fast at first, by a cubic law {cite:p}`zhu2017`; **regrow** does the same, and each time lets some
-# more weights go so that as many with the steepest gradient can come back {cite:p}`evci2020,liu2021`. {numref}`fig-plan`
-# shows how much is gone when: a curve that rises early leaves more training to the sparse network, one that rises late
-# prunes what has learned longer.
+# **One-shot** prunes before the training {cite:p}`han2015`. **Iterative** prunes in rounds, and before each resets the
+# unpruned weights to their values before pruning and restarts the learning rate {cite:p}`frankle2019,renda2020`.
+# **Gradual** prunes while it trains, fast at first, by a cubic law {cite:p}`zhu2017`; **regrow** does the same, and
+# each time prunes some more weights and regrows as many pruned ones, those of largest gradient
+# {cite:p}`evci2020,liu2021`. {numref}`fig-plan` shows the sparsity over the training: where the curve rises early, the
+# sparse network is trained longer; where it rises late, weights are trained longer before they are pruned.
 
 # %% mystnb={"figure": {"caption": "Sparsity during the training, as each schedule plans it.", "name": "fig-plan"}, "image": {"alt": "Sparsity against the share of the training. One-shot is flat at the target, iterative rises in three equal-ratio steps, gradual and regrow follow one cubic curve that reaches the target at seven tenths."}} tags=["hide-input"]
 _ = deployment.draw_plans(sparsities[-1])
@@ -64,25 +70,25 @@ _ = deployment.draw_plans(sparsities[-1])
 # %% [markdown]
 # ## The comparison
 #
-# Every run starts from the same trained model and sees the same examples as often, at the same highest learning rate; the three
-# rounds of *iterative* see a third each. Two
-# controls: **none** is pruned and left alone, **dense** is not pruned but trained on as long. What a pruned network
-# loses against *dense* is the price of pruning; what it gains on *none* is the worth of training.
+# Every run starts from the same trained model and sees the same examples as often, at the same highest learning rate;
+# the three rounds of *iterative* see a third each. Two controls: **none** is pruned and not trained on, **dense** is
+# not pruned but trained on as long. What a pruned network loses against *dense* is the cost of pruning; what it gains
+# on *none* is the benefit of training.
 
 # %%
 budget = budget_of(epochs=epochs, examples=examples, learning_rate=learning_rate, distilled=distilled)
 removal = Removal(*removed, "taylor")
 subjects = [checkpoints.trained_classifier(name, models_from, seed) for name in models]
-found = pd.concat(
+outcomes = pd.concat(
     [Retraining(subject, budget, removal).compared(schedules, sparsities, scope, seeds) for subject in subjects]
 )
-_ = tables.write("schedules", found, paths.outputs(run))
+_ = tables.write("schedules", outcomes, paths.outputs(run))
 
 # %% tags=["hide-input"]
 measures = ["accuracy", "f1", "matthews"]
-by_schedule = found.groupby(["model", "sparsity", "schedule"], sort=False)
+by_schedule = outcomes.groupby(["model", "sparsity", "schedule"], sort=False)
 spread = by_schedule["accuracy"].agg(lowest="min", highest="max")
-means = found[found["sparsity"].isin([0.0, sparsities[-1]])].groupby("schedule")["accuracy"].mean()
+means = outcomes[outcomes["sparsity"].isin([0.0, sparsities[-1]])].groupby("schedule")["accuracy"].mean()
 trained = means.drop(["none", "dense"], errors="ignore")
 style.table(by_schedule[measures].mean().join(spread))
 
@@ -90,19 +96,19 @@ style.table(by_schedule[measures].mean().join(spread))
 # ## On a pretrained transformer
 #
 # The same on MiniLM, fine-tuned on the two tasks of the source study. Each mark in {numref}`fig-schedules` is a run;
-# the line is the accuracy of the model before pruning. Read a column: its height says what the schedule keeps, its
-# length how much chance there is in it. Below in the table, with *removed* parts, stands another recipe, with far more
-# training: half of the heads and neurons and one layer go first, zeros in the rest follow.
+# the line is the accuracy of the model before pruning. Read a column: its height is the accuracy under the schedule,
+# its length the spread over seeds. The table below has another recipe as well, with *removed* parts and far more
+# training: half of the heads and neurons and one layer are removed first, then weights of the rest are set to zero.
 
-# %% mystnb={"figure": {"caption": "Accuracy under each schedule, at the same budget of training; a mark a seed.", "name": "fig-schedules"}, "image": {"alt": "A panel a model. On SST-2 all schedules lie between the pruned model that is left alone and dense training, about half-way; on CoLA they lie near the majority class, well below dense training."}} tags=["hide-input"]
-kept = pd.concat([tables.read("schedules", paths.MEASURED / study) for study in measured])
-_ = deployment.draw_schedules(kept[kept["removed"] == "nothing"])
+# %% mystnb={"figure": {"caption": "Accuracy under each schedule, at the same budget of training; a mark a seed.", "name": "fig-schedules"}, "image": {"alt": "A panel a model. On SST-2 all schedules lie between the pruned model without training and dense training, about half-way; on CoLA they lie near the majority class, well below dense training."}} tags=["hide-input"]
+measured_outcomes = pd.concat([tables.read("schedules", paths.MEASURED / study) for study in measured])
+_ = deployment.draw_schedules(measured_outcomes[measured_outcomes["removed"] == "nothing"])
 
 # %% tags=["hide-input"]
-lost = kept.assign(loss=100 * (kept["dense_accuracy"] - kept["accuracy"]))
+lost = measured_outcomes.assign(loss=100 * (measured_outcomes["dense_accuracy"] - measured_outcomes["accuracy"]))
 columns = ["model", "removed", "sparsity", "schedule", "examples", "epochs"]
 losses = lost.groupby(columns, sort=False)["loss"].agg(["mean", "min", "max", "count"])
-losses["matthews"] = kept.groupby(columns, sort=False)["matthews"].mean()
+losses["matthews"] = measured_outcomes.groupby(columns, sort=False)["matthews"].mean()
 pruned = losses.reset_index().query("sparsity > 0.8").sort_values("mean").groupby("model")
 longest, cola = pruned.nth(0).set_index("model").loc[["sst2_minilm", "cola_minilm"]].to_dict("records")
 brief = pruned.get_group("cola_minilm").query("removed == 'nothing' and schedule != 'none'")
@@ -119,17 +125,17 @@ for name, value in {
     glue(name, float(value), display=False)
 for name, column in (("lost", "mean"), ("matthews", "matthews"), ("epochs", "epochs")):
     glue(f"cola_{name}", float(cola[column]), display=False)
-for name, told in {
+for name, text in {
     "here_name": trained.idxmax(), "best_name": longest["schedule"], "best_removed": longest["removed"],
 }.items():  # fmt: skip
-    glue(name, str(told).replace("_", "-"), display=False)
+    glue(name, str(text).replace("_", "-"), display=False)
 for name in ("mean", "min", "max", "sparsity", "examples", "count"):
     glue(f"best_{name}", float(longest[name]), display=False)
 
 # %% [markdown]
 # ## What this shows
 #
-# - Here, at {glue:text}`sparsity:.0%` sparsity, the model that is pruned and left alone has accuracy
+# - Here, at {glue:text}`sparsity:.0%` sparsity, the model that is pruned and not trained on has accuracy
 #   {glue:text}`here_none:.3f`; with the same training the best schedule, {glue:text}`here_name`, has
 #   {glue:text}`here_best:.3f`, and the dense model trained on as long {glue:text}`here_dense:.3f`.
 # - MiniLM on SST-2 loses {glue:text}`best_mean:.1f` points ({glue:text}`best_min:.1f` to {glue:text}`best_max:.1f` over
@@ -137,8 +143,9 @@ for name in ("mean", "min", "max", "sparsity", "examples", "count"):
 #   {glue:text}`best_name`, one pass over {glue:text}`best_examples:.0f` examples, removed before:
 #   {glue:text}`best_removed`. That is another budget than the comparison's, so it does not rank the schedules.
 # - On CoLA the same recipe, with {glue:text}`cola_epochs:.0f` passes over its fewer sentences, loses
-#   {glue:text}`cola_lost:.1f` points and leaves a Matthews correlation of {glue:text}`cola_matthews:.2f`. Under the comparison's brief training no schedule keeps more than {glue:text}`cola_brief:.2f`:
-#   the model answers with the majority class, which accuracy and F1 hide.
+#   {glue:text}`cola_lost:.1f` points and leaves a Matthews correlation of {glue:text}`cola_matthews:.2f`. Under the
+#   comparison's brief training no schedule exceeds {glue:text}`cola_brief:.2f`: the model answers with the majority
+#   class, which accuracy and F1 hide.
 # - The source study prints a gain in accuracy on SST-2 at this compression. What we measure is a small loss.
 
 # %% [markdown]
@@ -146,4 +153,4 @@ for name in ("mean", "min", "max", "sparsity", "examples", "count"):
 #
 # 1. Set `distilled` to 0. Which schedule suffers most?
 # 2. Double `epochs`. Does the order of the schedules change, or only the distance to dense?
-# 3. Prune in `global` scope. Which layer runs empty first, and why does that hurt?
+# 3. Prune in `global` scope. Which layer is emptied first, and why does that cost accuracy?

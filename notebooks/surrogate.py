@@ -8,6 +8,19 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   prunecast:
+#     reads:
+#       - data/published/lstm_surrogate.csv
+#       - data/pretrained/surrogate.json
+#       - data/pretrained/surrogate.safetensors
+#       - data/measured/campaign/models.csv
+#       - data/measured/campaign/predictions.csv.gz
+#       - data/measured/campaign/forecast_errors.csv
+#       - data/measured/campaign/recommendations.csv
+#       - data/measured/unseen/models.csv
+#       - data/measured/unseen/sweeps.csv
+#       - data/measured/unseen/signals.csv.gz
+#     writes: []
 # ---
 
 # %% [markdown]
@@ -16,18 +29,18 @@
 # Can a pruning curve be forecast without measuring it? The study this book starts from says that an LSTM maps
 # thresholds to accuracy with a mean absolute error of {glue:text}`published_mae:.4f`, {glue:text}`published_gain:.0%`
 # better than a straight line. It leaves open the unit of the threshold, the inputs of the LSTM, and how its
-# {glue:text}`published_models:.0f` models were split. This page judges such an LSTM on {glue:text}`models:d` models of the
-# {doc}`campaign`, in every reading, beside what it costs and beside ten others.
+# {glue:text}`published_models:.0f` models were split. This page judges such an LSTM on {glue:text}`models:d` models of
+# the {doc}`campaign`, in every interpretation, beside its cost and beside ten others.
 #
 # - **You will need** the pages {doc}`zero_cost_proxies` and {doc}`protocols`, which explain inputs and splits.
-# - **You will learn** which signal is worth its price, and how far to trust a forecast.
+# - **You will learn** which proxy is worth its cost, and how far to trust a forecast.
 # - **Run time**: about a minute; the forecasts were made before, by the page {doc}`protocols`.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
 measured: str = "campaign"  # study under data/measured whose forecasts are judged, and that the surrogate learns from
 unseen: str = "unseen"  # study under data/measured with models fine-tuned after that
-seed: int = 0  # seed of the surrogate and of the bootstrap
+seed: int = 0  # seed of the forecasts that are judged
 
 # %% tags=["hide-input"]
 import pandas as pd
@@ -43,25 +56,26 @@ predictions, errors, ratios = (
 )
 whole = errors[errors["inputs"] == ablation.AS_IT_IS]
 board = whole[(whole["axis"] == "percentile") & (whole["seed"] == seed)].set_index(["protocol", "surrogate"])
-claims = pd.read_csv(paths.PUBLISHED / "lstm_surrogate.csv").set_index("quantity")["value"]
+published = pd.read_csv(paths.PUBLISHED / "lstm_surrogate.csv").set_index("quantity")["value"]
 
 # %% [markdown]
-# ## What competes
+# ## The surrogates
 #
-# **lstm**: at each threshold it sees the sparsity, the depletion of the layers, the number of layers and classes, and
-# the scope: nothing that costs a forward pass. **lstm curvature** and **lstm agreement** see one signal more. Each LSTM
-# is the prior of a weighed set of warped curves, so that measured points move it. **extra trees**, **gradient
-# boosting** and the **nearest curve** see what the first LSTM sees. **Gaussian process**, **logistic**, **isotonic**
-# and **mean curve** know other models' curves alone; the **straight line** is the source's baseline. **agreement** is
-# no surrogate at all: dense accuracy times the share of unlabelled examples that pruning leaves alone.
+# **lstm**: its inputs at each threshold are the sparsity, the depletion of the layers, the number of layers and
+# classes, and the scope: nothing that costs a forward pass. **lstm curvature** and **lstm agreement** have one proxy
+# more. Each LSTM is the prior of a {term}`curve posterior`, which conditions the forecast on measured points.
+# **extra trees**, **gradient boosting** and the **nearest curve** have the inputs of the first LSTM.
+# **Gaussian process**, **logistic**, **isotonic** and **mean curve** are fitted to other models' curves alone; the
+# **straight line** is the source's baseline. **agreement** is no surrogate at all: dense accuracy times the share of
+# unlabelled examples that are classified as by the dense model.
 #
 # ## Error by protocol
 #
 # The mean absolute error in accuracy on the percentile axis. Read a row from left to right: the harder the protocol,
-# the less a surrogate keeps; knowledge of the model itself, in the last columns, brings it back. The second table is
-# the LSTM's alone, with its 90 % bootstrap interval over models, the lowest and highest error over three seeds, the gain
-# over the straight line, the error in the plateau and in the transition, and the coverage of its 90 % intervals, which are widened
-# by what forecasts of other models would have needed {cite:p}`romano2019`.
+# the larger the error; measurements of the model itself, in the last columns, reduce it again. The second table is the
+# LSTM's alone, with its 90 % bootstrap interval over models, the lowest and highest error over three seeds, the gain
+# over the straight line, the error in the plateau and in the transition, and the coverage of its 90 % intervals, which
+# are widened by what forecasts of other models would have needed {cite:p}`romano2019`.
 
 # %% tags=["hide-input"]
 order = ["points", "leave_one_model_out", "leave_one_architecture_out", "one_evaluation", "few_shot_1", "few_shot_3"]
@@ -78,29 +92,29 @@ style.table(own.loc[order, columns], precision=3)
 # ## Error against cost
 #
 # In {numref}`fig-leaderboard` each mark is a surrogate in a protocol without siblings in training. Its height is its
-# error, its place what it cost in evaluations of the model. Low and left is good; the thin line is the error that the
-# source study printed. Named are the best of each protocol and a few to compare it with.
+# error, its horizontal position its cost in evaluations of the model. Low and left is good; the thin line is the error
+# that the source study printed. Named are the best of each protocol and a few to compare it with.
 
 # %% mystnb={"figure": {"caption": "Mean absolute error against cost, architectures left out. One evaluation is one pass over the evaluation set.", "name": "fig-leaderboard"}, "image": {"alt": "Scatter of error against cost in evaluations. At no cost the LSTM lies below all others; with a fifth of an evaluation for agreement it lies lower; at one evaluation the LSTM that spends labelled examples lies far below plain agreement; three and five measured points lie lowest."}} tags=["hide-input"]
-fair = board[board.index.get_level_values("protocol").isin(order[2:] + ["few_shot_5"])]
-_ = curves.draw_leaderboard(fair.reset_index(), published=float(claims["validation_mae"]))
+fair = board[board.index.get_level_values("protocol").isin([*order[2:], "few_shot_5"])]
+_ = curves.draw_leaderboard(fair.reset_index(), published=float(published["validation_mae"]))
 
 # %% [markdown]
-# ## Which input is worth its price?
+# ## Which input is worth its cost?
 #
 # Inputs removed from the LSTM, and added to it, with architectures left out: error, and what the input costs in
 # evaluations. Where the training curves were permuted among the models, a surrogate that still beat the mean curve would
-# have seen what it should not.
+# indicate a leak from test to training data.
 
 # %% tags=["hide-input"]
-tried = errors[errors["inputs"] != ablation.AS_IT_IS]
-style.table(tried.set_index(["inputs", "surrogate", "seed"])[["mae", "low", "high"]].sort_index(), precision=4)
+ablations = errors[errors["inputs"] != ablation.AS_IT_IS]
+style.table(ablations.set_index(["inputs", "surrogate", "seed"])[["mae", "low", "high"]].sort_index(), precision=4)
 
 # %% [markdown]
 # ## On every axis
 #
 # The source does not say what its thresholds count. On the sigma axis most of the grid lies behind the collapse, where
-# any forecast looks good.
+# any forecast has a small error.
 
 # %% tags=["hide-input"]
 on_axes = whole[(whole["seed"] == seed) & whole["surrogate"].isin(["lstm", "straight_line"])]
@@ -121,24 +135,24 @@ spent = ratios.groupby(["measurements", "method"])[["unused", "violated"]].mean(
 style.table(spent, precision=3)
 
 # %% [markdown]
-# ## Two models it never saw
+# ## Two unseen models
 #
 # The surrogate that this book ships is trained on the whole campaign. The models below were fine-tuned after that.
 
 # %%
-trained = pretrained.ready(measured, seed)
-others = tables.read("models", paths.MEASURED / unseen)
+trained = pretrained.load()
+unseen_models = tables.read("models", paths.MEASURED / unseen)
 sweeps, signals = (tables.read(name, paths.MEASURED / unseen) for name in ("sweeps", "signals"))
-truth = features.curves_on("percentile", sweeps, others, signals)
+truth = features.curves_on("percentile", sweeps, unseen_models, signals)
 style.table(ablation.beside_measured(trained, truth, 0.01))
 
 # %% tags=["hide-input"]
-rows = ablation.beside_paper(predictions, claims)
+rows = ablation.beside_paper(predictions, published)
 style.table(rows.set_index("row")[["published", "ours", "note"]], precision=4)
 
 # %% tags=["hide-input"]
 for name, quantity in ablation.PRINTED.items():
-    glue(name, float(claims[quantity]), display=False)
+    glue(name, float(published[quantity]), display=False)
 for protocol in order:
     row = board.loc[(protocol, "lstm_agreement" if protocol == "one_evaluation" else "lstm")]
     for column in ("mae", "low", "high", "gain"):
@@ -157,12 +171,12 @@ glue("epsilon", float(ratios["epsilon"].iloc[0]), display=False)
 #   {glue:text}`points_mae:.4f`, which is interpolation; with the model left out {glue:text}`leave_one_model_out_mae:.4f`
 #   ({glue:text}`leave_one_model_out_low:.4f` to {glue:text}`leave_one_model_out_high:.4f`); with architecture and parent
 #   left out {glue:text}`leave_one_architecture_out_mae:.4f`, {glue:text}`leave_one_architecture_out_gain:.0%` better than
-#   the straight line. The last two see weights and the dense accuracy, no pruned model.
+#   the straight line. The last two use weights and the dense accuracy, no pruned model.
 # - Agreement on eight unlabelled examples, {glue:text}`cheap_cost:.0%` of an evaluation, brings the error to
 #   {glue:text}`cheap_mae:.4f`, less than plain agreement reaches with a whole one ({glue:text}`agreement_mae:.4f`). A
 #   whole evaluation spent on labelled examples where the fall is brings it to {glue:text}`one_evaluation_mae:.4f`, and
 #   three measured points to {glue:text}`few_shot_3_mae:.4f`.
-# - For the ratio itself the forecast earns less: searching by halves needs about as many measurements.
+# - For the ratio itself the forecast saves less: searching by halves needs about as many measurements.
 # - None of this is a reproduction: models, axis and inputs are ours, because the source does not give its own.
 
 # %% [markdown]

@@ -8,13 +8,20 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   prunecast:
+#     reads:
+#       - tables/models.csv
+#       - data/published/lstm_surrogate.csv
+#       - data/measured/campaign/predictions.csv.gz
+#       - data/measured/campaign/recalibration.csv
+#     writes: [recalibration.csv]
 # ---
 
 # %% [markdown]
 # # From transformers to VGG16
 #
 # The source study trained its LSTM on transformers alone and reports {glue:text}`published:.4f` on VGG16, which it had
-# never seen. This page asks the same of ours on VGG16 and PreResNet-20, finds that it fails, and finds out why.
+# never seen. This page tests ours in the same way on VGG16 and PreResNet-20, finds that it fails, and why.
 #
 # - **You will need** the page {doc}`surrogate`.
 # - **You will learn** where a forecast does not transfer, and what batch normalisation has to do with pruning.
@@ -40,8 +47,8 @@ from prunecast.sweeps import recalibration
 from prunecast.sweeps.sweeper import grid
 
 style.use_style()
-claims = pd.read_csv(paths.PUBLISHED / "lstm_surrogate.csv").set_index("quantity")["value"]
-glue("published", float(claims["vgg16_mae"]), display=False)
+published = pd.read_csv(paths.PUBLISHED / "lstm_surrogate.csv").set_index("quantity")["value"]
+glue("published", float(published["vgg16_mae"]), display=False)
 
 # %%
 predictions = tables.read("predictions", paths.MEASURED / measured)
@@ -59,14 +66,14 @@ by_model = (
 
 # %% tags=["hide-input"]
 order = ["vgg16", "vgg16_one_evaluation", "vgg16_few_shot_1", "vgg16_few_shot_3", "vgg16_few_shot_5"]
-competing = ["lstm", "lstm_curvature", "lstm_agreement", "extra_trees", "mean_curve", "straight_line"]
-known = [(protocol, name) for protocol in order for name in competing if (protocol, name) in by_model.index]
-style.table(by_model.loc[known], precision=4)
+surrogates = ["lstm", "lstm_curvature", "lstm_agreement", "extra_trees", "mean_curve", "straight_line"]
+rows = [(protocol, name) for protocol in order for name in surrogates if (protocol, name) in by_model.index]
+style.table(by_model.loc[rows], precision=4)
 
 # %% [markdown]
 # {numref}`fig-transfer` shows the zero-shot forecasts. The measured curves fall long before any transformer's would.
 
-# %% mystnb={"figure": {"caption": "Zero-shot forecasts of convolutional networks by what was learned on transformers, global scope. Grey and thick: measured.", "name": "fig-transfer"}, "image": {"alt": "Two panels, VGG16 and PreResNet-20. The measured accuracy falls at about seven tenths sparsity; the LSTM's forecast stays high until about nine tenths."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Zero-shot forecasts of convolutional networks by surrogates trained on transformers, global scope. Grey and thick: measured.", "name": "fig-transfer"}, "image": {"alt": "Two panels, VGG16 and PreResNet-20. The measured accuracy falls at about seven tenths sparsity; the LSTM's forecast stays high until about nine tenths."}} tags=["hide-input"]
 drawn = ["lstm", "lstm_agreement", "straight_line"]
 zero = convolutional.query("protocol == 'vgg16' and scope == 'global' and surrogate in @drawn")
 figure, panels = style.grid_of_panels(sorted(zero["model"].unique()))
@@ -86,12 +93,12 @@ style.legend_above(figure)
 # %%
 subjects = [checkpoints.trained_classifier(name, models_from, seed) for name in models]
 thresholds = grid(points)
-found = pd.concat([recalibration.recalibrated(subject, thresholds, examples, images) for subject in subjects])
-_ = tables.write("recalibration", found, paths.outputs(run))
+recalibrated = pd.concat([recalibration.recalibrated(subject, thresholds, examples, images) for subject in subjects])
+_ = tables.write("recalibration", recalibrated, paths.outputs(run))
 
 # %% tags=["hide-input"]
 glue("images", images, display=False)
-here = found.query("scope == 'global' and threshold in [5, 6, 7, 8, 9]")
+here = recalibrated.query("scope == 'global' and threshold in [5, 6, 7, 8, 9]")
 style.table(here.set_index(["model", "sparsity"])[["accuracy", "recalibrated"]])
 
 # %% [markdown]
@@ -100,19 +107,20 @@ style.table(here.set_index(["model", "sparsity"])[["accuracy", "recalibrated"]])
 # the zero-shot forecast of the LSTM. Compare the dotted line with each of the other two.
 
 # %% mystnb={"figure": {"caption": "Accuracy with stale and with recalibrated batch norms, and the zero-shot forecast of the LSTM.", "name": "fig-recalibrated"}, "image": {"alt": "Four panels, VGG16 and PreResNet-20 in both scopes. Recalibrated accuracy stays high to much larger sparsity than accuracy with stale statistics, near the forecast."}} tags=["hide-input"]
-kept = tables.read("recalibration", paths.MEASURED / measured)
-glue("campaign_images", int(kept["images"].max()), display=False)
+measured_recalibration = tables.read("recalibration", paths.MEASURED / measured)
+glue("campaign_images", int(measured_recalibration["images"].max()), display=False)
 transfer = convolutional.query("protocol == 'vgg16' and surrogate == 'lstm'")
-_ = curves.draw_recalibration(kept, transfer)
+_ = curves.draw_recalibration(measured_recalibration, transfer)
 
 # %% tags=["hide-input"]
-beside = kept.merge(transfer[["model", "scope", "threshold", "predicted"]], on=["model", "scope", "threshold"])
-against = {name: (beside["predicted"] - beside[name]).abs() for name in ("accuracy", "recalibrated")}
-errors = pd.DataFrame(against).groupby([beside["model"], beside["scope"]]).mean()
+point = ["model", "scope", "threshold"]
+beside = measured_recalibration.merge(transfer[[*point, "predicted"]], on=point)
+errors_by_truth = {name: (beside["predicted"] - beside[name]).abs() for name in ("accuracy", "recalibrated")}
+errors = pd.DataFrame(errors_by_truth).groupby([beside["model"], beside["scope"]]).mean()
 style.table(errors.rename(columns=lambda name: f"forecast against {name}"), precision=3)
 
 # %% tags=["hide-input"]
-vgg = kept.query("model == 'cifar10_vgg16' and scope == 'global' and threshold == 8").iloc[0]
+vgg = measured_recalibration.query("model == 'cifar10_vgg16' and scope == 'global' and threshold == 8").iloc[0]
 vgg16 = by_model["cifar10_vgg16"]
 glue("stale", float(vgg["accuracy"]), display=False)
 glue("fresh", float(vgg["recalibrated"]), display=False)
@@ -125,14 +133,14 @@ glue("against_fresh_resnet", float(errors.loc["cifar10_preresnet20", "recalibrat
 # %% [markdown]
 # ## What this shows
 #
-# - Zero-shot, the LSTM that learned on transformers is off by {glue:text}`zero_shot:.3f` on VGG16; published is
+# - Zero-shot, the LSTM trained on transformers is off by {glue:text}`zero_shot:.3f` on VGG16; published is
 #   {glue:text}`published:.4f`. With the agreement of eight unlabelled images it is off by {glue:text}`agreed:.3f`, with
 #   three measured points by {glue:text}`three:.3f`.
 # - At eight tenths sparsity in global scope VGG16 has accuracy {glue:text}`stale:.3f`; with batch norms recalibrated on
-#   unlabelled images {glue:text}`fresh:.3f`. Most of what looks like pruning damage is stale statistics.
+#   unlabelled images {glue:text}`fresh:.3f`. Most of the apparent damage is due to stale statistics, not to pruning.
 # - Against the recalibrated curve of VGG16 the zero-shot forecast is off by {glue:text}`against_fresh:.3f`, against that
 #   of PreResNet-20 by {glue:text}`against_fresh_resnet:.3f`. Trained on networks that normalise every example by itself,
-#   it forecasts what a convolutional one keeps once its statistics are fresh: most of the failure lies in what was
+#   it forecasts the accuracy of a convolutional one with recalibrated statistics: most of the failure lies in what was
 #   measured. A sweep of a network with batch norms should say whether it recalibrates; ours do not.
 
 # %% [markdown]

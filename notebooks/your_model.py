@@ -8,6 +8,12 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   prunecast:
+#     reads:
+#       - tables/models.csv
+#       - data/pretrained/surrogate.json
+#       - data/pretrained/surrogate.safetensors
+#     writes: []
 # ---
 
 # %% [markdown]
@@ -18,8 +24,8 @@
 # `from_pretrained` reads.
 #
 # - **You will need** a checkpoint folder with safetensors, and its task; by default a model of {doc}`collect_sweeps`.
-# - **You will learn** how to use the forecast, and how to doubt it.
-# - **Run time**: a few evaluations of the checkpoint, and up to two minutes the first time, when the surrogate is trained.
+# - **You will learn** how to use the forecast, and when not to trust it.
+# - **Run time**: a few evaluations of the checkpoint.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the pruned model goes to
@@ -27,7 +33,7 @@ checkpoint: str = ""  # folder or hub id; empty: a small model trained on this m
 task: str = "docstrings"  # task the checkpoint was trained for
 scope: str = "layer"  # compare weights across the whole model (global) or within each layer (layer)
 epsilon: float = 0.01  # accuracy you would give up
-seed: int = 0  # seed of the surrogate
+seed: int = 0  # seed of that small model
 
 # %% tags=["hide-input"]
 import pandas as pd
@@ -45,7 +51,7 @@ _ = curve_metrics.check_epsilon(epsilon)
 # %% [markdown]
 # ## Load and measure once
 #
-# The dense accuracy is the one thing that has to be known; it costs one evaluation.
+# The dense accuracy is the one input that has to be measured; it costs one evaluation.
 
 # %%
 folder = checkpoint or str(checkpoints.trained_classifier("docstrings_bert", "laptop", seed).folder)
@@ -56,27 +62,27 @@ dense = evaluate(subject.model, subject.examples).accuracy
 # ## Forecast
 #
 # The surrogate was trained on the curves of the {doc}`campaign`. {numref}`fig-your-model` shows its forecast with a 90 %
-# interval. Look at where the band widens: there the forecast does not know.
+# interval. The wider the band, the less certain the forecast.
 
 # %%
-surrogate = pretrained.ready(seed=seed)
+surrogate = pretrained.load()
 prediction = predict.predict(subject, surrogate, epsilon, dense)
 
 # %% mystnb={"figure": {"caption": "Forecast accuracy with its 90 % interval, and the recommended sparsity.", "name": "fig-your-model"}, "image": {"alt": "Two panels, global and layer scope: the forecast accuracy falling with sparsity inside its band, a vertical dashed line at the recommended sparsity."}} tags=["hide-input"]
 _ = curves.draw_prediction(prediction.curve, prediction.recommended, dense)
 
 # %% tags=["hide-input"]
-doubts = pd.DataFrame(
+warnings = pd.DataFrame(
     {"the interval is widened, because": prediction.doubts or ["nothing: the model is like those trained on"]}
 )
-style.table(doubts)
+style.table(warnings)
 
 # %% [markdown]
 # ## Measure
 #
-# A recommendation is a forecast; measuring makes it a fact. The search begins at the recommended ratio, goes up until a
-# ratio breaks, and halves what lies between; then it looks along what lies below, since a curve may dip and recover. Most
-# of it looks only at examples whose class can still change.
+# A recommendation is a forecast; only measuring shows whether it is safe. A {term}`bracketing search` starts at the
+# recommended ratio, goes up until a ratio is unsafe, and halves the bracket between them; then it checks the ratios
+# below, since a curve may dip and recover. Most of it evaluates only examples whose class can still change.
 
 # %%
 recommended = prediction.recommended[scope]
@@ -106,16 +112,16 @@ glue("saved", evaluate(again.model, again.examples).accuracy, display=False)
 # ## What this shows
 #
 # - The model has accuracy {glue:text}`dense:.3f`. In {glue:text}`scope` scope the surrogate recommends to prune
-#   {glue:text}`recommended:.0%`; measured, {glue:text}`ratio:.0%` is the last hundredth before the accuracy first falls by
-#   more than {glue:text}`epsilon`. A ratio of zero is the dense model.
+#   {glue:text}`recommended:.0%`; measured, {glue:text}`ratio:.0%` is the last hundredth before the accuracy first falls
+#   by more than {glue:text}`epsilon`. A ratio of zero is the dense model.
 # - There it has accuracy {glue:text}`accuracy:.3f`, and, saved and read back, {glue:text}`saved:.3f`.
-# - Beside the dense evaluation, finding it took as many looks at examples as {glue:text}`evaluations:.1f` evaluations of them
-#   all. Over many models see {doc}`pareto`.
+# - Beside the dense evaluation, finding it cost as much as {glue:text}`evaluations:.1f` evaluations of all examples.
+#   Over many models see {doc}`pareto`.
 # - The forecast in one command: `prunecast predict CHECKPOINT --task TASK`.
 
 # %% [markdown]
 # ## Exercises
 #
 # 1. Take an epsilon of 0.05. How much more is recommended, and how much more is safe?
-# 2. Begin the search at another ratio, by the last argument of `forecasting.largest_safe`. What does a good forecast
+# 2. Start the search at another ratio, by the last argument of `predict.largest_safe`. What does a good forecast
 #    save?

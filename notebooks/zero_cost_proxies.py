@@ -8,24 +8,31 @@
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   prunecast:
+#     reads:
+#       - tables/models.csv
+#       - data/measured/campaign/signals.csv.gz
+#       - data/measured/campaign/sweeps.csv
+#     writes: [signals.csv.gz, probes.csv.gz]
 # ---
 
 # %% [markdown]
-# # Cheap signals
+# # Zero-cost proxies
 #
-# What can be known of a pruned model before it is evaluated? Some signals cost nothing but a look at the weights, some
-# a few forward passes on unlabelled examples. This page measures them for the models of a study, and shows one that
-# explains why a fine-tuned transformer can fall off a cliff at half its weights.
+# What can be computed of a pruned model before it is evaluated? A {term}`zero-cost proxy` needs the weights alone, or a
+# few forward and backward passes on unlabelled examples. This page measures three for the models of a study, and shows
+# one that explains why the accuracy of a fine-tuned transformer can collapse at half its weights. The tables keep the
+# names `signals`, a row of proxies for each threshold, and `probes`, the outcomes of single examples.
 #
 # - **You will need** the page {doc}`collect_sweeps`.
-# - **You will learn** what the surrogates of the next pages see, and what each signal costs.
+# - **You will learn** which inputs the surrogates of the next pages have, and what each proxy costs.
 # - **Run time**: about a minute.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
-sweeps_from: str = "laptop"  # study whose models are probed; they are trained here if this machine has not done so
-examples: int = 128  # examples probed at every threshold
-shown: str = "campaign"  # study under data/measured whose depletion is drawn
+sweeps_from: str = "laptop"  # study whose models are measured; they are trained here if this machine has not done so
+examples: int = 128  # examples evaluated at every threshold
+measured: str = "campaign"  # study under data/measured whose depletion is drawn
 seed: int = 0  # seed of the models and of the choice of examples
 
 # %% tags=["hide-input"]
@@ -41,15 +48,15 @@ style.use_style()
 
 # %%
 models = tables.read("models", paths.tables(sweeps_from))
-found = proxies.probed(list(models["model"]), sweeps_from, 101, examples, seed)
-for table, frame in found.items():
+proxy_tables = proxies.probed(list(models["model"]), sweeps_from, 101, examples, seed)
+for table, frame in proxy_tables.items():
     _ = tables.write(table, frame, paths.outputs(run))
 
 # %% [markdown]
-# ## Three signals and their price
+# ## Three proxies and their cost
 #
-# **Depletion**: the share of a layer's sum of squares that is pruned. Global pruning takes from the layers with small
-# weights first, so the layer that loses most says more than the mean. It costs no forward pass.
+# **Depletion**: the share of a layer's sum of squares that is pruned. Global pruning empties the layers with small
+# weights first, so the layer that loses most is more informative than the mean. It costs no forward pass.
 #
 # **Curvature**: how much the loss would rise to second order, from the gradients on
 # {glue:text}`gradients` unlabelled examples. It costs {glue:text}`curvature_cost` forward passes, a backward pass
@@ -65,22 +72,21 @@ glue("curvature_cost", features.samples([features.CURVATURE]), display=False)
 glue("agreement_cost", features.samples([features.AGREEMENT]), display=False)
 
 # %% tags=["hide-input"]
-at = found["signals"].query("threshold == 8 and scope == 'global'").set_index("model")
-style.table(at[["sparsity", "lost_max", "lost_mean", "curvature", "agreement"]], precision=4)
+at_eight = proxy_tables["signals"].query("threshold == 8 and scope == 'global'").set_index("model")
+style.table(at_eight[["sparsity", "lost_max", "lost_mean", "curvature", "agreement"]], precision=4)
 
 # %% [markdown]
-# ## One layer starves
+# ## Layer collapse
 #
 # {numref}`fig-depletion` shows, for models fine-tuned from one pretrained parent and for some trained from scratch, how
 # much of its sum of squares the most depleted layer has lost (grey) beside the accuracy (blue), in global scope. Read it
-# from left to right: where the grey line nears one, that layer is empty, and what passes through it is gone.
+# from left to right: where the grey line nears one, nearly all of that layer is pruned, and its output no longer depends
+# on its input.
 
 # %% mystnb={"figure": {"caption": "Accuracy, and the share that the most depleted layer has lost, against sparsity; magnitude pruning in global scope.", "name": "fig-depletion"}, "image": {"alt": "Six panels. In the three models fine-tuned from MiniLM the depletion of one layer reaches one near half sparsity, and accuracy falls there; in the three trained from scratch both happen much later."}} tags=["hide-input"]
-measured = paths.MEASURED / shown
-depletion = tables.read("signals", measured).query("scope == 'global'")
-curves = tables.read("sweeps", measured).query(
-    "axis == 'percentile' and scope == 'global' and criterion == 'magnitude'"
-)
+folder = paths.MEASURED / measured
+depletion = tables.read("signals", folder).query("scope == 'global'")
+curves = tables.read("sweeps", folder).query("axis == 'percentile' and scope == 'global' and criterion == 'magnitude'")
 names = ["sst2_minilm", "trec6_minilm", "cr_minilm_3_layers", "trec6_bert", "ag_news_roberta", "imdb_llama"]
 names = [name for name in names if name in set(depletion["model"])]
 figure, panels = style.grid_of_panels(names)
@@ -101,11 +107,12 @@ glue("mean_lost", float(half.loc["sst2_minilm", "lost_mean"]), display=False)
 # - At half sparsity the MiniLM fine-tuned on SST-2 has lost {glue:text}`mean_lost:.0%` of the sum of squares of its
 #   mean layer, but {glue:text}`pooler_lost:.0%` of that of its last one, the pooler: it was initialised anew, with
 #   smaller weights than the pretrained layers, and every class has to pass through it. This is layer collapse
-#   {cite:p}`tanaka2020`, visible in the weights alone. In layer scope no layer can starve, and the same model holds longer.
-# - So a forecast needs to know which layers a threshold empties, not only how many weights it takes.
+#   {cite:p}`tanaka2020`, visible in the weights alone. In layer scope no layer is emptied before
+#   the others, and the accuracy of the same model holds to a larger sparsity.
+# - So a forecast needs as input which layers a threshold empties, not only how many weights it prunes.
 
 # %% [markdown]
 # ## Exercises
 #
 # 1. Which layer of a network from scratch is depleted first? Compare `lost_first` and `lost_last`.
-# 2. The agreement of eight examples moves in steps of one eighth. How many would you need to see one point of accuracy?
+# 2. The agreement of eight examples moves in steps of one eighth. How many do you need to resolve one point of accuracy?
