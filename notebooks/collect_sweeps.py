@@ -102,12 +102,13 @@ style.table(safe.add_prefix("safe sparsity, "), precision=2)
 #
 # ## What a curve costs
 #
-# The **exact** engine evaluates every example at every point. The **adaptive** engine is a {term}`bracketing search`: it
-# halves brackets of the grid until both ends of each agree within a tolerance. An example that both ends classify alike
-# is evaluated between them only if its margin is among the smallest, or if it is in an even sample of the others, the
-# {term}`audit sample`; the outcome of the rest is inferred. How often the audit contradicts an inferred outcome bounds
-# the error {cite:p}`clopper1934`. The first table is the measured campaign; *evaluations* counts whole evaluations of the
-# model a curve, and the errors are those against the exact curve, for the models that have both.
+# The **exact** engine evaluates every example at every point. The **adaptive** engine is a {term}`bracketing search`:
+# it halves brackets of the grid until each is narrow and its ends agree within a {term}`tolerance`. An example that
+# both ends classify alike is evaluated between them only if its margin is among the smallest, or if it is in an even
+# sample of the others, the {term}`audit sample`; the outcome of the rest is inferred. How often the audit contradicts
+# an inferred outcome bounds the error {cite:p}`clopper1934`. The first table is the measured campaign; *evaluations*
+# counts whole evaluations of the model a curve, and the errors are those against the exact curve, for the models that
+# have both.
 
 # %% tags=["hide-input"]
 campaign = tables.read("engines", paths.tables(measured))

@@ -30,7 +30,7 @@
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
-sweeps_from: str = "laptop"  # study to learn from and to forecast: a run of this machine, or one under data/measured
+sweeps_from: str = "laptop"  # study to train on and to forecast: a run of this machine, or one under data/measured
 splits: list = ["points", "leave_one_model_out"]  # also: leave_one_architecture_out, vgg16
 seeds: list = [0]  # seeds of the surrogates; the first one's forecasts are written out
 thorough: bool = False  # also ablation, leak check and recommendations
