@@ -184,7 +184,7 @@ def test_a_checkpoint_that_does_the_task_already_is_taken_as_it_is(task_folder, 
         torch.equal(a, b) for a, b in zip(zoo.build(spec, task)[0].parameters(), parent.parameters(), strict=True)
     )
     ten_classes = tasks.Task("t", "text", "folder", tuple("0123456789"), task.train, task.validation)
-    with pytest.raises(UserError, match="tells 3 classes apart, task 't' has 10"):
+    with pytest.raises(UserError, match="has 3 classes, but task 't' has 10"):
         zoo.build(spec, ten_classes)
 
 
@@ -207,7 +207,7 @@ def test_a_tokenizer_that_does_not_fit_is_refused(task_folder, tmp_path):
     _, tokenizer = _kept(tasks.load_task("colours"), tmp_path / "one")
     tokenizer.add_tokens(["another piece"])
     tokenizer.save_pretrained(tmp_path / "one")
-    with pytest.raises(UserError, match=r"its tokenizer knows \d+ pieces, its model only \d+"):
+    with pytest.raises(UserError, match=r"its tokenizer has \d+ tokens, its model only \d+"):
         zoo.load(tmp_path / "one")
 
 
@@ -233,7 +233,7 @@ def test_a_pickle_is_refused(tmp_path, task_folder):
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        (zoo.ModelSpec(task="colours", architecture="perceptron"), "'perceptron' is no architecture"),
+        (zoo.ModelSpec(task="colours", architecture="perceptron"), "'perceptron' is not an architecture"),
         (zoo.ModelSpec(task="colours", checkpoint="no/such"), "'no/such' could not be loaded"),
     ],
 )

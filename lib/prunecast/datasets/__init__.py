@@ -1,1 +1,1 @@
-"""Data: tasks with labelled splits, texts and images."""
+"""Data: classification tasks with labelled splits of texts or images, and running text."""

@@ -1,4 +1,4 @@
-"""Running text behind three doors, like the tasks: built in, a local folder, the hub."""
+"""Running text for language models from three sources, as for tasks: built in, a local folder, the hub."""
 
 import gzip
 import zlib
@@ -13,25 +13,34 @@ HUB = {"wikitext2": ("Salesforce/wikitext", "wikitext-2-v1")}
 
 
 def load_corpus(name: str) -> dict[str, str]:
-    """The texts `train` and `validation` from the first door that knows the corpus: built in, a folder, the hub.
+    """Load a corpus from the first source that has it: built in, then the folder `PRUNECAST_DATA`, then the hub.
 
-    A folder in PRUNECAST_DATA holds train.txt.gz and validation.txt.gz. Raises UserError where no door knows the name,
-    a split is missing or a text is empty.
+    A local corpus is a sub-folder of `PRUNECAST_DATA` with train.txt.gz and validation.txt.gz.
+
+    Args:
+        name: Name of the corpus.
+
+    Returns:
+        The texts `train` and `validation`.
+
+    Raises:
+        UserError: No source has a corpus of that name, a split is missing, a file is not gzipped UTF-8, a text is
+            empty, or the hub cannot be reached.
     """
-    shelf = paths.task_folder()
+    local = paths.task_folder()
     if name == "docstrings":
         lines = docstrings.sentences()["text"].sample(frac=1, random_state=0).tolist()
         held_out = len(lines) // 10
         texts = {"train": "\n".join(lines[held_out:]), "validation": "\n".join(lines[:held_out])}
-    elif shelf and (shelf / name).is_dir():
-        texts = {split: _unpacked(shelf / name / f"{split}.txt.gz") for split in SPLITS}
+    elif local and (local / name).is_dir():
+        texts = {split: _unpacked(local / name / f"{split}.txt.gz") for split in SPLITS}
     elif name in HUB:
         texts = from_hub(name, *HUB[name])
     else:
-        local = sorted(path.parent.name for path in shelf.glob("*/train.txt.gz")) if shelf else []
+        names = sorted(path.parent.name for path in local.glob("*/train.txt.gz")) if local else []
         raise UserError(
             f"there is no corpus {name!r}: built in is docstrings; PRUNECAST_DATA holds "
-            f"{', '.join(local) or 'no corpora'}; the hub is asked for {', '.join(HUB)}"
+            f"{', '.join(names) or 'no corpora'}; the hub has {', '.join(HUB)}"
         )
     for split, text in texts.items():
         if not text.strip():
@@ -40,7 +49,19 @@ def load_corpus(name: str) -> dict[str, str]:
 
 
 def from_hub(name: str, path: str, config: str | None = None) -> dict[str, str]:
-    """Download a corpus through `datasets`; its column `text` has a line a row."""
+    """Download a corpus through `datasets`; its column `text` has one line per row.
+
+    Args:
+        name: Name of the corpus.
+        path: Its path on the hub, or a local folder that `datasets` can read.
+        config: Its configuration on the hub, where it has several.
+
+    Returns:
+        The texts `train` and `validation`, without spaces at the ends of lines.
+
+    Raises:
+        UserError: The hub cannot be reached, or a split is missing there.
+    """
     import datasets
 
     try:

@@ -1,4 +1,4 @@
-"""A text task that every installation already holds: which package is this docstring sentence from?"""
+"""The texts of a task that every installation can make: from which package does a docstring sentence come?"""
 
 import ast
 import hashlib
@@ -21,18 +21,21 @@ _NAMED = re.compile("|".join((*PACKAGES, "scikit", "pyplot")), re.IGNORECASE)
 
 
 def sentences() -> pd.DataFrame:
-    """Distinct first sentences of docstrings: columns text and label (index into `PACKAGES`).
+    """Collect distinct first sentences of docstrings.
 
-    5 to 30 words each, at most 1,500 a package; a sentence that names one of the packages, or that stands
-    in two of them, is left out. The packages' files are parsed, never imported. Kept in the runs folder under
-    a name made of the versions, since the sentences change with them.
+    Sentences have 5 to 30 words, at most 1,500 per package; a sentence that names one of the packages, or that occurs
+    in two of them, is left out. The packages' files are parsed, never imported. The sentences change with the versions
+    of the packages, so they are cached in the runs folder under a name made of the versions.
+
+    Returns:
+        One row per sentence: its text, and its label, the index of its package in `PACKAGES`.
     """
     versions = [importlib.metadata.version(DISTRIBUTIONS.get(name, name)) for name in PACKAGES]
     recipe = Path(__file__).read_text(encoding="utf-8") + str(versions)
     cached = paths.run(".cache") / f"docstrings-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.csv"
     if not cached.exists():
-        found = _collect()
-        write_atomically(cached, lambda part: found.to_csv(part, index=False))
+        collected = _collect()
+        write_atomically(cached, lambda part: collected.to_csv(part, index=False))
     return pd.read_csv(cached, keep_default_na=False)
 
 
@@ -47,20 +50,21 @@ def _collect() -> pd.DataFrame:
 
 def _distinct(package: str) -> list[str]:
     spec = importlib.util.find_spec(package)
-    assert spec is not None and spec.origin is not None, f"{package} is a pinned dependency"
+    assert spec is not None, f"{package} is a pinned dependency"
+    assert spec.origin is not None, f"{package} is a package with files"
     root = Path(spec.origin).parent
     names = [path.relative_to(root).as_posix() for path in root.rglob("*.py")]
     scattered = sorted((name for name in names if "test" not in name), key=_scatter)
-    found: dict[str, None] = {}
+    sentences: dict[str, None] = {}
     for name in scattered:
-        found.update(dict.fromkeys(_first_sentences(root / name)))
-        if len(found) >= SENTENCES_PER_PACKAGE:
+        sentences.update(dict.fromkeys(_first_sentences(root / name)))
+        if len(sentences) >= SENTENCES_PER_PACKAGE:
             break
-    return list(found)[:SENTENCES_PER_PACKAGE]
+    return list(sentences)[:SENTENCES_PER_PACKAGE]
 
 
 def _scatter(name: str) -> str:
-    """Key of a fixed order that spreads over the whole package, so that any prefix is a fair sample."""
+    """Sort key of a fixed pseudo-random order of files, so that the first files are a fair sample of the package."""
     return hashlib.sha256(name.encode()).hexdigest()
 
 

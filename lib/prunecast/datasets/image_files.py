@@ -1,26 +1,43 @@
-"""Image tasks on disk: a local folder of lossless tiles or arrays, and torchvision's downloads."""
+"""Image tasks on disk: a local folder of arrays or losslessly compressed tiles, and torchvision's downloads."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 TILES_A_SIDE = 50  # a tile file is a 50 by 50 grid of images, row by row
 
 
 @dataclass(frozen=True)
 class Images:
-    """Arrays of an image task: images (n, height, width, channels) of uint8, labels (n,)."""
+    """Arrays of an image task.
 
-    train: np.ndarray
-    train_labels: np.ndarray
-    held_out: np.ndarray
-    held_out_labels: np.ndarray
+    Attributes:
+        train: Images (n, height, width, channels) with values from 0 to 255.
+        train_labels: Index (n,) of the class of each.
+        held_out: Images for evaluation, as `train`.
+        held_out_labels: As `train_labels`.
+        label_names: Name of each class, in the order of the labels.
+    """
+
+    train: NDArray[np.uint8]
+    train_labels: NDArray[np.integer]
+    held_out: NDArray[np.uint8]
+    held_out_labels: NDArray[np.integer]
     label_names: tuple[str, ...]
 
 
 def from_folder(folder: Path) -> Images | None:
-    """Read `FOLDER/FOLDER.npz` (x_train, y_train, …) or `labels.npz` with WebP tiles; None if it holds neither."""
+    """Read the images of a local task.
+
+    Args:
+        folder: A folder with `FOLDER.npz` of its own name (x_train, y_train, x_test, y_test), or with `labels.npz`
+            (y_train, y_test, classes) and WebP files of tiles (train_*.webp, test_*.webp).
+
+    Returns:
+        The images, or None where the folder holds neither.
+    """
     if (single := folder / f"{folder.name}.npz").exists():
         arrays = np.load(single, allow_pickle=False)
         digits = tuple(str(label) for label in np.unique(arrays["y_train"]))
@@ -34,7 +51,15 @@ def from_folder(folder: Path) -> Images | None:
 
 
 def from_torchvision(dataset: str, folder: Path) -> Images:
-    """Download `torchvision.datasets.DATASET` into `folder`, or reuse it there."""
+    """Download a dataset of torchvision, or reuse an earlier download.
+
+    Args:
+        dataset: Name of the class in `torchvision.datasets`.
+        folder: Folder of the downloads.
+
+    Returns:
+        The images, torchvision's test split held out.
+    """
     from prunecast import torchvision_compat  # noqa: F401 - before torchvision
 
     import torchvision.datasets  # isort: skip
@@ -50,7 +75,7 @@ def from_torchvision(dataset: str, folder: Path) -> Images:
     )
 
 
-def _tiles(folder: Path, split: str) -> np.ndarray:
+def _tiles(folder: Path, split: str) -> NDArray[np.uint8]:
     from PIL import Image
 
     grids = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.glob(f"{split}_*.webp"))]
@@ -59,5 +84,5 @@ def _tiles(folder: Path, split: str) -> np.ndarray:
     return np.concatenate([grid.reshape(shape).transpose(0, 2, 1, 3, 4).reshape(-1, side, side, 3) for grid in grids])
 
 
-def _with_channels(images: np.ndarray) -> np.ndarray:
+def _with_channels(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return images[..., None] if images.ndim == 3 else images

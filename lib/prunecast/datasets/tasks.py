@@ -1,16 +1,17 @@
-"""Text and image tasks behind three doors with one interface: built in, a local folder, the hub."""
+"""Text and image classification tasks from three sources with one interface: built in, a local folder, the hub."""
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
 import yaml
+from numpy.typing import NDArray
 
 from prunecast import paths
 from prunecast.datasets import docstrings, image_files
@@ -18,29 +19,59 @@ from prunecast.errors import UserError
 
 SPLITS = ("train", "validation")
 
+Source = Literal["built-in", "folder", "hub"]
+Loaded = TypeVar("Loaded")
+
 
 @dataclass(frozen=True)
 class Split:
-    """Examples of one split: `inputs` are texts, or images (n, height, width, channels) of uint8; `labels` (n,)."""
+    """Examples of one split.
 
-    inputs: Sequence[str] | np.ndarray
-    labels: np.ndarray
+    Attributes:
+        inputs: n texts, or images (n, height, width, channels) with values from 0 to 255.
+        labels: Index (n,) of the class of each example.
+    """
+
+    inputs: Sequence[str] | NDArray[np.uint8]
+    labels: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """The inputs (n, height, width, channels) of a split of images."""
+        assert isinstance(self.inputs, np.ndarray), "only a split of images has images"
+        return self.inputs
+
     def first(self, count: int | None) -> "Split":
-        """The first `count` examples; all of them where `count` is None or larger."""
+        """Cut the split.
+
+        Args:
+            count: Number of examples; None for all.
+
+        Returns:
+            The first `count` examples, or all where there are fewer.
+        """
         return self if count is None else Split(self.inputs[:count], self.labels[:count])
 
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task: a model trains on `train` and is judged on `validation`."""
+    """A classification task.
+
+    Attributes:
+        name: Name by which it is loaded.
+        kind: What the inputs are.
+        source: Where the data came from.
+        label_names: Name of each class, in the order of the labels.
+        train: Examples to train on.
+        validation: Examples to evaluate on.
+    """
 
     name: str
     kind: Literal["text", "image"]
-    source: Literal["built-in", "folder", "hub"]
+    source: Source
     label_names: tuple[str, ...]
     train: Split
     validation: Split
@@ -52,29 +83,36 @@ class Task:
 
     @property
     def majority_accuracy(self) -> float:
-        """Accuracy of always answering the commonest class of the validation split."""
+        """Accuracy, as a fraction, of always predicting the most frequent class of the validation split."""
         return float(np.bincount(self.validation.labels).max() / len(self.validation))
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over all inputs and labels of both splits."""
+        """The sha256 of the kind, the label names, and all inputs and labels of both splits."""
         digest = hashlib.sha256(json.dumps([self.kind, self.label_names]).encode())
         for split in (self.train, self.validation):
-            pixels_or_text = (
+            content = (
                 split.inputs.tobytes()
                 if isinstance(split.inputs, np.ndarray)
                 else json.dumps(list(split.inputs)).encode()
             )
-            digest.update(pixels_or_text + split.labels.tobytes())
+            digest.update(content + split.labels.tobytes())
         return digest.hexdigest()
 
 
 @cache
 def load_task(name: str) -> Task:
-    """Load the task called `name` from the first door that knows it.
+    """Load a task from the first source that has it: built in, then the folder `PRUNECAST_DATA`, then the hub.
 
-    Raises UserError, in one sentence, where no door knows it, a split is missing, a text is empty or a
-    label is outside the label names.
+    Args:
+        name: Name of the task.
+
+    Returns:
+        The task; a second call with the same name returns the same object.
+
+    Raises:
+        UserError: No source has a task of that name, a split is missing or has no examples, a text is empty, a label
+            is outside the label names, or the hub cannot be reached.
     """
     if name in BUILT_IN:
         return _checked(BUILT_IN[name]())
@@ -87,25 +125,41 @@ def load_task(name: str) -> Task:
     raise UserError(
         f"there is no task {name!r}: built in are {', '.join(BUILT_IN)}; PRUNECAST_DATA "
         f"{'holds ' + ', '.join(local) if local else 'names no folder of tasks'}; "
-        f"the hub is asked for {', '.join(known)}"
+        f"the hub has {', '.join(known)}"
     )
 
 
 def hub_tasks() -> dict[str, dict[str, str]]:
-    """How the tasks of the hub are called there, from `data/tasks.yml`."""
-    return yaml.safe_load((paths.DATA / "tasks.yml").read_text(encoding="utf-8"))
+    """Read `data/tasks.yml`.
+
+    Returns:
+        By task name: its path on the hub, and the names that its columns and splits have there.
+    """
+    entries: dict[str, dict[str, str]] = yaml.safe_load((paths.DATA / "tasks.yml").read_text(encoding="utf-8"))
+    return entries
 
 
 def from_hub(name: str, entry: dict[str, str]) -> Task:
-    """Download a task through `datasets`, or through torchvision where the entry names one of its datasets."""
+    """Download a task through `datasets`, or through torchvision where the entry names one of its datasets.
+
+    Args:
+        name: Name that the task gets.
+        entry: Its entry of `data/tasks.yml`.
+
+    Returns:
+        The task, its examples in a fixed random order where they come through `datasets`.
+
+    Raises:
+        UserError: The hub cannot be reached, a split or the texts are missing there, or labels are no whole numbers.
+    """
     if "torchvision" in entry:
         cache_folder = paths.run(".cache") / "torchvision"
-        images = _reached(name, lambda: image_files.from_torchvision(entry["torchvision"], cache_folder))
+        images = _downloaded(name, lambda: image_files.from_torchvision(entry["torchvision"], cache_folder))
         return _image_task(name, "hub", images)
     import datasets
 
     splits = {split: entry.get(split, split) for split in SPLITS}
-    source = _reached(
+    source: Any = _downloaded(
         name,
         lambda: datasets.load_dataset(entry["path"], entry.get("config"), revision=entry.get("revision")),
     )
@@ -115,13 +169,13 @@ def from_hub(name: str, entry: dict[str, str]) -> Task:
     label = entry.get("label", "label")
     feature = source[splits["train"]].features[label]
     names = getattr(feature, "names", None) or sorted({str(value) for value in source[splits["train"]][label]})
-    # Shuffled, because some splits are sorted by class, and a study may ask for the first examples alone.
+    # Shuffled, because some splits are sorted by class, and a study may use the first examples alone.
     frames = {name: source[split].to_pandas().sample(frac=1, random_state=0) for name, split in splits.items()}
     columns = {entry.get("text", "text"): "text", label: "label"}
     return _text_task(name, "hub", tuple(names), {k: f.rename(columns=columns) for k, f in frames.items()})
 
 
-def _reached(name: str, load: Any) -> Any:
+def _downloaded(name: str, load: Callable[[], Loaded]) -> Loaded:
     try:
         return load()
     except (OSError, RuntimeError, ValueError) as error:
@@ -168,7 +222,7 @@ def _from_folder(folder: Path) -> Task:
     return _text_task(folder.name, "folder", tuple(names), {k: pd.read_parquet(f) for k, f in files.items()})
 
 
-def _text_task(name: str, source: Any, label_names: tuple[str, ...], frames: dict[str, pd.DataFrame]) -> Task:
+def _text_task(name: str, source: Source, label_names: tuple[str, ...], frames: dict[str, pd.DataFrame]) -> Task:
     for split, frame in frames.items():
         for column in ("text", "label"):
             if column not in frame:
@@ -181,7 +235,7 @@ def _text_task(name: str, source: Any, label_names: tuple[str, ...], frames: dic
     return Task(name, "text", source, label_names, train, validation)
 
 
-def _image_task(name: str, source: Any, images: image_files.Images) -> Task:
+def _image_task(name: str, source: Source, images: image_files.Images) -> Task:
     train = Split(images.train, images.train_labels.astype(np.int64))
     validation = Split(images.held_out, images.held_out_labels.astype(np.int64))
     return Task(name, "image", source, images.label_names, train, validation)

@@ -1,1 +1,1 @@
-"""Models: built, trained, kept, loaded and evaluated."""
+"""Models: built, trained, saved, loaded and evaluated."""

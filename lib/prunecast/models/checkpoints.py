@@ -1,4 +1,4 @@
-"""A trained model of the registry: trained once, kept, and described as a row of `models`."""
+"""Trained classifiers of the registry: trained once, saved, and described as rows of the table `models`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,17 @@ TRAINED = "trained.json"
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained model with what is needed to evaluate it."""
+    """A trained classifier with what is needed to evaluate it.
+
+    Attributes:
+        name: Name in the registry.
+        spec: Entry of the registry.
+        task: The task that it was trained on.
+        model: The classifier, in evaluation mode, on the GPU where there is one.
+        examples: The validation split of the task, ready for evaluation.
+        folder: Folder of its checkpoint, and of what is measured on it.
+        seed: Seed of its training.
+    """
 
     name: str
     spec: zoo.ModelSpec
@@ -31,12 +41,24 @@ class TrainedModel:
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
-        """The prunable weights by layer."""
+        """The prunable weights by name, in the model's order."""
         return prunable.prunable_weights(self.model, self.task.classes)
 
 
 def trained_classifier(name: str, run: str, seed: int) -> TrainedModel:
-    """Train the registry's model `name`, or reuse the checkpoint in `run` if nothing it depends on has changed."""
+    """Train a model of the registry, or reuse its checkpoint if nothing that it depends on has changed.
+
+    Args:
+        name: Name in the registry.
+        run: Name of the run in whose folder the checkpoint is saved.
+        seed: Seed of initialisation and of the order of examples.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        UserError: The name or its task is unknown, or the model cannot be built.
+    """
     spec = zoo.spec_of(name)
     task = zoo.task_of(spec)
     folder = paths.run(run) / "models" / name
@@ -50,7 +72,15 @@ def trained_classifier(name: str, run: str, seed: int) -> TrainedModel:
 
 
 def describe(subject: TrainedModel, dense_accuracy: float) -> dict[str, Any]:
-    """The row of `models` for a trained model."""
+    """Describe a trained model as a row of the table `models`.
+
+    Args:
+        subject: The model.
+        dense_accuracy: Its accuracy before pruning, as a fraction.
+
+    Returns:
+        The cells by column name.
+    """
     config = getattr(subject.model, "config", None)
     return {
         "model": subject.name,

@@ -1,4 +1,4 @@
-"""Accuracy and loss of a model on examples that are prepared once and evaluated many times, in whole or in part."""
+"""Evaluation of classifiers on examples that are prepared once and evaluated many times, all or some of them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.metrics import f1_score, matthews_corrcoef
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,15 +17,18 @@ from prunecast.datasets.tasks import Split
 from prunecast.models.vision import pixel_values
 
 Precision = Literal["float32", "bfloat16"]
-TOKENS = 2048  # of a batch, padding included: the activations of one layer then stay in the cache
-IMAGES = 64
+TOKENS = 2048  # of a batch, padding included: the activations of one layer then fit the cache of the processor
+IMAGES = 64  # of a batch
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples in the order of their split: `inputs` (n, …) token ids, padded at the end, or pixel values.
+    """Examples in the order of their split.
 
-    `lengths` (n,) counts the tokens of each text and is None for images; `labels` (n,).
+    Attributes:
+        inputs: Token ids (n, longest), padded at the end, or pixel values (n, channels, height, width).
+        lengths: Number of tokens (n,) of each text; None for images.
+        labels: Index (n,) of the class of each example.
     """
 
     inputs: Tensor
@@ -37,20 +41,32 @@ class Examples:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model makes of some examples, by example: `correct` (n,), `loss` (n,) cross-entropy in nats, and
-    `margin` (n,), the logit of the right class above the highest other one."""
+    """The outcome of an evaluation, by example.
+
+    Attributes:
+        correct: Whether each example is classified correctly (n,).
+        loss: Cross-entropy (n,) in nats.
+        margin: Logit of the true class less the highest logit of the other classes (n,).
+    """
 
     correct: Tensor
     loss: Tensor
     margin: Tensor
 
-    def of(self, rows: np.ndarray) -> "Outcome":
-        """The outcome of some of these examples alone."""
+    def of(self, rows: NDArray[np.integer]) -> "Outcome":
+        """Select the outcome of some examples.
+
+        Args:
+            rows: Positions (m,) among the n examples.
+
+        Returns:
+            The outcome of these m examples, in this order.
+        """
         return Outcome(self.correct[rows], self.loss[rows], self.margin[rows])
 
     @property
     def accuracy(self) -> float:
-        """Share of examples that are classified correctly."""
+        """Share of examples that are classified correctly, as a fraction."""
         return int(self.correct.sum()) / len(self.correct)
 
     @property
@@ -60,30 +76,49 @@ class Outcome:
 
 
 def prepare(split: Split, tokenizer: Any, max_length: int) -> Examples:
-    """Turn a split into tensors: texts are tokenised once, images are scaled once."""
+    """Convert a split to tensors: texts are tokenised, images are scaled.
+
+    Args:
+        split: n texts or images with their labels.
+        tokenizer: Tokenizer of the model, or None for images.
+        max_length: Number of tokens after which a text is cut off.
+
+    Returns:
+        The n examples.
+    """
     labels = torch.from_numpy(split.labels)
     if tokenizer is None:
-        return Examples(pixel_values(split.inputs), None, labels)  # type: ignore[arg-type]
+        return Examples(pixel_values(split.images), None, labels)
     texts = list(split.inputs)
     ids = tokenizer(texts, truncation=True, max_length=max_length, return_token_type_ids=False)["input_ids"]
     lengths = torch.tensor([len(row) for row in ids])
     padded = torch.full((len(ids), int(lengths.max())), tokenizer.pad_token_id or 0)
-    for row, pieces in enumerate(ids):
-        padded[row, : len(pieces)] = torch.tensor(pieces)
+    for row, tokens in enumerate(ids):
+        padded[row, : len(tokens)] = torch.tensor(tokens)
     return Examples(padded, lengths, labels)
 
 
 def evaluate(
     model: nn.Module, examples: Examples, rows: Tensor | None = None, precision: Precision = "float32"
 ) -> Outcome:
-    """The outcome for `rows` of the examples (n,), all of them by default, in the order of `rows`."""
+    """Evaluate a classifier.
+
+    Args:
+        model: The classifier, on any device.
+        examples: The evaluation set.
+        rows: Positions (n,) of the examples to evaluate; None for all.
+        precision: Arithmetic of the forward pass.
+
+    Returns:
+        The outcome (n,) in the order of `rows`, on the processor.
+    """
     rows = torch.arange(len(examples)) if rows is None else rows
-    found, labels = logits(model, examples, rows, precision), examples.labels[rows]
-    right = found.gather(1, labels[:, None])[:, 0]
+    scores, labels = logits(model, examples, rows, precision), examples.labels[rows]
+    true_class = scores.gather(1, labels[:, None])[:, 0]
     return Outcome(
-        found.argmax(-1) == labels,
-        functional.cross_entropy(found, labels, reduction="none"),
-        (right - found.scatter(1, labels[:, None], -torch.inf).amax(1)).float(),
+        scores.argmax(-1) == labels,
+        functional.cross_entropy(scores, labels, reduction="none"),
+        (true_class - scores.scatter(1, labels[:, None], -torch.inf).amax(1)).float(),
     )
 
 
@@ -91,22 +126,32 @@ def evaluate(
 def logits(
     model: nn.Module, examples: Examples, rows: Tensor | None = None, precision: Precision = "float32"
 ) -> Tensor:
-    """The logits (n, classes) of the model for `rows` of the examples, all of them by default, in double precision."""
+    """Compute the logits of a classifier.
+
+    Args:
+        model: The classifier, on any device.
+        examples: The evaluation set.
+        rows: Positions (n,) of the examples to evaluate; None for all.
+        precision: Arithmetic of the forward pass.
+
+    Returns:
+        Logits (n, classes) in the order of `rows`, in double precision and on the processor.
+    """
     rows = torch.arange(len(examples)) if rows is None else rows
     device = next(model.parameters()).device
-    places, found = [], []
+    positions, by_batch = [], []
     with _fast_linear(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         for batch in _batches(examples, rows):
             inputs = {name: tensor.to(device) for name, tensor in batch_of(examples, rows[batch]).items()}
-            places.append(batch)
-            found.append(model(**inputs)["logits"].double().cpu())
-    return torch.cat(found)[torch.cat(places).argsort()]
+            positions.append(batch)
+            by_batch.append(model(**inputs)["logits"].double().cpu())
+    return torch.cat(by_batch)[torch.cat(positions).argsort()]
 
 
 def _batches(examples: Examples, rows: Tensor) -> Iterator[Tensor]:
-    """Places in `rows`, a batch each: texts of like length together, so that little is padded."""
+    """Positions in `rows`, one batch at a time: texts of similar length together, so that there is little padding."""
     if examples.lengths is None:
-        yield from torch.arange(len(rows)).split(IMAGES)
+        yield from torch.split(torch.arange(len(rows)), IMAGES)
         return
     order = examples.lengths[rows].argsort(stable=True)
     lengths = examples.lengths[rows][order].tolist()
@@ -118,7 +163,16 @@ def _batches(examples: Examples, rows: Tensor) -> Iterator[Tensor]:
 
 
 def batch_of(examples: Examples, rows: Tensor) -> dict[str, Tensor]:
-    """The inputs of a model for `rows` of the examples (n,), as one batch padded to its longest text."""
+    """Assemble one batch.
+
+    Args:
+        examples: The evaluation set.
+        rows: Positions (n,) of the examples of the batch.
+
+    Returns:
+        The arguments of the model's forward pass: `pixel_values` (n, channels, height, width), or `input_ids` and
+        `attention_mask` (n, longest), cut to the longest text of the batch.
+    """
     if examples.lengths is None:
         return {"pixel_values": examples.inputs[rows]}
     lengths = examples.lengths[rows]
@@ -131,9 +185,9 @@ def batch_of(examples: Examples, rows: Tensor) -> dict[str, Tensor]:
 
 @contextmanager
 def _fast_linear(model: nn.Module) -> Iterator[None]:
-    """Inside the context linear layers on a processor multiply through oneDNN, in the same float32.
+    """Inside the context, linear layers on a processor use the float32 matrix product of oneDNN.
 
-    torch hands float32 products to MKL, which on some processors reaches half of what oneDNN does.
+    By default torch uses that of MKL, which on some processors is half as fast.
     """
     layers = [module for module in model.modules() if type(module) is nn.Linear and _for_onednn(module)]
     for layer in layers:
@@ -146,30 +200,48 @@ def _fast_linear(model: nn.Module) -> Iterator[None]:
 
 
 def _for_onednn(layer: nn.Linear) -> bool:
-    return torch.backends.mkldnn.is_available() and layer.weight.is_cpu and layer.weight.dtype == torch.float32
+    mkldnn: Any = torch.backends.mkldnn  # its functions have no annotations
+    return mkldnn.is_available() and layer.weight.is_cpu and layer.weight.dtype == torch.float32
 
 
 def _onednn_linear(layer: nn.Linear, x: Tensor) -> Tensor:
     if torch.is_autocast_enabled("cpu"):
         return functional.linear(x, layer.weight, layer.bias)
-    return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, "none", [], "")
+    return product
 
 
 def metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Accuracy, F1 and Matthews correlation of logits (n, classes) against labels (n,).
+    """Compute accuracy, F1 and Matthews correlation.
 
-    F1 is that of class 1 where there are two classes, as in GLUE, and its plain mean over the classes where there are
-    more. Matthews correlation lies between -1 and 1, and is 0 for a model that always answers the same.
+    F1 is that of class 1 where there are two classes, as in GLUE (Wang et al., 2019), and its unweighted mean over the
+    classes where there are more. Matthews correlation is between -1 and 1, and 0 for a model that always predicts the
+    same class.
+
+    Args:
+        logits: Logits (n, classes).
+        labels: Index (n,) of the true classes.
+
+    Returns:
+        `accuracy` and `f1` as fractions, and `matthews`.
     """
-    answers = logits.argmax(-1)
+    predicted = logits.argmax(-1)
     average = "binary" if logits.shape[-1] == 2 else "macro"
     return {
-        "accuracy": float((answers == labels).double().mean()),
-        "f1": float(f1_score(labels, answers, average=average, zero_division=0)),
-        "matthews": float(matthews_corrcoef(labels, answers)),
+        "accuracy": float((predicted == labels).double().mean()),
+        "f1": float(f1_score(labels, predicted, average=average, zero_division=0)),
+        "matthews": float(matthews_corrcoef(labels, predicted)),
     }
 
 
 def agreement(logits: Tensor, others: Tensor) -> float:
-    """Share of examples that two models put into the same class, by their logits (n, classes)."""
+    """Compute the share of examples that two models put into the same class.
+
+    Args:
+        logits: Logits (n, classes) of one model.
+        others: Logits (n, classes) of the other.
+
+    Returns:
+        The share, as a fraction.
+    """
     return float(torch.eq(logits.argmax(-1), others.argmax(-1)).double().mean())

@@ -1,31 +1,22 @@
-"""Small causal language models trained from scratch, judged by perplexity, whose heads can be switched off."""
+"""Small causal language models trained from scratch and evaluated by perplexity."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
-from torch import Tensor
-
-from transformers import GPT2LMHeadModel  # isort: skip
 import hashlib
 import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
 from re import finditer
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, nn
 from torch.nn import functional
-
-from transformers import GPT2Config  # isort: skip
-import math
-
-import numpy as np
-from torch import nn
-
-from transformers import get_linear_schedule_with_warmup  # isort: skip
+from transformers import GPT2Config, GPT2LMHeadModel, get_scheduler
 
 from prunecast import paths
 from prunecast.cache import alone, kept_folder, key_of
@@ -35,9 +26,9 @@ from prunecast.models.prunable import prunable_weights
 from prunecast.progress import note, track
 from prunecast.seeding import seed_everything
 
-CALIBRATION_BLOCKS = 64  # blocks of the train text that tell how important heads are
+CALIBRATION_BLOCKS = 64  # blocks of the train text that are saved to score heads
 TOKENS = 1024  # of a batch outside training
-ATTENTION = "eager"  # on blocks this short faster than the fused kernels of a processor, above all backwards
+ATTENTION = "eager"  # on blocks this short faster on a processor than fused kernels, above all in the backward pass
 
 
 class LanguageSpec(BaseModel):
@@ -50,17 +41,29 @@ class LanguageSpec(BaseModel):
     hidden: PositiveInt = 128
     heads: PositiveInt = 4
     context: int = Field(default=64, ge=2, description="tokens of a block")
-    vocabulary: int = Field(default=4000, ge=256, description="most pieces of the tokenizer, the 256 bytes included")
+    vocabulary: int = Field(default=4000, ge=256, description="largest number of tokens, the 256 bytes included")
     epochs: PositiveFloat = 2
     batch_size: PositiveInt = Field(default=32, description="blocks of a step")
     learning_rate: PositiveFloat = 1e-3
     bfloat16: bool = Field(default=False, description="train in bfloat16; evaluation is float32")
-    train_words: PositiveInt | None = Field(default=None, description="the first words alone of the train text")
+    train_words: PositiveInt | None = Field(
+        default=None, description="number of words of the train text that are used; all by default"
+    )
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A trained model, the token ids of its validation text (n, context), and of the start of its train text."""
+    """A trained language model with what is needed to evaluate it.
+
+    Attributes:
+        name: Name in the registry.
+        spec: Entry of the registry.
+        model: The model, in evaluation mode, on the GPU where there is one.
+        blocks: Token ids (n, context) of the validation text.
+        calibration: Token ids (at most `CALIBRATION_BLOCKS`, context) of the start of the train text.
+        folder: Folder of its checkpoint.
+        seed: Seed of its training.
+    """
 
     name: str
     spec: LanguageSpec
@@ -72,7 +75,14 @@ class LanguageModel:
 
 
 def registry() -> dict[str, LanguageSpec]:
-    """All models of `data/language_models.yml` by name; raises UserError for an entry that is not one."""
+    """Read `data/language_models.yml`.
+
+    Returns:
+        Its entries by name.
+
+    Raises:
+        UserError: An entry has an unknown, missing or invalid field.
+    """
     entries = yaml.safe_load((paths.DATA / "language_models.yml").read_text(encoding="utf-8"))
     try:
         return {name: LanguageSpec.model_validate(entry) for name, entry in entries.items()}
@@ -81,7 +91,17 @@ def registry() -> dict[str, LanguageSpec]:
 
 
 def spec_of(name: str) -> LanguageSpec:
-    """The registry's entry for a name; raises UserError for an unknown name, or sizes that do not fit."""
+    """Find a model in the registry.
+
+    Args:
+        name: Name in the registry.
+
+    Returns:
+        Its entry.
+
+    Raises:
+        UserError: The name is unknown, or the hidden size is no multiple of the number of heads.
+    """
     known = registry()
     if name not in known:
         raise UserError(f"there is no model {name!r} in data/language_models.yml; there are {', '.join(known)}")
@@ -91,7 +111,19 @@ def spec_of(name: str) -> LanguageSpec:
 
 
 def trained_language_model(name: str, run: str, seed: int) -> LanguageModel:
-    """Train the registry's model `name`, or reuse the checkpoint in `run` if nothing it depends on has changed."""
+    """Train a language model of the registry, or reuse its checkpoint if nothing that it depends on has changed.
+
+    Args:
+        name: Name in the registry.
+        run: Name of the run in whose folder the checkpoint is saved.
+        seed: Seed of initialisation and of the order of blocks.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        UserError: The name or its corpus is unknown, its sizes do not fit, or a text is shorter than one block.
+    """
     spec = spec_of(name)
     texts = load_corpus(spec.corpus)
     fingerprint = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
@@ -107,30 +139,62 @@ def trained_language_model(name: str, run: str, seed: int) -> LanguageModel:
 
 @torch.inference_mode()
 def perplexity(model: GPT2LMHeadModel, blocks: Tensor) -> float:
-    """exp of the mean cross-entropy in nats over all tokens of `blocks` (n, context) but the first of each.
+    """Compute the perplexity: exp of the mean cross-entropy in nats over all tokens but the first of each block.
 
-    It is a perplexity per piece of the model's tokenizer: only models that share a tokenizer can be compared.
+    It is a perplexity per token of the model's tokenizer: only models that share a tokenizer can be compared.
+
+    Args:
+        model: A language model.
+        blocks: Token ids (n, context).
+
+    Returns:
+        The perplexity, 1 or more.
     """
     losses = torch.cat([token_losses(model, batch).double() for batch in batches_of(blocks)])
     return float(losses.mean().exp())
 
 
 def prunable(model: GPT2LMHeadModel) -> dict[str, Tensor]:
-    """Weights (inputs, outputs) of the linear layers in the transformer's blocks by name, in the model's order."""
+    """Collect the weights of the linear layers in the transformer's blocks.
+
+    Args:
+        model: A language model.
+
+    Returns:
+        The weights (inputs, outputs) by name, in the model's order.
+
+    Raises:
+        UserError: A weight is not a finite number.
+    """
     return prunable_weights(model, model.config.vocab_size)
 
 
 def token_losses(model: Any, blocks: Tensor) -> Tensor:
-    """Cross-entropy in nats of every predicted token, (n, context - 1)."""
+    """Compute the cross-entropy of every predicted token.
+
+    Args:
+        model: A language model.
+        blocks: Token ids (n, context).
+
+    Returns:
+        Losses (n, context - 1) in nats.
+    """
     blocks = blocks.to(model.device)
     logits = model(blocks[:, :-1], use_cache=False).logits.float()
-    found = functional.cross_entropy(logits.flatten(0, 1), blocks[:, 1:].flatten(), reduction="none")
-    return found.view(len(blocks), -1)
+    losses = functional.cross_entropy(logits.flatten(0, 1), blocks[:, 1:].flatten(), reduction="none")
+    return losses.view(len(blocks), -1)
 
 
 def batches_of(blocks: Tensor) -> tuple[Tensor, ...]:
-    """Blocks (n, context) in parts of at most `TOKENS` tokens each, one block at least."""
-    return blocks.split(max(1, TOKENS // blocks.shape[1]))
+    """Divide blocks into batches.
+
+    Args:
+        blocks: Token ids (n, context).
+
+    Returns:
+        Batches of at most `TOKENS` tokens each, but of one block at least.
+    """
+    return torch.split(blocks, max(1, TOKENS // blocks.shape[1]))
 
 
 def _device() -> str:
@@ -153,7 +217,7 @@ def _train_into(folder: Path, spec: LanguageSpec, texts: dict[str, str], fingerp
 
 
 def _train_tokenizer(text: str, vocabulary: int) -> Tokenizer:
-    """Byte-level pairs learnt from the lines of a text; every byte is a piece, so no text is unknown."""
+    """Byte-level pair encoding learnt from the lines of a text; every byte is a token, so no text is unknown."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -165,35 +229,36 @@ def _train_tokenizer(text: str, vocabulary: int) -> Tokenizer:
 
 def _blocks(tokenizer: Tokenizer, text: str, spec: LanguageSpec, split: str) -> Tensor:
     """The text as blocks of token ids (n, context); the last, incomplete one is dropped."""
-    pieces = [piece for line in text.splitlines(keepends=True) for piece in tokenizer.encode(line).ids]
-    count = len(pieces) // spec.context
+    ids = [token for line in text.splitlines(keepends=True) for token in tokenizer.encode(line).ids]
+    count = len(ids) // spec.context
     if not count:
-        size = f"{len(pieces)} tokens are less than one block of {spec.context}"
+        size = f"{len(ids)} tokens are less than one block of {spec.context}"
         raise UserError(f"corpus {spec.corpus!r}, split {split}: its {size}")
-    return torch.tensor(pieces[: count * spec.context]).view(count, spec.context)
+    return torch.tensor(ids[: count * spec.context]).view(count, spec.context)
 
 
 def _built(spec: LanguageSpec, vocabulary: int, seed: int, name: str) -> Any:
     seed_everything(seed, "build", name)
     sizes = {"n_layer": spec.layers, "n_embd": spec.hidden, "n_head": spec.heads, "n_positions": spec.context}
-    without = {"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0, "bos_token_id": None, "eos_token_id": None}
-    activation = "gelu_pytorch_tanh"  # GPT-2's own, in one kernel
+    no_dropout = {"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0, "bos_token_id": None, "eos_token_id": None}
+    activation = "gelu_pytorch_tanh"  # that of GPT-2, computed in one kernel
     kernels = {"activation_function": activation, "attn_implementation": ATTENTION}
-    settings: dict[str, Any] = {**sizes, **without, **kernels}
+    settings: dict[str, Any] = {**sizes, **no_dropout, **kernels}
     return GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, **settings))
 
 
 def _train(model: Any, blocks: Tensor, spec: LanguageSpec, seed: int, name: str) -> None:
     """Train in place with AdamW, a linear schedule, a tenth of warm-up, and gradients clipped to norm 1."""
-    choice = seed_everything(seed, "train", name)
-    passes = np.concatenate([choice.permutation(len(blocks)) for _ in range(math.ceil(spec.epochs))])
-    steps = torch.from_numpy(passes[: max(1, round(spec.epochs * len(blocks)))]).split(spec.batch_size)
+    generator = seed_everything(seed, "train", name)
+    passes = np.concatenate([generator.permutation(len(blocks)) for _ in range(math.ceil(spec.epochs))])
+    order = torch.from_numpy(passes[: max(1, round(spec.epochs * len(blocks)))])
+    steps = torch.split(order, spec.batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), spec.learning_rate)
-    schedule = get_linear_schedule_with_warmup(optimizer, len(steps) // 10, len(steps))
+    schedule = get_scheduler("linear", optimizer, len(steps) // 10, len(steps))
     for rows in track(steps, f"training {name}"):
         with torch.autocast(model.device.type, torch.bfloat16, enabled=spec.bfloat16):
             loss = token_losses(model, blocks[rows]).mean()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

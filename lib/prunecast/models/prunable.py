@@ -7,10 +7,19 @@ from prunecast.errors import UserError
 
 
 def prunable_weights(model: nn.Module, classes: int) -> dict[str, torch.Tensor]:
-    """Weights of every linear and convolution layer except the output layer, by name, in the model's order.
+    """Collect the weights of every linear and convolution layer except the output layer.
 
-    The output layer is the last linear layer with `classes` outputs. Embeddings, norms and biases are never
-    prunable. Raises UserError where nothing is left to prune, or a weight is not a number.
+    The output layer is the last linear layer with `classes` outputs. Embeddings, norms and biases are never prunable.
+
+    Args:
+        model: A classifier, or a language model.
+        classes: Number of its classes, or the size of its vocabulary.
+
+    Returns:
+        The weights by name, in the model's order; changing one changes the model.
+
+    Raises:
+        UserError: The model has no such layer, or a weight is not a finite number.
     """
     from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
 

@@ -1,4 +1,4 @@
-"""Training with the transformers Trainer, one loop for text and images."""
+"""Training of classifiers with the Trainer of transformers, one loop for texts and images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,9 +29,17 @@ def train(
     targets: Tensor | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
-    """Train `model` in place on `split` as `spec` says, with AdamW; a linear schedule warms up for a tenth.
+    """Train a classifier in place with AdamW; a linear schedule of the learning rate has a warm-up of a tenth.
 
-    `targets` (n, classes) are probabilities to learn in place of the labels; `callbacks` look on, or interfere.
+    Args:
+        model: The classifier; afterwards it is on the processor and in evaluation mode.
+        tokenizer: Its tokenizer, or None for images.
+        split: n examples to train on.
+        spec: Epochs, batch size, learning rate and the other settings of the training.
+        seed: Seed of the order of examples, and of dropout and augmentation.
+        name: Name of the model, which is part of the seed and labels the progress bar.
+        targets: Probabilities (n, classes) that replace the labels.
+        callbacks: Called by the Trainer at each step.
     """
     seed_everything(seed, "train", name)
     with TemporaryDirectory() as folder:
@@ -80,7 +88,7 @@ def _padded(tokenizer: Any) -> Any:
 
 
 class _Examples(torch.utils.data.Dataset[dict[str, Any]]):
-    """Examples as the Trainer wants them: token ids or pixel values, with a label each."""
+    """Examples in the form that the Trainer reads: token ids or pixel values, with a label each."""
 
     def __init__(self, split: Split, tokenizer: Any, spec: ModelSpec, targets: Tensor | None):
         self.labels, self.augment = split.labels.tolist() if targets is None else targets.tolist(), spec.augment
@@ -91,7 +99,7 @@ class _Examples(torch.utils.data.Dataset[dict[str, Any]]):
             )
             self.columns = dict(ids) | {"length": [len(row) for row in ids["input_ids"]]}
         else:
-            self.columns = {"pixel_values": pixel_values(split.inputs)}  # type: ignore[arg-type]
+            self.columns = {"pixel_values": pixel_values(split.images)}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -102,16 +110,16 @@ class _Examples(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 class _Bar(TrainerCallback):
-    """The house's progress bar in place of the Trainer's, which would print into a page."""
+    """The progress bar of this package in place of the Trainer's, which would print into a page."""
 
     def __init__(self, label: str):
         self.label = label
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         self.bar = track(label=self.label, total=state.max_steps)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, *_: Any, **__: Any) -> None:
         self.bar.update()
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_end(self, *_: Any, **__: Any) -> None:
         self.bar.close()

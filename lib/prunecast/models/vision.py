@@ -1,12 +1,14 @@
-"""Image classifiers: torchvision's VGG16 and a pre-activation ResNet-20 for 32 by 32 pixels, fully connected nets."""
+"""Image classifiers: torchvision's VGG16, a pre-activation ResNet-20 for 32 by 32 pixels, fully connected networks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.nn import functional
@@ -17,8 +19,8 @@ import torchvision.models  # isort: skip
 
 from prunecast.models.kan import KanNetwork  # isort: skip
 
-SIDE = 32
-SHIFT = 4
+SIDE = 32  # height and width, in pixels, of the images of convolutional networks
+SHIFT = 4  # largest shift of an augmented image, in pixels
 FULLY_CONNECTED = {  # widths between input and output; those with a width in the name are of Wang et al., 2026
     "fc2": (128,),
     "fc5": (512, 256, 128, 64),
@@ -29,12 +31,25 @@ FULLY_CONNECTED = {  # widths between input and output; those with a width in th
 }
 KAN_NODES = 64
 
+Builder = Callable[[int, Sequence[int]], nn.Module]  # from the number of classes and the shape of an image
+
 
 class ImageClassifier(nn.Module):
-    """A network of `VISION_ARCHITECTURES` for images of `shape` (channels, height, width).
+    """A network of `VISION_ARCHITECTURES` for images of one shape.
 
-    The convolutional ones see every image in colour and 32 by 32, repeated and resized bilinearly if need be. The
-    `mean` and `deviation` (channels) of the pixel values standardise them, where they are given.
+    The input of the convolutional networks has three channels and 32 by 32 pixels: a single channel is repeated, and
+    images of another size are resized bilinearly.
+
+    Args:
+        architecture: Name in `VISION_ARCHITECTURES`.
+        classes: Number of classes.
+        shape: Channels, height and width of an image.
+        mean: Mean of the pixel values by channel, which is subtracted; empty for no standardisation.
+        deviation: Standard deviation of the pixel values by channel, by which they are divided; empty with `mean`.
+
+    Attributes:
+        standards: The `mean` and the `deviation`.
+        network: The network without the preparation of its input.
     """
 
     def __init__(
@@ -51,7 +66,15 @@ class ImageClassifier(nn.Module):
         self.network = VISION_ARCHITECTURES[architecture](classes, self.shape)
 
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, Any]:
-        """Logits (n, classes) of images (n, *shape), and the mean cross-entropy where labels (n,) are given."""
+        """Classify images.
+
+        Args:
+            pixel_values: Images (n, channels, height, width) with values from -1 to 1.
+            labels: Index (n,) of the true classes; None where no loss is needed.
+
+        Returns:
+            `logits` (n, classes), and with labels also `loss`, the mean cross-entropy in nats.
+        """
         convolutional = self.architecture not in (*FULLY_CONNECTED, "kan")
         if self.standards["mean"]:
             mean, deviation = (pixel_values.new_tensor(each)[:, None, None] for each in self.standards.values())
@@ -64,7 +87,11 @@ class ImageClassifier(nn.Module):
         )
 
     def save_pretrained(self, folder: Path) -> None:
-        """Write `model.safetensors` and `config.json`."""
+        """Write `model.safetensors` and `config.json`.
+
+        Args:
+            folder: Folder to write to, made where it does not exist.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         save_model(self, str(folder / "model.safetensors"))
         config = {"architecture": self.architecture, "classes": self.classes, "shape": self.shape} | self.standards
@@ -72,25 +99,53 @@ class ImageClassifier(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> "ImageClassifier":
-        """Read what `save_pretrained` wrote."""
+        """Read what `save_pretrained` wrote.
+
+        Args:
+            folder: Folder with `model.safetensors` and `config.json`.
+
+        Returns:
+            The classifier, in training mode.
+        """
         model = cls(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
         load_model(model, str(folder / "model.safetensors"))
         return model
 
 
-def pixel_values(images: np.ndarray) -> torch.Tensor:
-    """Images (n, height, width, channels) of uint8 as floats (n, channels, height, width) between -1 and 1."""
+def pixel_values(images: NDArray[np.uint8]) -> torch.Tensor:
+    """Scale images.
+
+    Args:
+        images: Images (n, height, width, channels) with values from 0 to 255.
+
+    Returns:
+        Images (n, channels, height, width) with values from -1 to 1.
+    """
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
 
 
-def pixel_standards(images: np.ndarray) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of the `pixel_values` of images, by channel."""
+def pixel_standards(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
+    """Compute by what the `pixel_values` of images are standardised.
+
+    Args:
+        images: Images (n, height, width, channels) with values from 0 to 255.
+
+    Returns:
+        Mean and standard deviation of the scaled values, each by channel.
+    """
     scaled = images.reshape(-1, images.shape[-1]).astype(np.float64) / 127.5 - 1
     return scaled.mean(0).tolist(), scaled.std(0).tolist()
 
 
 def flipped_and_shifted(image: torch.Tensor) -> torch.Tensor:
-    """An image (channels, height, width), mirrored half of the time, moved by up to 4 pixels in each direction."""
+    """Augment an image: mirror it with probability one half, and shift it by up to 4 pixels in each direction.
+
+    Args:
+        image: An image (channels, height, width) with values from -1 to 1.
+
+    Returns:
+        The augmented image, of the same shape; pixels shifted in from outside are 0.
+    """
     mirrored, down, right = (int(torch.randint(0, sides, ())) for sides in (2, 2 * SHIFT + 1, 2 * SHIFT + 1))
     padded = functional.pad(image.flip(-1) if mirrored else image, (SHIFT,) * 4)
     return padded[:, down : down + image.shape[1], right : right + image.shape[2]]
@@ -108,20 +163,21 @@ class _PreActivationBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         active = functional.relu(self.norm1(x))
-        beside = self.shortcut(active) if self.shortcut else x
-        return beside + self.convolution2(functional.relu(self.norm2(self.convolution1(active))))
+        beside: torch.Tensor = self.shortcut(active) if self.shortcut else x
+        residual: torch.Tensor = self.convolution2(functional.relu(self.norm2(self.convolution1(active))))
+        return beside + residual
 
 
-def _preresnet20(classes: int, shape: Sequence[int]) -> nn.Module:
+def _preresnet20(classes: int, _shape: Sequence[int]) -> nn.Module:
     widths = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64]
-    blocks = [_PreActivationBlock(a, b, 1 if a == b else 2) for a, b in zip(widths, widths[1:], strict=False)]
+    blocks = [_PreActivationBlock(a, b, 1 if a == b else 2) for a, b in pairwise(widths)]
     head = [nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes)]
     return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), *blocks, *head)
 
 
-def _vgg16(name: str) -> Any:
-    def build(classes: int, shape: Sequence[int]) -> nn.Module:
-        network = getattr(torchvision.models, name)(weights=None)
+def _vgg16(name: str) -> Builder:
+    def build(classes: int, _shape: Sequence[int]) -> nn.Module:
+        network: nn.Module = getattr(torchvision.models, name)(weights=None)
         network.avgpool = nn.Identity()
         network.classifier = nn.Linear(512, classes)
         return network
@@ -129,7 +185,7 @@ def _vgg16(name: str) -> Any:
     return build
 
 
-def _fully_connected(widths: Sequence[int]) -> Any:
+def _fully_connected(widths: Sequence[int]) -> Builder:
     def build(classes: int, shape: Sequence[int]) -> nn.Module:
         sizes = [int(np.prod(shape)), *widths]
         hidden = [part for a, b in zip(sizes, widths, strict=False) for part in (nn.Linear(a, b), nn.ReLU())]
@@ -145,7 +201,7 @@ def _in_colour(images: torch.Tensor) -> torch.Tensor:
     return functional.interpolate(colour, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
 
 
-VISION_ARCHITECTURES = {
+VISION_ARCHITECTURES: dict[str, Builder] = {
     "vgg16": _vgg16("vgg16"),
     "vgg16_bn": _vgg16("vgg16_bn"),
     "preresnet20": _preresnet20,

@@ -1,7 +1,8 @@
-"""Models by name: the registry, building one, saving it as safetensors, loading it back."""
+"""Models by name: the registry, and how a model is built, saved as safetensors and loaded."""
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,10 +20,11 @@ from prunecast.models.vision import ImageClassifier, VISION_ARCHITECTURES, pixel
 
 from transformers.utils import logging as transformers_logging  # isort: skip
 
-transformers_logging.set_verbosity_error()
-transformers_logging.disable_progress_bar()
+LIBRARY_LOGGING: Any = transformers_logging  # its functions have no annotations
+LIBRARY_LOGGING.set_verbosity_error()
+LIBRARY_LOGGING.disable_progress_bar()
 
-VOCABULARY = 8000
+VOCABULARY = 8000  # tokens of a tokenizer that is trained with its model
 SPECIAL_TOKENS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 
 
@@ -30,7 +32,7 @@ class ModelSpec(BaseModel):
     """One entry of `data/models.yml`: what a model is and how it is trained.
 
     `checkpoint` is a folder or a hub id to fine-tune; without it the architecture is trained from scratch in the
-    size given by `layers`, `hidden` and `heads`.
+    size given by `layers`, `hidden` and `heads`. What a field means is in its description.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,7 +43,9 @@ class ModelSpec(BaseModel):
     layers: PositiveInt = 2
     hidden: PositiveInt = 128
     heads: PositiveInt = 4
-    fine_tuned: bool = Field(default=False, description="the checkpoint already does the task: nothing is trained")
+    fine_tuned: bool = Field(
+        default=False, description="the checkpoint was trained on the task by others; nothing is trained here"
+    )
     keep_layers: tuple[int, ...] = Field(default=(), description="layers of the checkpoint to keep; empty: all")
     epochs: PositiveFloat = 4
     batch_size: PositiveInt = 64
@@ -52,17 +56,21 @@ class ModelSpec(BaseModel):
     eval_examples: PositiveInt | None = None
     learning_rate_schedule: Literal["linear", "constant"] = Field(default="linear", description="linear has a warm-up")
     standardise: bool = Field(default=False, description="subtract the mean of all pixels, divide by their deviation")
-    augment: bool = Field(default=False, description="train on images mirrored and moved at random")
-    bfloat16: bool = Field(default=False, description="train in bfloat16; evaluation is float32 unless asked")
+    augment: bool = Field(default=False, description="train on images mirrored and shifted at random")
+    bfloat16: bool = Field(default=False, description="train in bfloat16; evaluation has a precision of its own")
 
     @property
     def initialisation(self) -> Literal["pretrained", "scratch"]:
-        """Where training starts."""
+        """Starting point of training: the weights of a checkpoint, or random ones."""
         return "pretrained" if self.checkpoint else "scratch"
 
 
 def registry() -> dict[str, ModelSpec]:
-    """All models of `data/models.yml` by name; raises UserError for an entry that is not one."""
+    """Read the entries of `data/models.yml` by name.
+
+    Raises:
+        UserError: An entry has an unknown, missing or invalid field.
+    """
     entries = yaml.safe_load((paths.DATA / "models.yml").read_text(encoding="utf-8"))
     try:
         return {name: ModelSpec.model_validate(entry) for name, entry in entries.items()}
@@ -71,7 +79,11 @@ def registry() -> dict[str, ModelSpec]:
 
 
 def spec_of(name: str) -> ModelSpec:
-    """The registry's entry for a model name, or a sentence with the names there are."""
+    """Return the entry of the registry for a name.
+
+    Raises:
+        UserError: The name is unknown; the sentence lists those there are.
+    """
     known = registry()
     if name not in known:
         raise UserError(f"there is no model {name!r} in data/models.yml; there are {', '.join(known)}")
@@ -79,26 +91,46 @@ def spec_of(name: str) -> ModelSpec:
 
 
 def build(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:
-    """A model to be trained on `task`, and its tokenizer (None for images)."""
+    """Build a model to be trained on a task.
+
+    Args:
+        spec: Entry of the registry.
+        task: The task, whose train texts the tokenizer of a model from scratch is trained on.
+
+    Returns:
+        The model on the processor, and its tokenizer (None for images).
+
+    Raises:
+        UserError: The architecture is unknown, the checkpoint cannot be loaded, or the checkpoint does not fit the
+            task or the entry.
+    """
     if task.kind == "image":
-        _, height, width, channels = task.train.inputs.shape  # type: ignore[union-attr]
-        standards = pixel_standards(task.train.inputs) if spec.standardise else ((), ())  # type: ignore[arg-type]
-        return ImageClassifier(_vision(spec.architecture), task.classes, (channels, height, width), *standards), None
+        if (architecture := spec.architecture) not in VISION_ARCHITECTURES:
+            raise UserError(
+                f"{architecture!r} is not an image architecture; there are {', '.join(VISION_ARCHITECTURES)}"
+            )
+        _, height, width, channels = task.train.images.shape
+        standards = pixel_standards(task.train.images) if spec.standardise else ((), ())
+        return ImageClassifier(architecture, task.classes, (channels, height, width), *standards), None
     return _pretrained(spec, task) if spec.checkpoint else _scratch(spec, task)
 
 
 def save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Write weights as safetensors, with the configuration, and the tokenizer if there is one."""
+    """Write the weights of a model as safetensors, its configuration, and its tokenizer (None for images)."""
     model.save_pretrained(folder)  # type: ignore[operator]
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 
 
 def load(folder: Path) -> tuple[nn.Module, Any]:
-    """Read back what `save` wrote: the model in evaluation mode and its tokenizer (None for images).
+    """Load what `save` wrote into a folder.
 
-    Raises UserError where there is no model, where its weights are not those of its architecture, or where its
-    tokenizer knows more pieces than the model.
+    Returns:
+        The model in evaluation mode, and its tokenizer (None for images).
+
+    Raises:
+        UserError: The folder has no model, its weights are no safetensors or not those of its architecture, or its
+            tokenizer has more tokens than the model.
     """
     refuse_pickles(folder)
     config = folder / "config.json"
@@ -111,17 +143,21 @@ def load(folder: Path) -> tuple[nn.Module, Any]:
 
 
 def refuse_pickles(folder: Path) -> None:
-    """Raise UserError for a checkpoint folder without safetensors: pickled weights can run code."""
+    """Check that a checkpoint folder has its weights as safetensors, since pickled weights can run code.
+
+    Raises:
+        UserError: There is no such folder, or it has no safetensors.
+    """
     if not folder.is_dir():
         raise UserError(f"there is no checkpoint folder {folder}")
     if not list(folder.glob("*.safetensors")):
         pickles = [path.name for path in sorted(folder.iterdir()) if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]
-        found = f"only {pickles[0]}, which is a pickle" if pickles else "no weights"
-        raise UserError(f"checkpoint {folder.name} holds {found}; weights are loaded as safetensors alone")
+        content = f"only {pickles[0]}, which is a pickle" if pickles else "no weights"
+        raise UserError(f"checkpoint {folder.name} holds {content}; weights are loaded as safetensors alone")
 
 
 def parent_hash(spec: ModelSpec) -> dict[str, str]:
-    """sha256 of the weights a model is fine-tuned from, by their name; nothing for a model trained from scratch."""
+    """The sha256 of the local weights from which a model is fine-tuned, by their name; empty where there are none."""
     folder = _local(spec.checkpoint) if spec.checkpoint else None
     if folder is None:
         return {}
@@ -132,9 +168,9 @@ def parent_hash(spec: ModelSpec) -> dict[str, str]:
 
 
 def _local(checkpoint: str) -> Path | None:
-    """The folder a checkpoint names, by itself or in PRUNECAST_MODELS; None for one of the hub."""
-    shelf = paths.checkpoint_folder()
-    candidates = [Path(checkpoint), *([shelf / checkpoint] if shelf else [])]
+    """The folder that a checkpoint names, by its path or in `PRUNECAST_MODELS`; None for one of the hub."""
+    local = paths.checkpoint_folder()
+    candidates = [Path(checkpoint), *([local / checkpoint] if local else [])]
     return next((folder for folder in candidates if folder.is_dir()), None)
 
 
@@ -146,8 +182,8 @@ def _pretrained(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:
     model, tokenizer = _from_pretrained(str(folder or spec.checkpoint), spec.checkpoint, not spec.fine_tuned, **sized)
     if model.config.num_labels != task.classes:
         raise UserError(
-            f"checkpoint {spec.checkpoint!r} tells {model.config.num_labels} classes apart, "
-            f"task {task.name!r} has {task.classes}"
+            f"checkpoint {spec.checkpoint!r} has {model.config.num_labels} classes, "
+            f"but task {task.name!r} has {task.classes}"
         )
     if spec.architecture not in ("", model.config.model_type):
         raise UserError(f"checkpoint {spec.checkpoint!r} is a {model.config.model_type}, not a {spec.architecture}")
@@ -185,26 +221,26 @@ def _from_pretrained(source: str, name: str, new_head: bool, **options: Any) -> 
         )
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
-        raise UserError(f"checkpoint {name!r}: its tokenizer knows {len(tokenizer)} pieces, its model only {rows}")
+        raise UserError(f"checkpoint {name!r}: its tokenizer has {len(tokenizer)} tokens, its model only {rows}")
     return model, tokenizer
 
 
-def _keep_layers(model: Any, kept: tuple[int, ...]) -> None:
+def _keep_layers(model: Any, layers: tuple[int, ...]) -> None:
     depth = model.config.num_hidden_layers
-    if max(kept) >= depth:
-        raise UserError(f"keep_layers names layer {max(kept)}, but the checkpoint has layers 0 to {depth - 1}")
+    if max(layers) >= depth:
+        raise UserError(f"keep_layers names layer {max(layers)}, but the checkpoint has layers 0 to {depth - 1}")
     for module in model.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.ModuleList) and len(child) == depth:
-                setattr(module, name, nn.ModuleList(child[index] for index in kept))
-    model.config.num_hidden_layers = len(kept)
+                setattr(module, name, nn.ModuleList(child[index] for index in layers))
+    model.config.num_hidden_layers = len(layers)
 
 
 def _scratch(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:
     from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForSequenceClassification
 
     if spec.architecture not in CONFIG_MAPPING:
-        raise UserError(f"{spec.architecture!r} is no architecture of the transformers library")
+        raise UserError(f"{spec.architecture!r} is not an architecture of the transformers library")
     tokenizer = _train_tokenizer(task, spec.max_length)
     config = AutoConfig.for_model(
         spec.architecture,
@@ -214,7 +250,8 @@ def _scratch(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:
         max_position_embeddings=spec.max_length + 2,  # RoBERTa counts positions from the padding index on
         **_sizes(spec),
     )
-    return AutoModelForSequenceClassification.from_config(config), tokenizer
+    classifier: Any = AutoModelForSequenceClassification  # from_config has no annotations
+    return classifier.from_config(config), tokenizer
 
 
 def _sizes(spec: ModelSpec) -> dict[str, int]:
@@ -235,33 +272,27 @@ def _train_tokenizer(task: Task, max_length: int) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     special = list(SPECIAL_TOKENS.values())
-    # Byte-level pairs, because training word pieces gives another vocabulary each time.
-    pieces = Tokenizer(models.BPE(unk_token="[UNK]"))
-    pieces.normalizer = normalizers.BertNormalizer(lowercase=True)
-    pieces.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    # Byte-level pair encoding, because training WordPiece gives another vocabulary each time.
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
-    pieces.train_from_iterator(task.train.inputs, trainer)
+    tokenizer.train_from_iterator(task.train.inputs, trainer)
     ends = [("[CLS]", special.index("[CLS]")), ("[SEP]", special.index("[SEP]"))]
-    pieces.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=pieces, model_max_length=max_length, padding_side="right", **SPECIAL_TOKENS
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    fast_tokenizer: Any = PreTrainedTokenizerFast  # its constructor has no annotations
+    return fast_tokenizer(
+        tokenizer_object=tokenizer, model_max_length=max_length, padding_side="right", **SPECIAL_TOKENS
     )
 
 
-def _vision(architecture: str) -> str:
-    if architecture not in VISION_ARCHITECTURES:
-        raise UserError(f"{architecture!r} is no image architecture: there are {', '.join(VISION_ARCHITECTURES)}")
-    return architecture
-
-
 def task_of(spec: ModelSpec) -> Task:
-    """The task of a registry entry, cut to the examples the entry asks for."""
+    """Load the task of a registry entry, cut to the numbers of examples that the entry states.
+
+    Raises:
+        UserError: The task cannot be loaded.
+    """
     task = load_task(spec.task)
-    return Task(
-        task.name,
-        task.kind,
-        task.source,
-        task.label_names,
-        task.train.first(spec.train_examples),
-        task.validation.first(spec.eval_examples),
+    return replace(
+        task, train=task.train.first(spec.train_examples), validation=task.validation.first(spec.eval_examples)
     )
