@@ -129,13 +129,13 @@ def _wait_for(happened: Callable[[], object], seconds: float = 120):
 
 
 def test_each_model_is_a_job_that_can_be_stopped_and_the_tables_are_those_of_one_machine(house, slurm):
-    journal = house / "runs" / "slurm" / "cluster" / "models" / "long" / "looks.jsonl"
+    journal = house / "runs" / "slurm" / "cluster" / "models" / "long" / "evaluations.jsonl"
     with _running([*SNAKEMAKE, *ON_SLURM], house / "snakemake.log", slurm) as snakemake:
         _wait_for(lambda: journal.exists() and journal.read_bytes().count(b"\n") > 2)
         jobs = dict(line.split() for line in _said(["squeue", "-h", "-o", "%k %i"], slurm).splitlines())
         subprocess.run(["scancel", jobs["rule_model_wildcards_long"]], env=slurm, check=True)
         _wait_for(lambda: jobs["rule_model_wildcards_long"] not in _said(["squeue", "-h", "-o", "%i"], slurm).split())
-        looks = journal.read_bytes().splitlines()
+        interrupted = journal.read_bytes().splitlines()
         assert snakemake.wait(300) == 0
     assert sorted(_said(["squeue", "-h", "--states=all", "-o", "%k %T"], slurm).splitlines()) == [
         "rule_collect_sweeps COMPLETED",
@@ -143,9 +143,9 @@ def test_each_model_is_a_job_that_can_be_stopped_and_the_tables_are_those_of_one
         "rule_model_wildcards_long CANCELLED",
         "rule_model_wildcards_long COMPLETED",
     ]
-    kept = journal.read_bytes().splitlines()
-    assert len(looks) < len(kept)
-    assert looks[:-1] == kept[: len(looks) - 1]  # the last one may be cut off
+    whole = journal.read_bytes().splitlines()
+    assert len(interrupted) < len(whole)
+    assert interrupted[:-1] == whole[: len(interrupted) - 1]  # the last one may be cut off
 
     here = ["prunecast", "run", "collect_sweeps", "--study", "studies/cluster.yml"]
     subprocess.run(here, cwd=house, env=_environment(house, "here"), check=True, capture_output=True)

@@ -1,7 +1,8 @@
-"""A task that can be learnt in a second, and a model for it. Run as a script, it collects that model's sweep."""
+"""A task that can be learnt in a second, a model for it, and that model's sweep in a process of its own."""
 
-import sys
+import os
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -35,9 +36,10 @@ def plan(points: int, **settings: Any) -> collect.Plan:
     return collect.plan_of(**PLAN | {"points": points} | settings)
 
 
-if __name__ == "__main__":
-    run, points, *exact = sys.argv[1:]
-    zoo.registry = lambda: dict(TINY)
-    collected = collect.collect(["tiny"], run, plan(int(points), exact=exact))
+def collect_in(environment: dict[str, str], run: str, points: int) -> None:
+    """Collect the model's exact sweep and write its tables, in a process of its own with these variables."""
+    os.environ.update(environment)
+    with mock.patch.object(zoo, "registry", return_value=dict(TINY)):
+        collected = collect.collect(["tiny"], run, plan(points, exact=["tiny"]))
     for table in ("models", "sweeps", "engines"):
         tables.write(table, getattr(collected, table), paths.outputs(run))

@@ -1,121 +1,162 @@
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import apart, write_task
 from prunecast import paths, tables
 from prunecast.errors import UserError
 from prunecast.models import checkpoints, zoo
+from prunecast.models.checkpoints import TrainedModel
 from prunecast.sweeps import collect
-from prunecast.sweeps.journal import Journal, whole_lines
+from prunecast.sweeps.journal import whole_lines
 from prunecast.workflow import provenance
-from tiny import plan
+from tiny import collect_in, plan, task_frames
 
-SCRIPT = Path(__file__).parents[1] / "tiny.py"
+KILLS = int(os.environ.get("PRUNECAST_KILLS", "3"))  # at random moments of the sweep; more of them take longer
+POINTS = 101
+EVALUATIONS = 3 * POINTS  # of three curves, all of them exact
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["prunecast.sweeps.collect", "transformers.models.bert.modeling_bert", "pandera"])
 
-
-KILLS = int(os.environ.get("PRUNECAST_KILLS", "3"))  # at random moments; more of them take longer
-
-
-def _tiny_study(run: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, SCRIPT, run, "101", "tiny"], env=os.environ)
-
-
-def _tables(run: str) -> list[bytes]:
-    return [(paths.run(run) / "tables" / f"{name}.csv").read_bytes() for name in ("models", "sweeps", "engines")]
+Models = dict[str, zoo.ModelSpec]
 
 
-def test_a_study_killed_at_random_moments_ends_in_the_very_tables_of_an_uninterrupted_one(tiny_models):
-    started = time.monotonic()
-    assert _tiny_study("whole").wait() == 0
-    took, choice = time.monotonic() - started, random.Random(0)
-    journal = paths.run("killed") / "models" / "tiny" / collect.JOURNAL
-    killed_while_sweeping = 0
-    for _ in range(KILLS):
-        running = _tiny_study("killed")
-        time.sleep(took * choice.uniform(0.2, 0.95))
-        running.send_signal(signal.SIGKILL)
-        running.wait()
-        if journal.exists():
-            killed_while_sweeping += 1
-            with journal.open("a") as file:
-                file.write('{"curve": "magnitude, layer", "poi')  # as a kill in the middle of a line leaves it
-    assert killed_while_sweeping
-    assert _tiny_study("killed").wait() == 0
-    assert _tables("killed") == _tables("whole")
+def _start(run: str, **variables: str) -> ForkServerProcess:
+    process = PROCESSES.Process(target=collect_in, args=(dict(os.environ) | variables, run, POINTS))
+    process.start()
+    return process
 
 
-def test_two_runs_of_a_study_at_once_do_not_damage_each_other(tiny_models):
-    both = [_tiny_study("shared") for _ in range(2)]
-    assert [running.wait() for running in both] == [0, 0]
-    looks = whole_lines(paths.run("shared") / "models" / "tiny" / collect.JOURNAL)
-    asked = [(look["curve"], look["point"]) for look in looks[1:]]
-    assert len(asked) == len(set(asked)) == 3 * 101
-    assert _tiny_study("whole").wait() == 0
-    assert _tables("shared") == _tables("whole")
+def _exit_code(process: ForkServerProcess) -> int | None:
+    process.join(120)
+    return process.exitcode
 
 
-def test_a_full_disk_is_one_sentence_and_no_look_is_lost(tiny_models, monkeypatch, tmp_path):
-    kept = Journal(tmp_path / "looks.jsonl", "key")
-    kept._append({"curve": "a", "point": 0})
-    (tmp_path / "full.jsonl").symlink_to("/dev/full")
-    whole, kept.path = kept.path, tmp_path / "full.jsonl"
-    with pytest.raises(UserError, match="was not written to: No space left on device"):
-        kept._append({"curve": "a", "point": 1})
-    assert whole_lines(whole) == [{"key": "key"}, {"curve": "a", "point": 0}]
+def _tables(runs: Path, run: str) -> list[bytes]:
+    return [(runs / run / "tables" / f"{name}.csv").read_bytes() for name in ("models", "sweeps", "engines")]
 
 
-def test_a_checkpoint_is_reused_until_something_it_depends_on_changes(tiny_models, monkeypatch):
-    weights = checkpoints.trained_classifier("tiny", "a", 0).folder / "model.safetensors"
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """The tables of a study that was neither interrupted nor disturbed."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    write_task(folder / "tasks" / "colours", task_frames())
+    process = _start("whole", PRUNECAST_DATA=str(folder / "tasks"), PRUNECAST_RUNS=str(folder / "runs"))
+    assert _exit_code(process) == 0
+    return _tables(folder / "runs", "whole")
+
+
+def _killed_soon_after(moment: Callable[[], bool], delay: float) -> bool:
+    """Start or resume the study, and kill it at most `delay` seconds after a moment; whether it still ran then."""
+    process = _start("killed")
+    while process.is_alive() and not moment():
+        time.sleep(0.005)
+    time.sleep(delay)
+    process.kill()
+    return _exit_code(process) == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_a_study_killed_at_random_moments_ends_in_the_tables_of_an_uninterrupted_one(
+    tiny_models: Models, uninterrupted: list[bytes]
+) -> None:
+    models, choice = paths.run("killed") / "models", random.Random(0)
+    journal = models / "tiny" / collect.JOURNAL
+    assert _killed_soon_after(lambda: any(path.is_dir() for path in models.glob(".tiny.*")), choice.uniform(0, 0.5))
+    assert not journal.exists()
+    for kill in range(KILLS):
+        before = len(whole_lines(journal))
+        until = before + choice.randint(1, max(1, (EVALUATIONS - before) // (KILLS - kill + 1)))
+        killed = _killed_soon_after(lambda: len(whole_lines(journal)) >= until, choice.uniform(0, 0.02))  # noqa: B023
+        assert killed or kill
+        with journal.open("a") as file:
+            file.write('{"curve": "magnitude, layer", "poi')  # as a kill in the middle of a line leaves it
+    assert _exit_code(_start("killed")) == 0
+    assert len(whole_lines(journal)) == 1 + EVALUATIONS
+    assert _tables(paths.run("killed").parent, "killed") == uninterrupted
+
+
+@pytest.mark.slow
+def test_two_runs_of_a_study_at_once_do_not_damage_each_other(tiny_models: Models, uninterrupted: list[bytes]) -> None:
+    both = [_start("shared") for _ in range(2)]
+    assert [_exit_code(process) for process in both] == [0, 0]
+    lines = whole_lines(paths.run("shared") / "models" / "tiny" / collect.JOURNAL)
+    evaluations = [(line["curve"], line["point"]) for line in lines[1:]]
+    assert len(evaluations) == len(set(evaluations)) == EVALUATIONS
+    assert _tables(paths.run("shared").parent, "shared") == uninterrupted
+
+
+@pytest.fixture
+def trained(tiny_models: Models, subject: TrainedModel) -> TrainedModel:
+    """The small model in the run `a`, trained already."""
+    return apart(subject, paths.run("a") / "models")
+
+
+def test_a_checkpoint_is_reused_until_something_it_depends_on_changes(
+    trained: TrainedModel, tiny_models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = trained.folder / "model.safetensors"
     first = weights.stat().st_mtime_ns
     checkpoints.trained_classifier("tiny", "a", 0)
     assert weights.stat().st_mtime_ns == first
     other = {"tiny": tiny_models["tiny"].model_copy(update={"epochs": 1.0})}
-    monkeypatch.setattr(collect.zoo, "registry", lambda: other)
+    monkeypatch.setattr(zoo, "registry", lambda: other)
     checkpoints.trained_classifier("tiny", "a", 0)
     assert weights.stat().st_mtime_ns > first
 
 
-def test_a_finer_grid_is_swept_anew_and_a_repeated_one_is_not(tiny_models):
-    subject = checkpoints.trained_classifier("tiny", "a", 0)
-    collect.swept(subject, plan(3))
-    looks = subject.folder / collect.JOURNAL
-    first = looks.read_text()
-    collect.swept(subject, plan(3))
-    assert looks.read_text() == first
-    assert len(collect.swept(subject, plan(5)).sweeps) == 5 * 7
-    assert looks.read_text().splitlines()[0] != first.splitlines()[0]
+def test_a_finer_grid_is_swept_anew_and_a_repeated_one_is_not(own_subject: TrainedModel) -> None:
+    collect.swept(own_subject, plan(3))
+    journal = own_subject.folder / collect.JOURNAL
+    first = journal.read_text()
+    collect.swept(own_subject, plan(3))
+    assert journal.read_text() == first
+    assert len(collect.swept(own_subject, plan(5)).sweeps) == 5 * 7
+    assert journal.read_text().splitlines()[0] != first.splitlines()[0]
 
 
-def test_the_tables_keep_their_contracts_and_the_record_names_its_inputs(tiny_models):
-    found = collect.collect(["tiny"], "a", plan(3))
+def test_adaptive_rows_count_the_examples_evaluated(own_subject: TrainedModel) -> None:
+    collected = collect.swept(own_subject, plan(POINTS))
+    sweeps = collected.sweeps
+    rows = sweeps[(sweeps["axis"] == "percentile") & (sweeps["criterion"] == "magnitude")]
+    assert (rows["measured"] == (rows["evaluated"] == rows["eval_examples"])).all()
+    assert rows["measured"].mean() < 1
+    assert rows.groupby("scope")["evaluated"].sum().to_list() == collected.engines["adaptive_examples"][:2].to_list()
+
+
+def test_the_tables_match_their_schemas_and_the_record_names_its_inputs(trained: TrainedModel) -> None:
+    collected = collect.collect(["tiny"], "a", plan(3))
     for name in ("models", "sweeps", "engines"):
-        tables.validate(name, getattr(found, name))
-    assert found.models["dense_accuracy"].iloc[0] == found.sweeps["accuracy"].iloc[0]
+        tables.validate(name, getattr(collected, name))
+    assert collected.models["dense_accuracy"].iloc[0] == collected.sweeps["accuracy"].iloc[0]
     record = provenance.record(paths.run("a") / "models" / "tiny")
     assert list(record["inputs"]) == ["colours"]
     assert record["train_s"] > 0
     assert json.dumps(record)
 
 
-def test_a_public_classifier_is_swept_as_it_is(tiny_models, tmp_path, monkeypatch):
-    parent = checkpoints.trained_classifier("tiny", "a", 0)
-    shelf = tmp_path / "shelf"
-    shutil.copytree(parent.folder, shelf / "someone" / "classifier")
-    monkeypatch.setenv("PRUNECAST_MODELS", str(shelf))
+def test_a_public_classifier_is_swept_as_it_is(
+    trained: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    downloads = tmp_path / "downloads"
+    shutil.copytree(trained.folder, downloads / "someone" / "classifier")
+    monkeypatch.setenv("PRUNECAST_MODELS", str(downloads))
     public = zoo.ModelSpec(task="colours", checkpoint="someone/classifier", fine_tuned=True)
-    monkeypatch.setattr(collect.zoo, "registry", lambda: {"public": public})
-    found = collect.collect(["public"], "b", plan(11))
-    assert found.models["parent"].to_list() == ["someone/classifier"]
-    assert found.models["initialisation"].to_list() == ["pretrained"]
-    assert found.models["dense_accuracy"].iloc[0] == collect.swept(parent, plan(11)).models["dense_accuracy"].iloc[0]
-    assert found.sweeps["accuracy"].to_list() == collect.swept(parent, plan(11)).sweeps["accuracy"].to_list()
+    monkeypatch.setattr(zoo, "registry", lambda: {"public": public})
+    collected, parent = collect.collect(["public"], "b", plan(11)), collect.swept(trained, plan(11))
+    assert collected.models["parent"].to_list() == ["someone/classifier"]
+    assert collected.models["initialisation"].to_list() == ["pretrained"]
+    assert collected.models["dense_accuracy"].iloc[0] == parent.models["dense_accuracy"].iloc[0]
+    assert collected.sweeps["accuracy"].to_list() == parent.sweeps["accuracy"].to_list()
 
 
 @pytest.mark.parametrize(
@@ -126,14 +167,16 @@ def test_a_public_classifier_is_swept_as_it_is(tiny_models, tmp_path, monkeypatc
         ({"points": 1}, "points is 1: input should be greater than or equal to 2"),
     ],
 )
-def test_a_plan_that_cannot_be_is_one_sentence(setting, sentence):
+def test_an_invalid_plan_is_refused_in_one_sentence(setting: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         plan(**{"points": 3} | setting)
 
 
-def test_a_missing_task_is_refused_before_anything_is_trained(tiny_models, monkeypatch):
+def test_a_missing_task_is_refused_before_anything_is_trained(
+    tiny_models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lost = tiny_models | {"lost": tiny_models["tiny"].model_copy(update={"task": "nowhere"})}
-    monkeypatch.setattr(collect.zoo, "registry", lambda: lost)
+    monkeypatch.setattr(zoo, "registry", lambda: lost)
     with pytest.raises(UserError, match="no task 'nowhere'"):
         collect.collect(["tiny", "lost"], "a", plan(3))
     assert not paths.run("a").exists()

@@ -1,12 +1,7 @@
-"""Which masks to evaluate, and on which examples: all of them, or only where the curve can still move.
+"""Which masks of a pruning curve to evaluate, and on which examples: all of them, or those a bracketing search needs.
 
-Both engines ask for outcomes through a function `look(point, rows)` and know nothing of models. The adaptive one rests
-on two observations. Between two masks that classify an example alike, a mask in between mostly does so too; and where
-it does not, the margin of the example was small. So it halves the grid again and again and looks, at each new point,
-at the examples that differ between the two ends, at those of the smallest margins, and at an even sample of all
-others, the audit. It goes on to larger margins as long as it finds changes. Points between two ends stay unseen where
-few examples differ and few margins are so small that the movement from one end to the other could turn them. What it
-has not looked at is taken from the ends; how often the audit found such a belief wrong bounds the error.
+Every function here gets outcomes through an argument `evaluate(point, rows)`, the outcome of the examples `rows` (n,)
+at one grid point; no model is used directly.
 """
 
 from collections.abc import Callable
@@ -14,171 +9,247 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import beta
 
 from prunecast.models.evaluation import Outcome
 from prunecast.sweeps.curve_metrics import ROUNDING
 
-Evaluate = Callable[[int, np.ndarray], Outcome]
+Rows = NDArray[np.intp]  # indices (n,) of examples
+Evaluate = Callable[[int, Rows], Outcome]
 
-CHUNK = 24  # examples of the smallest margins that must change nothing before the rest is believed
-AUDIT = 8  # examples of any margin that are looked at besides
-GAP = 8  # points that may lie unseen between two that classify alike
-DIFFERING = 0.012  # share of examples that may differ between two points with none looked at in between
-NEAR = 3  # points below the last safe one that are looked at as well: a curve may dip there, and recover
-AT_RISK = 0.1  # share of examples whose margin may there be smaller than the median movement of a margin
+CHUNK = 24  # examples of smallest margin that are evaluated first; if none changes, larger margins are interpolated
+AUDIT_SAMPLE = 8  # examples of any margin that are evaluated as well
+WIDEST_BRACKET = 8  # points from end to end of a bracket that may remain without an evaluation inside
+TOLERANCE = 0.012  # share of examples that may differ between the ends of such a bracket
+AT_RISK = 0.1  # share of examples whose margin may, in it, be smaller than the median change of a margin across it
+NEAR = 3  # points below the last safe one that are evaluated as well: a curve may dip there, and recover
 
 
 @dataclass(frozen=True)
 class MeasuredCurve:
-    """A curve over p points: `accuracy` (p,), `loss` (p,) in nats, `evaluated` (p,) examples that were looked at.
+    """An accuracy curve over the p points of a grid, and how it was measured.
 
-    `audited` beliefs were checked, and `surprises` of them were wrong; of an exact curve all `outcomes` are kept.
+    Attributes:
+        accuracy: Share of correctly classified examples at each point (p,).
+        loss: Mean cross-entropy at each point (p,), in nats.
+        evaluated: Number of examples evaluated at each point (p,).
+        audited: Number of interpolated outcomes that were checked by an evaluation.
+        audit_misses: Number of these that were wrong: correct instead of incorrect, or the reverse.
+        outcomes: Outcome of all examples at each point (p), for an exact curve alone.
     """
 
-    accuracy: np.ndarray
-    loss: np.ndarray
-    evaluated: np.ndarray
+    accuracy: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    evaluated: NDArray[np.int64]
     audited: int = 0
-    surprises: int = 0
+    audit_misses: int = 0
     outcomes: tuple[Outcome, ...] = ()
 
-    def belief_error_bound(self, confidence: float = 0.95) -> float:
-        """Upper limit of the share of wrong beliefs at points that were looked at (Clopper and Pearson, 1934)."""
-        wrong, right = self.surprises, self.audited - self.surprises
-        return float(beta.ppf(confidence, wrong + 1, right)) if right else 1.0
+    def audit_error_bound(self, confidence: float = 0.95) -> float:
+        """Upper limit of the share of wrong interpolated outcomes at points that were evaluated.
+
+        Args:
+            confidence: Confidence of the one-sided limit, between 0 and 1.
+
+        Returns:
+            A share between 0 and 1; 1 where nothing was audited.
+
+        Source: Clopper and Pearson (1934), the exact binomial interval.
+        """
+        misses, hits = self.audit_misses, self.audited - self.audit_misses
+        return float(beta.ppf(confidence, misses + 1, hits)) if hits else 1.0
 
 
-def exact(look: Evaluate, points: int, examples: int) -> MeasuredCurve:
-    """Look at every example at every point."""
-    outcomes = [look(point, np.arange(examples)) for point in range(points)]
-    accuracy, loss = ([getattr(found, name) for found in outcomes] for name in ("accuracy", "mean_loss"))
+def exact(evaluate: Evaluate, points: int, examples: int) -> MeasuredCurve:
+    """Measure a curve by evaluating every example at every point.
+
+    Args:
+        evaluate: Outcome of some examples at a point.
+        points: Number of grid points p.
+        examples: Number of examples n.
+
+    Returns:
+        The curve with all p outcomes.
+    """
+    outcomes = [evaluate(point, np.arange(examples)) for point in range(points)]
+    accuracy, loss = ([getattr(outcome, name) for outcome in outcomes] for name in ("accuracy", "mean_loss"))
     return MeasuredCurve(np.array(accuracy), np.array(loss), np.full(points, examples), outcomes=tuple(outcomes))
 
 
-def rehearse(measured: MeasuredCurve) -> MeasuredCurve:
-    """What the adaptive engine would have made of an exact curve's outcomes; an adaptive curve is returned as it is."""
+def simulate_adaptive(measured: MeasuredCurve) -> MeasuredCurve:
+    """The curve that `adaptive` would have measured, simulated on the outcomes of an exact curve.
+
+    Args:
+        measured: An exact curve; an adaptive one is returned unchanged.
+
+    Returns:
+        The simulated curve over the same points.
+    """
     if not measured.outcomes:
         return measured
-    return adaptive(
-        lambda point, rows: measured.outcomes[point].of(rows), len(measured.outcomes), len(measured.outcomes[0].correct)
-    )
+    outcomes = measured.outcomes
+    return adaptive(lambda point, rows: outcomes[point].of(rows), len(outcomes), len(outcomes[0].correct))
 
 
-class _Known:
-    """What is known of every example (columns) at every point (rows), looked at or taken from the neighbours."""
+class _Outcomes:
+    """Outcome of every example (columns) at every point (rows), evaluated or interpolated from a bracket's ends."""
 
-    def __init__(self, look: Evaluate, points: int, examples: int):
-        self.look = look
+    def __init__(self, evaluate: Evaluate, points: int, examples: int):
+        self._outcome_of = evaluate
         self.correct = np.zeros((points, examples), bool)
         self.loss, self.margin = np.zeros((2, points, examples))
-        self.looked = np.zeros((points, examples), bool)
-        self.audited = self.surprises = 0
+        self.evaluated = np.zeros((points, examples), bool)
+        self.audited = self.audit_misses = 0
 
-    def see(self, point: int, rows: np.ndarray) -> None:
-        found = self.look(point, rows)
+    def evaluate(self, point: int, rows: Rows) -> None:
+        outcome = self._outcome_of(point, rows)
         for name in ("correct", "loss", "margin"):
-            getattr(self, name)[point, rows] = getattr(found, name).numpy()
-        self.looked[point, rows] = True
+            getattr(self, name)[point, rows] = getattr(outcome, name).numpy()
+        self.evaluated[point, rows] = True
 
-    def changes(self, low: int, point: int, rows: np.ndarray) -> int:
-        """How many of the rows, which both ends classify alike, are classified otherwise at the point."""
-        return int((self.correct[point, rows] != self.correct[low, rows]).sum())
-
-    def settled(self, low: int, high: int) -> bool:
-        """Whether the points between two ends may stay unseen."""
-        if high - low < 2:
-            return True
-        differing = (self.correct[low] != self.correct[high]).mean()
-        smallest = np.minimum(np.abs(self.margin[low]), np.abs(self.margin[high]))
-        movement = np.median(np.abs(self.margin[low] - self.margin[high]))
-        return bool(high - low <= GAP and differing <= DIFFERING and (smallest < movement).mean() <= AT_RISK)
-
-    def believe(self, point: int, rows: np.ndarray, low: int, high: int) -> None:
+    def interpolate(self, point: int, rows: Rows, low: int, high: int) -> None:
+        """Fill in the rows, which have equal outcomes at both ends: loss and margin linearly."""
         weight = (point - low) / (high - low)
         self.correct[point, rows] = self.correct[low, rows]
         for values in (self.loss, self.margin):
             values[point, rows] = (1 - weight) * values[low, rows] + weight * values[high, rows]
 
+    def changes(self, low: int, point: int, rows: Rows) -> int:
+        """How many of the rows are correct at one of the two points and incorrect at the other."""
+        return int((self.correct[point, rows] != self.correct[low, rows]).sum())
 
-def adaptive(look: Evaluate, points: int, examples: int) -> MeasuredCurve:
-    """Look where the curve can still move; interpolate linearly over the points that were never looked at."""
-    seen = _Known(look, points, examples)
+    def within_tolerance(self, low: int, high: int) -> bool:
+        """Whether the points inside a bracket may remain without an evaluation."""
+        if high - low < 2:
+            return True
+        differing = (self.correct[low] != self.correct[high]).mean()
+        smallest = np.minimum(np.abs(self.margin[low]), np.abs(self.margin[high]))
+        movement = np.median(np.abs(self.margin[low] - self.margin[high]))
+        at_risk = (smallest < movement).mean()
+        return bool(high - low <= WIDEST_BRACKET and differing <= TOLERANCE and at_risk <= AT_RISK)
+
+
+def adaptive(evaluate: Evaluate, points: int, examples: int) -> MeasuredCurve:
+    """Measure a curve by a bracketing search with an audit sample and a tolerance.
+
+    The search rests on two observations: an example that two masks classify alike (both correctly, or both
+    incorrectly) is mostly classified so by a mask in between; and where it is not, its margin was small. All examples
+    are evaluated at both ends and in the middle of the grid; then brackets of two evaluated points are halved. At the
+    new point, the examples evaluated are those whose outcomes differ between the ends of the bracket, the `CHUNK`
+    ones of smallest margin among the rest, and an even sample of `AUDIT_SAMPLE` or more of all others, the audit. As
+    long as some of them change, further examples follow in the order of their margins, in chunks of doubling size.
+    Outcomes of the remaining examples are interpolated from the ends.
+
+    A bracket is not halved if it is at most `WIDEST_BRACKET` points wide, at most a share `TOLERANCE` of the examples
+    differ between its ends, and at most a share `AT_RISK` have margins so small that the median change of a margin
+    from one end to the other could change their outcome. Accuracy and loss at points without any evaluation are
+    interpolated linearly. How many audited examples had changed bounds the error of the interpolated outcomes, see
+    `MeasuredCurve.audit_error_bound`.
+
+    Args:
+        evaluate: Outcome of some examples at a point.
+        points: Number of grid points p.
+        examples: Number of examples n.
+
+    Returns:
+        The curve without outcomes, with the results of the audit.
+    """
+    known = _Outcomes(evaluate, points, examples)
     whole = sorted({0, points // 2, points - 1})
     for point in whole:
-        seen.see(point, np.arange(examples))
-    open_brackets = list(pairwise(whole))
-    while open_brackets:
-        low, high = open_brackets.pop(0)
-        if seen.settled(low, high):
+        known.evaluate(point, np.arange(examples))
+    brackets = list(pairwise(whole))
+    while brackets:
+        low, high = brackets.pop(0)
+        if known.within_tolerance(low, high):
             continue
         point = (low + high) // 2
-        _evaluate_between(seen, low, point, high)
-        open_brackets += [(low, point), (point, high)]
-    at = np.flatnonzero(seen.looked.any(axis=1))
-    accuracy, loss = (np.interp(np.arange(points), at, known[at].mean(axis=1)) for known in (seen.correct, seen.loss))
-    return MeasuredCurve(accuracy, loss, seen.looked.sum(axis=1), seen.audited, seen.surprises)
+        _evaluate_between(known, low, point, high)
+        brackets += [(low, point), (point, high)]
+    at = np.flatnonzero(known.evaluated.any(axis=1))
+    accuracy, loss = (
+        np.interp(np.arange(points), at, values[at].mean(axis=1)) for values in (known.correct, known.loss)
+    )
+    return MeasuredCurve(accuracy, loss, known.evaluated.sum(axis=1), known.audited, known.audit_misses)
 
 
-def _evaluate_between(seen: _Known, low: int, point: int, high: int) -> None:
-    differ = seen.correct[low] != seen.correct[high]
+def _evaluate_between(known: _Outcomes, low: int, point: int, high: int) -> None:
+    differ = known.correct[low] != known.correct[high]
     alike = np.flatnonzero(~differ)
-    smallest = np.minimum(np.abs(seen.margin[low, alike]), np.abs(seen.margin[high, alike]))
+    smallest = np.minimum(np.abs(known.margin[low, alike]), np.abs(known.margin[high, alike]))
     by_margin = alike[np.argsort(smallest, kind="stable")]
     risky, others = by_margin[:CHUNK], by_margin[CHUNK:]
-    audited = np.arange(len(others)) % max(1, len(others) // AUDIT) == 0
-    audit, waiting = others[audited], others[~audited]
-    seen.see(point, np.concatenate([np.flatnonzero(differ), risky, audit]))
-    seen.audited += len(audit)
-    seen.surprises += seen.changes(low, point, audit)
-    news, chunk = seen.changes(low, point, np.concatenate([risky, audit])), CHUNK
-    while news and len(waiting):
+    sampled = np.arange(len(others)) % max(1, len(others) // AUDIT_SAMPLE) == 0
+    audit, remaining = others[sampled], others[~sampled]
+    known.evaluate(point, np.concatenate([np.flatnonzero(differ), risky, audit]))
+    known.audited += len(audit)
+    known.audit_misses += known.changes(low, point, audit)
+    changes, chunk = known.changes(low, point, np.concatenate([risky, audit])), CHUNK
+    while changes and len(remaining):
         chunk *= 2
-        rows, waiting = waiting[:chunk], waiting[chunk:]
-        seen.see(point, rows)
-        news = seen.changes(low, point, rows)
-    seen.believe(point, waiting, low, high)
+        rows, remaining = remaining[:chunk], remaining[chunk:]
+        known.evaluate(point, rows)
+        changes = known.changes(low, point, rows)
+    known.interpolate(point, remaining, low, high)
 
 
 @dataclass(frozen=True)
 class Safe:
-    """The last safe point of a curve, its accuracy, and how many examples were looked at beyond point 0."""
+    """The last safe point of a curve, and what finding it took.
+
+    Attributes:
+        point: Index of the point on the grid.
+        accuracy: Accuracy at that point, a fraction.
+        evaluated: Number of examples evaluated at points other than 0, over all these points.
+    """
 
     point: int
     accuracy: float
     evaluated: int
 
 
-def last_safe(look: Evaluate, points: int, examples: int, epsilon: float, start: int) -> Safe:
-    """The last point before the accuracy first falls by more than `epsilon`, as a fraction, below that of point 0.
+def last_safe(evaluate: Evaluate, points: int, examples: int, epsilon: float, start: int) -> Safe:
+    """Find the last point before the accuracy first falls by more than `epsilon` below that of point 0.
 
-    Looks at all examples at `start`, and further up until a point breaks; then halves what lies between the last safe
-    point and the first that breaks, and looks along all below, at the examples that can still change, as `adaptive`
-    does. In the end the answer and the point after it are known from all examples. Up to `GAP` - 1 points further down
-    stay unseen where both ends are alike: a dip as narrow as that may be missed there.
+    Evaluates all examples at `start`, and at further points above until one is unsafe; then halves the bracket of the
+    last safe and the first unsafe point, and all brackets below that are not within the tolerance, on the examples
+    that can still change, as `adaptive` does. At the end all examples have been evaluated at the point returned and
+    at the one after it. Further down, up to `WIDEST_BRACKET` - 1 successive points remain without an evaluation where
+    both ends of a bracket agree: a dip as narrow as that may be missed there.
+
+    Args:
+        evaluate: Outcome of some examples at a point.
+        points: Number of grid points p.
+        examples: Number of examples n.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+        start: Point evaluated first, such as a forecast one; moved into 1 to p - 1.
+
+    Returns:
+        The last safe point, its accuracy over all examples, and the number of evaluations.
     """
-    seen, whole = _Known(look, points, examples), np.arange(examples)
+    known, every = _Outcomes(evaluate, points, examples), np.arange(examples)
     start = min(max(start, 1), points - 1)
-    seen.see(0, whole)
-    least = seen.correct[0].mean() - epsilon - ROUNDING
-    seen.see(start, whole)
-    known, top = [0, start], start
-    while seen.correct[top].mean() >= least and top < points - 1:
+    known.evaluate(0, every)
+    least = known.correct[0].mean() - epsilon - ROUNDING
+    known.evaluate(start, every)
+    at, top = [0, start], start
+    while known.correct[top].mean() >= least and top < points - 1:
         top = (top + points) // 2
-        seen.see(top, whole)
-        known.append(top)
+        known.evaluate(top, every)
+        at.append(top)
     while True:
-        broken = next((point for point in known if seen.correct[point].mean() < least), points)
-        safe = max(point for point in known if point < broken)
-        wide = [(low, high) for low, high in pairwise(known) if low < broken and high - low > 1]
-        waiting = [ends for ends in wide if ends[1] > safe - NEAR or not seen.settled(*ends)]
-        partly = [point for point in (safe, broken) if point < points and not seen.looked[point].all()]
-        if waiting:
-            low, high = waiting[-1]
+        unsafe = next((point for point in at if known.correct[point].mean() < least), points)
+        safe = max(point for point in at if point < unsafe)
+        wide = [(low, high) for low, high in pairwise(at) if low < unsafe and high - low > 1]
+        brackets = [ends for ends in wide if ends[1] > safe - NEAR or not known.within_tolerance(*ends)]
+        partly = [point for point in (safe, unsafe) if point < points and not known.evaluated[point].all()]
+        if brackets:
+            low, high = brackets[-1]
             point = (low + high) // 2
-            _evaluate_between(seen, low, point, high)
-            known = sorted([*known, point])
+            _evaluate_between(known, low, point, high)
+            at = sorted([*at, point])
         elif partly:
-            seen.see(partly[0], np.flatnonzero(~seen.looked[partly[0]]))
+            known.evaluate(partly[0], np.flatnonzero(~known.evaluated[partly[0]]))
         else:
-            return Safe(safe, float(seen.correct[safe].mean()), int(seen.looked[1:].sum()))
+            return Safe(safe, float(known.correct[safe].mean()), int(known.evaluated[1:].sum()))

@@ -1,4 +1,4 @@
-"""One curve, three axes: what is measured over sparsity is read at the thresholds of every axis."""
+"""Reading a curve that was measured over sparsity at the thresholds of the three axes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,13 +13,21 @@ from prunecast.pruning.masks import AXES, SCOPES, Axis, Pruner, Ranking, cut, pr
 
 
 def read_on_axes(weights: Mapping[str, Tensor], curves: pd.DataFrame, thresholds: Sequence[float]) -> pd.DataFrame:
-    """Read measured curves (rows of `Sweeper.curve`) on all axes at `thresholds`.
+    """Read measured curves on all axes.
 
-    The axes sigma and absolute count magnitudes, so curves of another criterion are read on the percentile axis
+    The axes sigma and absolute compare magnitudes, so curves of another criterion are read on the percentile axis
     alone. The sparsity of each threshold is exact: it is counted on the weights. Accuracy and loss are interpolated
     linearly over sparsity where that very mask is no point of the curve. In layer scope a sigma or absolute
     threshold prunes each layer by its own share, which the curve, with one share for all layers, only approximates.
-    `evaluated` counts the examples that were looked at with that very mask.
+
+    Args:
+        weights: Prunable weights, by name.
+        curves: Rows of `Sweeper.curve` for any criteria and scopes.
+        thresholds: Thresholds on each axis: standard deviations, hundredths, or tenths of the weights.
+
+    Returns:
+        A row for each criterion, scope, axis and threshold, with sparsity and accuracy (fractions), loss (nats) and
+        `evaluated`, the number of examples evaluated with that very mask.
     """
     rows = []
     for scope in SCOPES:
@@ -42,8 +50,20 @@ def check_reading(
     axis: Axis,
     thresholds: Sequence[float],
 ) -> pd.DataFrame:
-    """Accuracy read off a magnitude curve (`rows` of `read_on_axes`) beside the one measured at `thresholds`."""
-    found = []
+    """Accuracy read off a magnitude curve beside the accuracy measured at the same thresholds.
+
+    Args:
+        model: The classifier.
+        weights: Its prunable weights, by name; they are restored at the end.
+        examples: Examples it is evaluated on.
+        rows: Result of `read_on_axes`.
+        axis: Axis of the thresholds.
+        thresholds: Thresholds on that axis.
+
+    Returns:
+        A row for each scope and threshold, with sparsity, `native` (measured) and `read` accuracy, all fractions.
+    """
+    checks = []
     for scope in SCOPES:
         ranking = rank(weights, magnitude, scope)
         curve = rows[(rows["criterion"] == "magnitude") & (rows["scope"] == scope) & (rows["axis"] == axis)]
@@ -54,8 +74,8 @@ def check_reading(
                 native = evaluate(model, examples).accuracy
                 read = float(np.interp(threshold, curve["threshold"], curve["accuracy"]))
                 values = (scope, threshold, sparsity(ranking, counts), native, read)
-                found.append(dict(zip(("scope", "threshold", "sparsity", "native", "read"), values, strict=True)))
-    return pd.DataFrame(found)
+                checks.append(dict(zip(("scope", "threshold", "sparsity", "native", "read"), values, strict=True)))
+    return pd.DataFrame(checks)
 
 
 def _read(curve: pd.DataFrame, ranking: Ranking, axis: Axis, threshold: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One model end to end: trained or reused, swept or resumed, as rows of `models` and `sweeps`."""
+"""Tables of swept models: each trained or reused, swept or resumed, as rows of `models`, `sweeps` and `engines`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -19,11 +19,19 @@ from prunecast.sweeps import adaptive, axes
 from prunecast.sweeps.journal import Journal
 from prunecast.sweeps.sweeper import Engine, Sweeper, grid, worth_measuring
 
-JOURNAL = "looks.jsonl"
+JOURNAL = "evaluations.jsonl"
 
 
 class Plan(BaseModel):
-    """How the models of a study are trained and swept; the fields are parameters of the page `collect_sweeps`."""
+    """How the models of a study are trained and swept; the fields are parameters of the page `collect_sweeps`.
+
+    Attributes:
+        points: Number of thresholds on each axis, at least 2.
+        criteria: Names of the pruning criteria.
+        exact: Names of the models measured at every point on all examples; the others adaptively.
+        precision: Precision of the forward passes.
+        seed: Seed of the training and of the random criterion.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,13 +43,29 @@ class Plan(BaseModel):
 
 
 def plan_of(**parameters: Any) -> Plan:
-    """The plan with these parameters; raises UserError for one that cannot be."""
+    """The plan with some parameters, validated.
+
+    Args:
+        parameters: The fields of `Plan`.
+
+    Returns:
+        The plan.
+
+    Raises:
+        UserError: If a parameter is unknown, missing or outside its range.
+    """
     return validated(Plan, **parameters)
 
 
 @dataclass(frozen=True)
 class Collected:
-    """The tables of one or more models: rows of `models`, `sweeps` and `engines`."""
+    """The tables of one or more models.
+
+    Attributes:
+        models: Rows of the table `models`, one a model.
+        sweeps: Rows of the table `sweeps`, one for each criterion, scope, axis and threshold.
+        engines: Rows of the table `engines`, one a curve.
+    """
 
     models: pd.DataFrame
     sweeps: pd.DataFrame
@@ -49,16 +73,39 @@ class Collected:
 
 
 def collect(models: Sequence[str], run: str, plan: Plan) -> Collected:
-    """Train or reuse each model, sweep or resume it."""
+    """Train each model or reuse its checkpoint, and sweep it or resume its sweep.
+
+    Args:
+        models: Names in the registry of models.
+        run: Name of the run whose folder holds the products.
+        plan: How the models are trained and swept.
+
+    Returns:
+        The tables of all models, in the order of their names.
+
+    Raises:
+        UserError: If a model or its task does not exist; nothing has been trained then.
+    """
     for name in (*models, *plan.exact):
-        zoo.task_of(zoo.spec_of(name))  # a wrong name or a missing task is refused before the first hour is spent
+        zoo.task_of(zoo.spec_of(name))  # a wrong name or a missing task is refused before the first training
     parts = [swept(trained_classifier(name, run, plan.seed), plan) for name in track(models, "models")]
     tables = ([getattr(part, field.name) for part in parts] for field in fields(Collected))
     return Collected(*(pd.concat(frames, ignore_index=True) for frames in tables))
 
 
 def swept(subject: TrainedModel, plan: Plan) -> Collected:
-    """The rows of one model, resumed where an earlier sweep was killed."""
+    """The tables of one trained model; a sweep that was interrupted is resumed from its journal.
+
+    Args:
+        subject: The model, its examples and its folder, which receives the journal.
+        plan: How it is swept.
+
+    Returns:
+        Its rows of the three tables.
+
+    Raises:
+        UserError: If the journal cannot be written to.
+    """
     thresholds = grid(plan.points)
     engine: Engine = "exact" if subject.name in plan.exact else "adaptive"
     weights_hash = file_hash(subject.folder / "model.safetensors")
@@ -70,11 +117,11 @@ def swept(subject: TrainedModel, plan: Plan) -> Collected:
         journal = Journal(subject.folder / JOURNAL, key)
         sweeper = Sweeper(subject.model, subject.weights, subject.examples, plan.precision, subject.seed)
         for criterion, scope in worth_measuring(plan.criteria):
-            keep = partial(journal.kept, f"{criterion}, {scope}")
-            points, curve = sweeper.curve(criterion, scope, thresholds, engine, keep)
+            recorded = partial(journal.recorded, f"{criterion}, {scope}")
+            points, curve = sweeper.curve(criterion, scope, thresholds, engine, recorded)
             measured.append(points)
             engines.append({"criterion": criterion, "scope": scope} | _engine_row(curve))
-    note(f"{subject.name}: swept, {len(journal.lines) - 1} looks")
+    note(f"{subject.name}: swept, {len(journal.lines) - 1} evaluations")
     read = axes.read_on_axes(subject.weights, pd.concat(measured, ignore_index=True), thresholds)
     examples = len(subject.task.validation)
     common: dict[str, Any] = {
@@ -91,15 +138,15 @@ def swept(subject: TrainedModel, plan: Plan) -> Collected:
 
 
 def _engine_row(measured: adaptive.MeasuredCurve) -> dict[str, Any]:
-    """What the adaptive engine asked for, and how far it is from the exact one where that was used."""
-    frugal = adaptive.rehearse(measured)
-    error = np.abs(frugal.accuracy - measured.accuracy) if measured.outcomes else np.array([np.nan])
+    """The evaluations and the audit of the adaptive engine, and its distance from the exact one where that was used."""
+    simulated = adaptive.simulate_adaptive(measured)
+    error = np.abs(simulated.accuracy - measured.accuracy) if measured.outcomes else np.array([np.nan])
     return {
-        "points": len(frugal.accuracy),
-        "adaptive_examples": int(frugal.evaluated.sum()),
-        "audited": frugal.audited,
-        "audit_misses": frugal.surprises,
-        "audit_error_bound": frugal.belief_error_bound(),
+        "points": len(simulated.accuracy),
+        "adaptive_examples": int(simulated.evaluated.sum()),
+        "audited": simulated.audited,
+        "audit_misses": simulated.audit_misses,
+        "audit_error_bound": simulated.audit_error_bound(),
         "largest_error": error.max(),
         "mean_error": error.mean(),
     }

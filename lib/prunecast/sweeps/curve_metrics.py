@@ -1,4 +1,4 @@
-"""What can be read off a pruning curve: how much skill is left, which segment a point lies in, how far is safe."""
+"""Metrics of a pruning curve: retained accuracy, segments, the largest safe sparsity."""
 
 import numpy as np
 import pandas as pd
@@ -13,36 +13,80 @@ ROUNDING = 1e-9  # accuracies that differ by less are the same
 
 
 def learned(models: pd.DataFrame) -> pd.Series:
-    """Whether each model is at least ten points above the majority class; only such ones go into training sets."""
+    """Whether each model is at least ten points above the majority class; only such ones go into training sets.
+
+    Args:
+        models: Rows of the table `models`.
+
+    Returns:
+        Booleans, one a row.
+    """
     return models["dense_accuracy"] >= models["majority_accuracy"] + LEARNED_ABOVE
 
 
 def base_of(models: pd.DataFrame) -> pd.Series:
-    """For each model the one whose name it extends: the same task and size, trained otherwise; else its own name."""
+    """For each model the one whose name it extends: the same task and size, trained otherwise; else its own name.
+
+    Args:
+        models: Rows of the table `models`.
+
+    Returns:
+        Names, one a row.
+    """
     names = list(models["model"])
     bases = [next((other for other in names if name.startswith(f"{other}_")), name) for name in names]
     return pd.Series(bases, index=models.index)
 
 
 def with_references(sweeps: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `sweeps` with the dense and the majority accuracy of their model beside them."""
+    """Rows of a table with the dense and the majority accuracy of their model beside them.
+
+    Args:
+        sweeps: Rows of the table `sweeps`, or of any other that names its models.
+        models: Rows of the table `models`.
+
+    Returns:
+        The rows with the columns `dense_accuracy` and `majority_accuracy`, fractions.
+    """
     return sweeps.merge(models[["model", "dense_accuracy", "majority_accuracy"]], on="model", validate="many_to_one")
 
 
 def retained(points: pd.DataFrame) -> pd.Series:
-    """Share of the way from majority to dense accuracy that is left; columns as `with_references` gives them."""
+    """Share of the way from majority to dense accuracy that is left.
+
+    Args:
+        points: Points of curves, with the columns of `with_references`.
+
+    Returns:
+        The share of each point: 1 at dense accuracy, 0 at majority accuracy.
+    """
     span = points["dense_accuracy"] - points["majority_accuracy"]
     return (points["accuracy"] - points["majority_accuracy"]) / span
 
 
 def segment(points: pd.DataFrame) -> np.ndarray:
-    """Segment of each point: plateau above 95 % retained, collapsed below 5 %, transition between."""
+    """Segment of each point: plateau above 95 % retained, collapsed below 5 %, transition between.
+
+    Args:
+        points: Points of curves, with the columns of `with_references`.
+
+    Returns:
+        Names out of `SEGMENTS`, one a point.
+    """
     share = retained(points)
     return np.select([share > PLATEAU_ABOVE, share < COLLAPSED_BELOW], ["plateau", "collapsed"], "transition")
 
 
 def safe_sparsity(curve: pd.DataFrame, epsilon: float) -> float:
-    """Largest sparsity up to which no point of one curve lies more than `epsilon` below its densest point."""
+    """Largest sparsity up to which no point of one curve lies more than `epsilon` below its densest point.
+
+    Args:
+        curve: Points of one curve, with the columns sparsity and accuracy.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Returns:
+        A sparsity of the curve, as a fraction.
+    """
     points = curve.sort_values("sparsity")
     unsafe = (points["accuracy"] < points["accuracy"].iloc[0] - epsilon - ROUNDING).to_numpy()
     last_safe = int(unsafe.argmax()) - 1 if unsafe.any() else len(points) - 1
@@ -50,14 +94,33 @@ def safe_sparsity(curve: pd.DataFrame, epsilon: float) -> float:
 
 
 def safe_sparsities(sweeps: pd.DataFrame, epsilon: float, criterion: str = "magnitude") -> pd.DataFrame:
-    """`safe_sparsity` of every model (rows) and scope (columns) under one criterion, on the percentile axis."""
+    """Largest safe sparsity of every model and scope under one criterion, on the percentile axis.
+
+    Args:
+        sweeps: Rows of the table `sweeps`.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+        criterion: Name of the pruning criterion.
+
+    Returns:
+        `safe_sparsity` with the models as rows and the scopes as columns.
+    """
     chosen = sweeps[(sweeps["axis"] == "percentile") & (sweeps["criterion"] == criterion)]
     curves = chosen.groupby(["model", "scope"], sort=False)
     return pd.Series({key: safe_sparsity(curve, epsilon) for key, curve in curves}).unstack()
 
 
 def check_epsilon(epsilon: float) -> float:
-    """Epsilon, or UserError where it is no accuracy that one could give up."""
+    """Return an epsilon that lies between 0 and 1.
+
+    Args:
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Returns:
+        The same number.
+
+    Raises:
+        UserError: If it does not lie between 0 and 1, both excluded.
+    """
     if not 0 < epsilon < 1:
         raise UserError(f"epsilon is {epsilon:g}; it is the accuracy one would give up, between 0 and 1")
     return epsilon

@@ -1,28 +1,44 @@
-"""Journals: what was measured is on disk before the work goes on, so that no kill can take it away."""
+"""Journals of sweeps: every outcome is written to disk before the next evaluation, so that a killed sweep resumes."""
 
 import base64
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from prunecast.cache import Key, difference
 from prunecast.errors import UserError
 from prunecast.models.evaluation import Outcome
 from prunecast.progress import note
-from prunecast.sweeps.adaptive import Evaluate
+from prunecast.sweeps.adaptive import Evaluate, Rows
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class Journal:
-    """The looks of a model's sweep in the order they were taken, a line of JSON each; the first line is a key.
+    """The evaluations of a model's sweep in the order in which they were made, a line of JSON each, after a key.
 
-    A journal with another key is begun anew. A last line cut short by a kill is dropped.
+    Attributes:
+        path: File of the journal.
+        lines: The parsed lines: first the key, then the evaluations.
     """
 
     def __init__(self, path: Path, key: Key):
+        """Open or begin a journal.
+
+        A journal with another key is emptied and begun again. A last line cut short by a kill is removed.
+
+        Args:
+            path: File of the journal.
+            key: What its outcomes depend on: stage versions, weights, task and settings.
+
+        Raises:
+            UserError: If the file cannot be written to.
+        """
         self.path, header = path, {"key": key}
         self.lines = whole_lines(path)
         if self.lines[:1] != [header]:
@@ -35,38 +51,53 @@ class Journal:
             with path.open("r+b") as file:
                 file.truncate(content.rfind(b"\n") + 1)
 
-    def kept(self, curve: str, look: Evaluate) -> Evaluate:
-        """The same look, answered from the journal as far as that goes, and written to it from there on.
+    def recorded(self, curve: str, evaluate: Evaluate) -> Evaluate:
+        """The same evaluations, read from the journal as far as it reaches, and from there on made and written to it.
 
-        Which looks a sweep takes depends on the outcomes of earlier ones alone, so a resumed sweep asks again what
-        the interrupted one asked.
+        Which evaluation a sweep makes next depends on the outcomes of earlier ones alone, so a resumed sweep repeats
+        the sequence of the interrupted one.
+
+        Args:
+            curve: Name of the curve that the evaluations belong to.
+            evaluate: Outcome of some examples at a point; called beyond the recorded evaluations only.
+
+        Returns:
+            A function to use in place of `evaluate`; it raises UserError if the file cannot be written to.
         """
         earlier = iter([line for line in self.lines[1:] if line["curve"] == curve])
 
-        def keeping(point: int, rows: np.ndarray) -> Outcome:
+        def recording(point: int, rows: Rows) -> Outcome:
             line = next(earlier, None)
             if line is None:
                 started = time.monotonic()
-                line = {"curve": curve, "point": point} | _packed(look(point, rows))
+                line = {"curve": curve, "point": point} | _packed(evaluate(point, rows))
                 line["seconds"] = round(time.monotonic() - started, 3)
                 self._append(line)
             return _unpacked(line)
 
-        return keeping
+        return recording
 
     def _append(self, line: dict[str, Any]) -> None:
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
+            name = f"{self.path.name} of {self.path.parent.name}"
             raise UserError(
-                f"{self.path.name} of {self.path.parent.name} was not written to: {error.strerror}"
+                f"{name} was not written to: {error.strerror}; it needs a writable disk with space"
             ) from None
         self.lines.append(line)
 
 
 def whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a journal but for one cut short; none where there is no journal."""
+    """The parsed lines of a journal without one cut short at the end.
+
+    Args:
+        path: File of the journal; it need not exist.
+
+    Returns:
+        The lines, first the key; none where there is no file.
+    """
     whole = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""
     return [json.loads(line) for line in whole.splitlines()]
 
@@ -89,9 +120,9 @@ def _unpacked(line: dict[str, Any]) -> Outcome:
     )
 
 
-def _text(values: np.ndarray) -> str:
+def _text(values: NDArray[Any]) -> str:
     return base64.b64encode(values.tobytes()).decode()
 
 
-def _array(text: str, kind: type) -> np.ndarray:
+def _array(text: str, kind: type[Scalar]) -> NDArray[Scalar]:
     return np.frombuffer(base64.b64decode(text), kind).copy()

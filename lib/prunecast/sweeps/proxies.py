@@ -1,9 +1,8 @@
-"""Signals: what can be known of a pruned model before it is measured, and what each costs in forward passes.
+"""Zero-cost proxies of a pruned model's accuracy, and outcomes of a few examples, at every percentile threshold.
 
-Every signal is a function of the mask at a percentile threshold, so that a surrogate can walk along it:
-    lost_*       share of a layer's sum of squares that is pruned: nothing but the weights is looked at,
-    curvature    increase of the loss to second order, from a few gradients on unlabelled examples,
-    agreement    share of a few unlabelled examples that are classified as before pruning.
+lost_*       share of a layer's sum of squares that is pruned: from the weights alone,
+curvature    increase of the loss to second order, from a few gradients on unlabelled examples,
+agreement    share of a few unlabelled examples that are classified as before pruning.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,16 +28,25 @@ from prunecast.seeding import seed_everything
 from prunecast.sweeps.sweeper import grid
 
 TABLES = ("signals", "probes")
+LOST = ("lost_max", "lost_mean", "lost_first", "lost_last")
 Weights = Mapping[str, Tensor]
 
 
 def weight_proxies(weights: Weights, thresholds: Sequence[float]) -> pd.DataFrame:
-    """Signals that cost no forward pass, a row for each scope and percentile threshold.
+    """Proxies that cost no forward pass.
 
-    Columns: scope, threshold, sparsity; `lost_max`, `lost_mean`, `lost_first`, `lost_last`, the share of the sum of
-    squares pruned in the layer that loses most, in the mean layer, in the first and in the last one; and, the same in
-    all rows, `n_eff`, `n_eff_lowest` and `n_eff_highest`, the mean, lowest and highest over layers of (sum |w|)² /
-    sum w² as a share of the layer's weights (Wang et al., 2026), and `kurtosis`, the mean over layers.
+    Args:
+        weights: Prunable weights, by name, in the order of the layers.
+        thresholds: Percentile thresholds, in tenths of the weights.
+
+    Returns:
+        A row for each scope and threshold, with the columns scope, threshold, sparsity; `lost_max`, `lost_mean`,
+        `lost_first`, `lost_last`, the share of the sum of squares pruned in the layer that loses most, in the mean
+        layer, in the first and in the last one; and, the same in all rows, `n_eff`, `n_eff_lowest` and
+        `n_eff_highest`, the mean, lowest and highest over layers of (sum |w|)² / sum w² as a share of the layer's
+        weights, and `kurtosis`, the mean over layers.
+
+    Source: Wang et al. (2026) for the effective number of weights.
     """
     layers = [_Cumulated(weight, weight.detach().double() ** 2) for weight in weights.values()]
     pruned = {scope: _pruned_by_layer(layers, scope, thresholds) for scope in SCOPES}
@@ -51,33 +60,32 @@ def weight_proxies(weights: Weights, thresholds: Sequence[float]) -> pd.DataFram
     }
     rows = []
     for scope, counts in pruned.items():
-        lost = np.stack(
-            [layer.upto(counts[:, index]) / layer.upto(len(layer)) for index, layer in enumerate(layers)], 1
-        )
-        rows.append(
-            pd.DataFrame(
-                {
-                    "scope": scope,
-                    "threshold": thresholds,
-                    "sparsity": counts.sum(1) / sizes.sum(),
-                    "lost_max": lost.max(1),
-                    "lost_mean": lost.mean(1),
-                    "lost_first": lost[:, 0],
-                    "lost_last": lost[:, -1],
-                }
-            ).assign(**constants)
-        )
+        lost = np.stack([layer.upto(counts[:, index]) / layer.sums[-1] for index, layer in enumerate(layers)], 1)
+        table = {"scope": scope, "threshold": thresholds, "sparsity": counts.sum(1) / sizes.sum()}
+        shares = zip(LOST, (lost.max(1), lost.mean(1), lost[:, 0], lost[:, -1]), strict=True)
+        rows.append(pd.DataFrame(table | dict(shares) | constants))
     return pd.concat(rows, ignore_index=True)
 
 
 def curvature(
     model: nn.Module, weights: Weights, examples: Examples, rows: np.ndarray, thresholds: Sequence[float]
 ) -> pd.DataFrame:
-    """Half of sum F w² over the pruned weights, in nats: the columns scope, threshold, curvature.
+    """Half of sum F w² over the pruned weights, in nats; costs n forward and backward passes.
 
-    F is the diagonal of the Fisher information, the mean square of the gradient of the cross-entropy over the examples
-    `rows` (n,), with the class that the model itself gives as label (LeCun et al., 1990, with the Fisher information
-    for the second derivative, as Theis et al., 2018). Costs n forward and backward passes.
+    F is the diagonal of the Fisher information, the mean square of the gradient of the cross-entropy over some
+    examples, with the class that the model predicts as label.
+
+    Args:
+        model: The classifier.
+        weights: Its prunable weights, by name.
+        examples: All examples; labels are not used.
+        rows: Indices (n,) of the examples to take gradients on.
+        thresholds: Percentile thresholds, in tenths of the weights.
+
+    Returns:
+        A row for each scope and threshold, with the columns scope, threshold, curvature.
+
+    Source: LeCun et al. (1990), with the Fisher information for the second derivative, as Theis et al. (2018).
     """
     squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for row in rows:
@@ -89,16 +97,16 @@ def curvature(
         _Cumulated(weight, squares[name].double() * weight.detach().double() ** 2 / 2)
         for name, weight in weights.items()
     ]
-    found = []
+    parts = []
     for scope in SCOPES:
         counts = _pruned_by_layer(layers, scope, thresholds)
         total = sum(layer.upto(counts[:, index]) for index, layer in enumerate(layers))
-        found.append(pd.DataFrame({"scope": scope, "threshold": thresholds, "curvature": total}))
-    return pd.concat(found, ignore_index=True)
+        parts.append(pd.DataFrame({"scope": scope, "threshold": thresholds, "curvature": total}))
+    return pd.concat(parts, ignore_index=True)
 
 
-def dense_classes(model: nn.Module, examples: Examples, rows: np.ndarray) -> Tensor:
-    """Class (n,) that the model gives to each of the examples `rows` (n,)."""
+def _dense_classes(model: nn.Module, examples: Examples, rows: np.ndarray) -> Tensor:
+    """Class (n,) that the model predicts for each of the examples `rows` (n,), each in a batch of its own."""
     with torch.inference_mode():
         return torch.cat([model(**_single(examples, row))["logits"].argmax(-1) for row in rows]).cpu()
 
@@ -106,26 +114,51 @@ def dense_classes(model: nn.Module, examples: Examples, rows: np.ndarray) -> Ten
 def agreement(
     model: nn.Module, weights: Weights, examples: Examples, rows: np.ndarray, scope: Scope, thresholds: Sequence[float]
 ) -> np.ndarray:
-    """Whether each of the examples `rows` (n,) is classified as before pruning, at each threshold: booleans (T, n)."""
+    """Whether examples are classified as before pruning, by magnitude at each threshold.
+
+    Args:
+        model: The classifier.
+        weights: Its prunable weights, by name; they are restored at the end.
+        examples: All examples; labels are not used.
+        rows: Indices (n,) of the examples to classify.
+        scope: Whether weights are ranked over all layers or in each layer.
+        thresholds: Percentile thresholds (T), in tenths of the weights.
+
+    Returns:
+        Booleans (T, n).
+    """
     labels = examples.labels.clone()
-    labels[rows] = dense_classes(model, examples, rows)
+    labels[rows] = _dense_classes(model, examples, rows)
     return _correct(model, weights, replace(examples, labels=labels), rows, scope, thresholds)
 
 
 def probe(
     model: nn.Module, weights: Weights, examples: Examples, rows: np.ndarray, scope: Scope, thresholds: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Agreement, and whether each example is classified correctly; booleans (T, n) both."""
+    """Agreement with the dense model and correctness of examples, at each threshold; arguments as of `agreement`.
+
+    Returns:
+        Whether each example is classified as before pruning, and whether correctly: booleans (T, n) both.
+    """
     agrees = agreement(model, weights, examples, rows, scope, thresholds)
-    right = (dense_classes(model, examples, rows) == examples.labels[rows]).numpy()
-    correct = agrees.copy()  # where the dense model is right, to agree is to be right
+    right = (_dense_classes(model, examples, rows) == examples.labels[rows]).numpy()
+    correct = agrees.copy()  # where the dense model is correct, agreement is correctness
     if not right.all():
         correct[:, ~right] = _correct(model, weights, examples, rows[~right], scope, thresholds)
     return agrees, correct
 
 
 def sample(examples: Examples, count: int, seed: int) -> np.ndarray:
-    """`count` examples at random, or all of them in random order where there are fewer."""
+    """Draw examples at random without replacement.
+
+    Args:
+        examples: All examples.
+        count: How many to draw; all of them, in random order, where there are fewer.
+        seed: Seed of the draw.
+
+    Returns:
+        Indices (count,), in the order of the draw.
+    """
     return seed_everything(seed, "probes").permutation(len(examples))[:count]
 
 
@@ -135,13 +168,15 @@ class _Cumulated:
     def __init__(self, weight: Tensor, values: Tensor):
         scores, order = weight.detach().abs().flatten().sort(stable=True)
         self.scores = scores.cpu().numpy()
-        self.sums = np.concatenate([[0.0], values.flatten()[order].cumsum(0).cpu().numpy()])
+        cumulated: NDArray[np.float64] = values.flatten()[order].cumsum(0).cpu().numpy()
+        self.sums = np.concatenate([np.zeros(1), cumulated])
 
     def __len__(self) -> int:
         return len(self.scores)
 
-    def upto(self, count: np.ndarray | int) -> np.ndarray:
-        return self.sums[count]
+    def upto(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Sums of the values over the first so many weights, as many as there are counts."""
+        return self.sums[counts]
 
 
 def _pruned_by_layer(layers: list[_Cumulated], scope: Scope, thresholds: Sequence[float]) -> np.ndarray:
@@ -161,11 +196,11 @@ def _correct(
     ranking = rank(weights, magnitude, scope)
     cuts = [cut(ranking, pruned_counts(ranking, "percentile", threshold)) for threshold in thresholds]
     with Pruner(weights, magnitude, ranking.groups) as pruner:
-        found = []
-        for place in track(cuts, f"probing, {scope} scope"):
-            pruner.prune(place)
-            found.append(evaluate(model, examples, torch.from_numpy(rows)).correct.numpy())
-    return np.stack(found)
+        correct = []
+        for at in track(cuts, f"evaluating examples, {scope} scope"):
+            pruner.prune(at)
+            correct.append(evaluate(model, examples, torch.from_numpy(rows)).correct.numpy())
+    return np.stack(correct)
 
 
 def _single(examples: Examples, row: int) -> dict[str, Tensor]:
@@ -186,27 +221,50 @@ def _kurtosis(weight: Tensor) -> float:
 
 
 def probed(models: Sequence[str], run: str, points: int, examples: int, seed: int) -> dict[str, pd.DataFrame]:
-    """The tables `signals` and `probes` of some models of a run, at `points` thresholds, with `examples` probed."""
-    found = [_kept(trained_classifier(name, run, seed), points, examples) for name in track(models, "models")]
-    return {table: pd.concat([part[table] for part in found], ignore_index=True) for table in TABLES}
+    """The tables `signals` and `probes` of some models, read from their folders or measured now.
+
+    Args:
+        models: Names in the registry of models.
+        run: Name of the run whose folder holds the models; those that are missing are trained.
+        points: Number of percentile thresholds.
+        examples: Number of examples whose outcomes are recorded in `probes`.
+        seed: Seed of the training and of the draw of examples.
+
+    Returns:
+        The two tables, by name.
+
+    Raises:
+        UserError: If a model or its task does not exist.
+    """
+    parts = [_cached(trained_classifier(name, run, seed), points, examples) for name in track(models, "models")]
+    return {table: pd.concat([part[table] for part in parts], ignore_index=True) for table in TABLES}
 
 
 def measure(subject: TrainedModel, points: int, examples: int) -> dict[str, pd.DataFrame]:
-    """The rows of one trained model in both tables."""
+    """Measure the rows of one trained model in the tables `signals` and `probes`.
+
+    Args:
+        subject: The model and its examples.
+        points: Number of percentile thresholds.
+        examples: Number of examples whose outcomes are recorded in `probes`.
+
+    Returns:
+        The rows, by name of the table.
+    """
     thresholds = grid(points)
     rows = sample(subject.examples, examples, subject.seed)
     sparse = thresholds[::AGREEMENT_STRIDE]
     parts, outcomes = [], []
     for scope in SCOPES:
         agrees, correct = probe(subject.model, subject.weights, subject.examples, rows, scope, thresholds)
-        looked = agrees[::AGREEMENT_STRIDE, :AGREEMENT_EXAMPLES].mean(1)
-        parts.append(pd.DataFrame({"scope": scope, "agreement": np.interp(thresholds, sparse, looked)}))
+        shares = agrees[::AGREEMENT_STRIDE, :AGREEMENT_EXAMPLES].mean(1)
+        parts.append(pd.DataFrame({"scope": scope, "agreement": np.interp(thresholds, sparse, shares)}))
         outcomes.append(_runs(agrees, correct, rows, thresholds).assign(scope=scope))
-    free = weight_proxies(subject.weights, thresholds)
-    curved = curvature(subject.model, subject.weights, subject.examples, rows[:GRADIENT_EXAMPLES], thresholds)
-    together = free.assign(curvature=curved["curvature"], agreement=pd.concat(parts)["agreement"].to_numpy())
+    proxies = weight_proxies(subject.weights, thresholds)
+    second_order = curvature(subject.model, subject.weights, subject.examples, rows[:GRADIENT_EXAMPLES], thresholds)
+    proxies = proxies.assign(curvature=second_order["curvature"], agreement=pd.concat(parts)["agreement"].to_numpy())
     return {
-        "signals": together.round(6).assign(model=subject.name),
+        "signals": proxies.round(6).assign(model=subject.name),
         "probes": pd.concat(outcomes).assign(model=subject.name),
     }
 
@@ -220,7 +278,7 @@ def _runs(agrees: np.ndarray, correct: np.ndarray, rows: np.ndarray, thresholds:
     return pd.DataFrame(columns | {"agrees": agrees[step, draw], "correct": correct[step, draw]})
 
 
-def _kept(subject: TrainedModel, points: int, examples: int) -> dict[str, pd.DataFrame]:
+def _cached(subject: TrainedModel, points: int, examples: int) -> dict[str, pd.DataFrame]:
     folder = subject.folder / "signals"
     weights = file_hash(subject.folder / "model.safetensors")
     key = key_of(["evaluation", "proxies"], weights, subject.task.fingerprint, points, examples, subject.seed)
@@ -228,7 +286,7 @@ def _kept(subject: TrainedModel, points: int, examples: int) -> dict[str, pd.Dat
     def fill(new: Path) -> None:
         for table, frame in measure(subject, points, examples).items():
             tables.write(table, frame, new)
-        note(f"{subject.name}: signals measured")
+        note(f"{subject.name}: zero-cost proxies measured")
 
     with alone(subject.folder):
         kept_folder(folder, key, fill)

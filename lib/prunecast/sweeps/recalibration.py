@@ -1,4 +1,4 @@
-"""Batch normalisation after pruning: its running statistics are those of the dense model, and can be taken anew."""
+"""Recalibration of batch normalisation after pruning, whose running statistics are those of the dense model."""
 
 from collections.abc import Sequence
 
@@ -18,14 +18,19 @@ BATCH = 128
 
 @torch.no_grad()
 def recalibrate(model: nn.Module, images: Tensor) -> None:
-    """Replace the running means and variances of all batch norms by those over `images` (n, channels, h, w)."""
+    """Replace the running means and variances of all batch norms by those over some images.
+
+    Args:
+        model: The network, changed in place; its batch norms are in evaluation mode afterwards.
+        images: Pixel values (n, channels, height, width).
+    """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over batches
         norm.train()
-    for batch in images.split(BATCH):
+    for batch in torch.split(images, BATCH):
         model(pixel_values=batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -33,14 +38,23 @@ def recalibrate(model: nn.Module, images: Tensor) -> None:
 
 
 def recalibrated(subject: TrainedModel, thresholds: Sequence[float], examples: int, images: int) -> pd.DataFrame:
-    """Accuracy on the first `examples` before and after recalibration: rows of the table `recalibration`.
+    """Accuracy of pruned models before and after recalibration: rows of the table `recalibration`.
 
-    The statistics are taken over the first `images` of the training set, whose labels are not used.
+    The statistics are taken over the first images of the training set, whose labels are not used.
+
+    Args:
+        subject: A trained model with batch norms; its weights and statistics are restored at the end.
+        thresholds: Percentile thresholds, in tenths of the weights.
+        examples: Number of validation examples to evaluate, from the first.
+        images: Number of training images to take statistics over.
+
+    Returns:
+        A row for each scope and threshold, with sparsity and both accuracies as fractions.
     """
     training = prepare(subject.task.train.first(images), None, 0).inputs
     rows = torch.arange(min(examples, len(subject.examples)))
     dense = {name: buffer.clone() for name, buffer in subject.model.named_buffers()}
-    found = []
+    records = []
     for scope in SCOPES:
         ranking = rank(subject.weights, magnitude, scope)
         with Pruner(subject.weights, magnitude, ranking.groups) as pruner:
@@ -52,7 +66,7 @@ def recalibrated(subject: TrainedModel, thresholds: Sequence[float], examples: i
                 after = evaluate(subject.model, subject.examples, rows).accuracy
                 for name, buffer in subject.model.named_buffers():
                     buffer.copy_(dense[name])
-                found.append((scope, threshold, sparsity(ranking, counts), before, after))
+                records.append((scope, threshold, sparsity(ranking, counts), before, after))
     columns = ["scope", "threshold", "sparsity", "accuracy", "recalibrated"]
-    table = pd.DataFrame(found, columns=columns)
+    table = pd.DataFrame(records, columns=columns)
     return table.assign(model=subject.name, eval_examples=len(rows), images=len(training))

@@ -1,4 +1,4 @@
-"""Sweeps: one model pruned at many sparsities and measured, every example at every point or only where it matters."""
+"""Sweeps of one model: pruned at many sparsities and measured, exactly or by the adaptive search."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,19 +13,36 @@ from prunecast.models.evaluation import Examples, Outcome, Precision, evaluate
 from prunecast.progress import track
 from prunecast.pruning.criteria import CriterionName, criterion_called
 from prunecast.pruning.masks import MAXIMUM, SCOPES, Pruner, Scope, cut, pruned_counts, rank, sparsity
-from prunecast.sweeps.adaptive import Evaluate, MeasuredCurve, adaptive, exact
+from prunecast.sweeps.adaptive import Evaluate, MeasuredCurve, Rows, adaptive, exact
 
 Engine = Literal["exact", "adaptive"]
-ENGINES = {"exact": exact, "adaptive": adaptive}
+ENGINES: dict[Engine, Callable[[Evaluate, int, int], MeasuredCurve]] = {"exact": exact, "adaptive": adaptive}
 
 
 def grid(points: int) -> list[float]:
-    """`points` equally spaced thresholds from 0 to 10, rounded so that tables read well."""
+    """Equally spaced percentile thresholds from 0 to 10, rounded to six decimals for legible tables.
+
+    Args:
+        points: Number of thresholds p.
+
+    Returns:
+        Thresholds (p), in tenths of the prunable weights.
+    """
     return [round(float(threshold), 6) for threshold in np.linspace(0, MAXIMUM, points)]
 
 
 def worth_measuring(criteria: Sequence[CriterionName]) -> list[tuple[CriterionName, Scope]]:
-    """Pairs of criterion and scope; random scores take the same share of every layer in either scope, up to chance."""
+    """Pairs of criterion and scope whose curves differ.
+
+    Random scores prune the same share of every layer in either scope, up to chance, so only their global curve is
+    measured.
+
+    Args:
+        criteria: Names of pruning criteria.
+
+    Returns:
+        The pairs, in the order of `criteria`.
+    """
     return [
         (criterion, scope)
         for criterion in criteria
@@ -35,10 +52,19 @@ def worth_measuring(criteria: Sequence[CriterionName]) -> list[tuple[CriterionNa
 
 
 class Sweeper:
-    """Measures curves of one model, whose prunable `weights` it changes and gives back.
+    """Measures pruning curves of one model; its prunable weights are changed meanwhile, and restored.
 
-    The dense model and the one with nothing left are the same under every criterion and in every scope: they are
-    evaluated once. Beside the model and a batch it holds one copy of the prunable weights.
+    The dense model and the one with all prunable weights at zero are the same under every criterion and in every
+    scope: they are evaluated once. Memory beside the model and a batch: one copy of the prunable weights.
+
+    Attributes:
+        model: The classifier.
+        weights: Its prunable weights, by name.
+        examples: The n examples it is evaluated on.
+        precision: Precision of the forward passes.
+        seed: Seed of the random criterion.
+        total: Number of prunable weights.
+        ends: Outcomes of all examples without and with all weights pruned, by the number of weights pruned.
     """
 
     def __init__(
@@ -55,27 +81,50 @@ class Sweeper:
         scope: Scope,
         thresholds: Sequence[float],
         engine: Engine,
-        keep: Callable[[Evaluate], Evaluate] = lambda look: look,
+        wrap: Callable[[Evaluate], Evaluate] = lambda evaluate: evaluate,
     ) -> tuple[pd.DataFrame, MeasuredCurve]:
-        """Measure at percentile `thresholds`; `keep` wraps the function that looks, for instance by a journal.
+        """Measure one curve on the percentile axis.
 
-        Returns the points as a table with the columns criterion, scope, threshold, pruned (weights), sparsity,
-        accuracy, loss (nats), evaluated (examples looked at with this very mask), and the curve as the engine gave it.
+        Args:
+            criterion: Name of the pruning criterion.
+            scope: Whether weights are ranked over all layers or in each layer.
+            thresholds: Percentile thresholds (p), in tenths of the weights.
+            engine: `exact`, or `adaptive` for the bracketing search.
+            wrap: Applied to the function that evaluates, for instance to record outcomes in a journal.
+
+        Returns:
+            The points as a table with the columns criterion, scope, threshold, pruned (number of weights), sparsity
+            and accuracy (fractions), loss (nats), evaluated (number of examples evaluated with this very mask); and
+            the curve that the engine returned.
+
+        Raises:
+            UserError: If a threshold lies outside 0 to 10.
         """
         total = len(thresholds) if engine == "exact" else None
-        with self.looking(criterion, scope, thresholds, total) as (look, pruned, shares):
-            found = ENGINES[engine](keep(look), len(thresholds), len(self.examples))
+        with self.masked_evaluation(criterion, scope, thresholds, total) as (evaluate_at, pruned, shares):
+            curve = ENGINES[engine](wrap(evaluate_at), len(thresholds), len(self.examples))
         columns = {"threshold": thresholds, "pruned": pruned, "sparsity": shares}
         points = pd.DataFrame(columns).assign(criterion=criterion, scope=scope)
-        return points.assign(accuracy=found.accuracy, loss=found.loss, evaluated=found.evaluated), found
+        return points.assign(accuracy=curve.accuracy, loss=curve.loss, evaluated=curve.evaluated), curve
 
     @contextmanager
-    def looking(
+    def masked_evaluation(
         self, criterion: CriterionName, scope: Scope, thresholds: Sequence[float], total: int | None = None
     ) -> Iterator[tuple[Evaluate, list[int], list[float]]]:
-        """What looks at any of the p percentile `thresholds`, the weights each prunes (p,), and the sparsities (p,).
+        """A context in which the model can be evaluated at any of some thresholds; its weights are restored at the end.
 
-        The weights are given back at the end. Raises UserError for a threshold outside 0 to 10.
+        Args:
+            criterion: Name of the pruning criterion.
+            scope: Whether weights are ranked over all layers or in each layer.
+            thresholds: Percentile thresholds (p), in tenths of the weights.
+            total: Number of evaluations to come, if known, for the progress bar.
+
+        Yields:
+            The function that evaluates at one of the thresholds, by its index, on some of the examples; the number of
+            weights pruned at each threshold (p); and the sparsities (p), as fractions.
+
+        Raises:
+            UserError: If a threshold lies outside 0 to 10.
         """
         scores = criterion_called(criterion, self.seed)
         ranking = rank(self.weights, scores, scope)
@@ -84,16 +133,16 @@ class Sweeper:
         pruned, shares = [sum(count.values()) for count in counts], [sparsity(ranking, count) for count in counts]
         del ranking  # before the weights are copied
         bar = track(label=f"sweeping {criterion}, {scope} scope", total=total)
-        everyone = np.arange(len(self.examples))
+        every = np.arange(len(self.examples))
         with bar, Pruner(self.weights, scores, groups) as pruner:
 
-            def look(point: int, rows: np.ndarray) -> Outcome:
+            def evaluate_at(point: int, rows: Rows) -> Outcome:
                 bar.update()
-                end = pruned[point] in (0, self.total) and np.array_equal(rows, everyone)
+                end = pruned[point] in (0, self.total) and np.array_equal(rows, every)
                 if end and pruned[point] in self.ends:
                     return self.ends[pruned[point]]
                 pruner.prune(cuts[point])
-                found = evaluate(self.model, self.examples, torch.from_numpy(rows), self.precision)
-                return self.ends.setdefault(pruned[point], found) if end else found
+                outcome = evaluate(self.model, self.examples, torch.from_numpy(rows), self.precision)
+                return self.ends.setdefault(pruned[point], outcome) if end else outcome
 
-            yield look, pruned, shares
+            yield evaluate_at, pruned, shares
