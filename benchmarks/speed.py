@@ -68,9 +68,9 @@ def timed(subject: checkpoints.TrainedModel, common: CommonWay, scope: Scope, ev
     ranking = rank(subject.weights, magnitude, scope)
     counts = [pruned_counts(ranking, "percentile", threshold) for threshold in thresholds]
 
-    def in_turns(look: adaptive.Evaluate) -> adaptive.Evaluate:
-        def looking(point: int, rows: np.ndarray) -> evaluation.Outcome:
-            found = look(point, rows)
+    def in_turns(evaluate: adaptive.Evaluate) -> adaptive.Evaluate:
+        def timed_evaluation(point: int, rows: np.ndarray) -> evaluation.Outcome:
+            found = evaluate(point, rows)
             if point % every == 0:
                 started = time.perf_counter()
                 differences.append(abs(common.accuracy(scope, counts[point]) - found.accuracy))
@@ -78,13 +78,13 @@ def timed(subject: checkpoints.TrainedModel, common: CommonWay, scope: Scope, ev
                 print(f"{scope} scope, point {point}: {spent[-1]:.2f} s the common way", file=sys.stderr)
             return found
 
-        return looking
+        return timed_evaluation
 
     seconds, curves = {}, {}
-    for engine, keep in (("exact", in_turns), ("adaptive", lambda look: look)):
+    for engine, wrap in (("exact", in_turns), ("adaptive", lambda evaluate: evaluate)):
         sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", 0)
         started = time.perf_counter()
-        _, curves[engine] = sweeper.curve("magnitude", scope, thresholds, engine, keep)
+        _, curves[engine] = sweeper.curve("magnitude", scope, thresholds, engine, wrap)
         seconds[engine] = time.perf_counter() - started
     seconds["exact"] -= sum(spent)
     seconds["baseline"] = float(np.mean(spent)) * POINTS
@@ -119,7 +119,7 @@ def memory(run: str, model: str, scope: Scope, engine: Engine) -> dict[str, Any]
 
 
 def _resident(name: str) -> float:
-    """Resident memory in MB, now (VmRSS) or at most since the last look at VmRSS (VmHWM)."""
+    """Resident memory in MB, now (VmRSS) or at most since VmRSS was last read (VmHWM)."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     found = next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
     if name == "VmRSS":

@@ -115,8 +115,8 @@ def largest_safe(subject: TrainedModel, scope: Scope, epsilon: float, expected: 
     check_epsilon(epsilon)
     thresholds = grid(POINTS)[:-1]  # with nothing left there is nothing to be safe
     sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", subject.seed)
-    with sweeper.looking("magnitude", scope, thresholds) as (look, _, _):
-        found = last_safe(look, len(thresholds), len(subject.examples), epsilon, round(expected * (POINTS - 1)))
+    with sweeper.masked_evaluation("magnitude", scope, thresholds) as (evaluate, _, _):
+        found = last_safe(evaluate, len(thresholds), len(subject.examples), epsilon, round(expected * (POINTS - 1)))
     return thresholds[found.point] / MAXIMUM, found
 
 
