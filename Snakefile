@@ -26,7 +26,6 @@ PROSE = [str(path) for path in sorted(Path("book").rglob("*")) if path.is_file()
 COLLECTING = "collect_sweeps"
 MODELS = STUDY.pages.get(COLLECTING, {}).get("models", [])
 SWEPT = f"{RUN}/models/{{}}/swept"
-THREADS = 8  # what a job asks of a cluster; a machine with fewer cores gives all it has, and runs job after job
 
 
 def sources(file):
@@ -55,7 +54,7 @@ rule model:
         model="|".join(MODELS) or "none",
     params:
         STUDY.pages.get(COLLECTING),
-    threads: THREADS
+    threads: STUDY.threads
     shell:
         "prunecast collect {wildcards.model} --study {STUDY_FILE}"
 
@@ -75,7 +74,7 @@ for PAGE in pages.pages():
             [update(f"{RUN}/tables/{table}") for table in pages.files_of(PAGE).writes],
         params:
             STUDY.pages.get(PAGE),
-        threads: THREADS
+        threads: max(workflow.cores or 1, STUDY.threads) if pages.files_of(PAGE).measures_time else STUDY.threads
         shell:
             f"prunecast run {PAGE} --study {STUDY_FILE}"
 

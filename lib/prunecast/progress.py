@@ -29,11 +29,13 @@ def track(steps: Iterable[Any] | None = None, label: str = "", total: int | None
 
 
 def note(message: str) -> None:
-    """Append one line with the time of day to the log of the running page, if `PRUNECAST_LOG` names one.
+    """Append one line with the time of day to the log of the running page, and print it on the terminal, if any.
 
     Args:
         message: The line, without a line break.
     """
+    if terminal := _terminal():
+        tqdm.write(message, file=terminal)
     if path := os.environ.get(LOG):
         with Path(path).open("a", encoding="utf-8") as log:
             log.write(f"{time.strftime('%H:%M:%S')} {message}\n")

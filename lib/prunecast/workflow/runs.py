@@ -105,7 +105,7 @@ def _publish(executed: nbformat.NotebookNode, stage: Path, page: str, folder: Pa
     """Move tables and notebook into the run's folder; every byte is on the disk before the first one moves."""
     executed.metadata.papermill.update(input_path=f"notebooks/{page}.py", output_path=f"{page}.ipynb")
     notebook = stage / f"{page}.ipynb"
-    nbformat.write(executed, notebook)
+    nbformat.write(executed, notebook)  # type: ignore[no-untyped-call]
     for name in ("tables", "notebooks"):
         (folder / name).mkdir(exist_ok=True)
     for table in stage.glob("*.csv*"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from prunecast.errors import UserError, first_complaint
 from prunecast.workflow.pages import parameters_of
@@ -22,12 +22,20 @@ RUN = "run"  # the parameter that says which run a page writes to; the runner fi
 
 
 class Study(BaseModel):
-    """A study file: its name, what it is for, and the parameters of each page it runs."""
+    """A study file.
+
+    Attributes:
+        study: Name of the study and of its run.
+        purpose: What it is for.
+        threads: Processor threads of a job. Small models do not use many: with 1, jobs run side by side instead.
+        pages: Parameters of each page it runs, by page.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     study: str = Field(pattern=r"^[a-z0-9_]+$")
     purpose: str
+    threads: PositiveInt = 8
     pages: dict[str, dict[str, Any]]
 
 
