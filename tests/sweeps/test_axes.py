@@ -12,7 +12,8 @@ from tiny import plan
 @pytest.fixture(scope="module")
 def rows(subject: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """The exact sweep of the small model at eleven thresholds."""
-    return collect.swept(apart(subject, tmp_path_factory.mktemp("swept")), plan(11, exact=["tiny"])).sweeps
+    own: TrainedModel = apart(subject, tmp_path_factory.mktemp("swept"))
+    return collect.swept(own, plan(11, exact=["tiny"])).sweeps
 
 
 def test_every_axis_is_read_at_its_exact_sparsity_and_shows_what_was_measured(

@@ -98,7 +98,8 @@ def test_two_runs_of_a_study_at_once_do_not_damage_each_other(tiny_models: Model
 @pytest.fixture
 def trained(tiny_models: Models, subject: TrainedModel) -> TrainedModel:
     """The small model in the run `a`, trained already."""
-    return apart(subject, paths.run("a") / "models")
+    own: TrainedModel = apart(subject, paths.run("a") / "models")
+    return own
 
 
 def test_a_checkpoint_is_reused_until_something_it_depends_on_changes(
