@@ -2,33 +2,37 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from prunecast.datasets import tasks
+from prunecast.models import checkpoints, zoo
+from prunecast.models.checkpoints import TrainedModel
+from prunecast.models.zoo import ModelSpec
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny import TINY, task_frames  # noqa: E402
+from tiny import TINY, task_frames
 
 REAL_TASKS = os.environ.get("PRUNECAST_DATA")
 
 
 @pytest.fixture(autouse=True)
-def _own_runs(tmp_path, monkeypatch):
-    """Every test has a runs folder, and no task folder, of its own."""
+def _own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test has a runs folder of its own, and no folder of tasks or checkpoints."""
     monkeypatch.setenv("PRUNECAST_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("PRUNECAST_DATA", raising=False)
     monkeypatch.delenv("PRUNECAST_MODELS", raising=False)
-    from prunecast.datasets import tasks
-
     tasks.load_task.cache_clear()
 
 
 @pytest.fixture
-def task_folder(tmp_path, monkeypatch):
-    """A local folder of tasks that holds one, `colours`, learnable in a second."""
+def task_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A local folder of tasks with one task, `colours`, learnable in a second."""
     folder = tmp_path / "tasks"
     write_task(folder / "colours", task_frames())
     monkeypatch.setenv("PRUNECAST_DATA", str(folder))
@@ -36,21 +40,15 @@ def task_folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def tiny_models(task_folder, monkeypatch):
-    """A registry that holds one small model for the task `colours`."""
-    from prunecast.models import zoo
-
+def tiny_models(task_folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, ModelSpec]:
+    """A registry with one small model for the task `colours`."""
     monkeypatch.setattr(zoo, "registry", lambda: dict(TINY))
     return TINY
 
 
 @pytest.fixture(scope="session")
-def subject(tmp_path_factory):
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainedModel]:
     """The small model of the task `colours`, trained once for all tests; none may change it, or write to its folder."""
-    import torch
-    from prunecast.datasets import tasks
-    from prunecast.models import checkpoints, zoo
-
     folder = tmp_path_factory.mktemp("subject")
     write_task(folder / "tasks" / "colours", task_frames())
     with pytest.MonkeyPatch.context() as patch:
@@ -67,18 +65,21 @@ def subject(tmp_path_factory):
     assert sorted(trained.folder.rglob("*")) == files
 
 
-def apart(subject, folder: Path):
-    """The same model, of which nothing is measured yet, with a folder of its own inside `folder`."""
+def apart(subject: TrainedModel, folder: Path) -> TrainedModel:
+    """The same model, on which nothing is measured yet, with a folder of its own inside `folder`."""
     return replace(subject, folder=Path(shutil.copytree(subject.folder, folder / subject.name)))
 
 
 @pytest.fixture
-def own_subject(subject, tmp_path):
-    """The small model with a folder that this test may write to."""
+def own_subject(subject: TrainedModel, tmp_path: Path) -> TrainedModel:
+    """The small model with a folder to which this test may write."""
     return apart(subject, tmp_path / "own")
 
 
-def write_task(folder: Path, frames: dict[str, pd.DataFrame], labels: tuple[str, ...] = ("warm", "cold", "none")):
+def write_task(
+    folder: Path, frames: dict[str, pd.DataFrame], labels: tuple[str, ...] = ("warm", "cold", "none")
+) -> None:
+    """Write a local task: the rows of each split, with columns text and label, and the names of the labels."""
     folder.mkdir(parents=True)
     for split, frame in frames.items():
         frame.to_parquet(folder / f"{split}.parquet")
@@ -86,8 +87,8 @@ def write_task(folder: Path, frames: dict[str, pd.DataFrame], labels: tuple[str,
 
 
 @pytest.fixture
-def real_tasks():
-    """The folder of real tasks that `PRUNECAST_DATA` named when the tests began."""
+def real_tasks() -> Path:
+    """The folder of real tasks that `PRUNECAST_DATA` named when the tests were started."""
     if not REAL_TASKS:
         pytest.skip("PRUNECAST_DATA names no folder of real tasks")
     return Path(REAL_TASKS).resolve()

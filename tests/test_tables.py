@@ -12,12 +12,12 @@ ROW = {"source": "a", "table": "t", "row": "r", "published": 0.1, "ours": 1 / 3,
 FRAME = pd.DataFrame([ROW | {"note": "n"}])
 
 
-def test_a_table_comes_back_as_it_was_written(tmp_path):
+def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     tables.write("reproductions", FRAME, tmp_path)
     pd.testing.assert_frame_equal(tables.read("reproductions", tmp_path), FRAME)
 
 
-def test_an_empty_cell_stays_empty_where_the_contract_allows_it(tmp_path):
+def test_an_empty_cell_stays_empty_where_the_contract_allows_it(tmp_path: Path) -> None:
     tables.write("reproductions", FRAME.assign(published=None), tmp_path)
     assert tables.read("reproductions", tmp_path)["published"].isna().all()
 
@@ -32,7 +32,9 @@ def test_an_empty_cell_stays_empty_where_the_contract_allows_it(tmp_path):
         (pd.concat([FRAME, FRAME]), "unique"),
     ],
 )
-def test_a_broken_contract_is_refused_by_name_and_the_old_table_stays(tmp_path, broken, named):
+def test_a_broken_contract_is_refused_by_name_and_the_old_table_stays(
+    tmp_path: Path, broken: pd.DataFrame, named: str
+) -> None:
     path = tables.write("reproductions", FRAME, tmp_path)
     before = path.read_bytes()
     with pytest.raises(UserError, match=named):
@@ -40,13 +42,13 @@ def test_a_broken_contract_is_refused_by_name_and_the_old_table_stays(tmp_path, 
     assert path.read_bytes() == before
 
 
-def test_a_value_outside_its_range_is_refused(tmp_path):
+def test_a_value_outside_its_range_is_refused(tmp_path: Path) -> None:
     sweeps = tables.read("sweeps", paths.MEASURED / "campaign")
     with pytest.raises(UserError, match="accuracy"):
         tables.write("sweeps", sweeps.assign(accuracy=1.5), tmp_path)
 
 
-def test_the_same_table_is_the_same_bytes_even_compressed(tmp_path):
+def test_the_same_table_is_the_same_bytes_even_compressed(tmp_path: Path) -> None:
     predictions = pd.DataFrame(
         [
             {
@@ -60,7 +62,7 @@ def test_the_same_table_is_the_same_bytes_even_compressed(tmp_path):
     assert one == two
 
 
-def test_a_full_disk_leaves_the_old_table_and_says_so_in_one_sentence(tmp_path):
+def test_a_full_disk_leaves_the_old_table_and_is_one_sentence(tmp_path: Path) -> None:
     tables.write("reproductions", FRAME, tmp_path)
     script = """
 import resource, signal, sys, pathlib, pandas as pd
@@ -81,7 +83,7 @@ except ValueError as error:
     assert [path.name for path in tmp_path.iterdir()] == ["reproductions.csv"]
 
 
-def test_columns_of_an_earlier_version_are_read_under_their_present_names(tmp_path):
+def test_columns_of_an_earlier_version_are_read_under_their_present_names(tmp_path: Path) -> None:
     (tmp_path / "engines.csv").write_text(
         "criterion,scope,points,adaptive_examples,audited,surprises,belief_error_bound,largest_error,mean_error,model,"
         "engine,precision,eval_examples\nmagnitude,global,21,340,90,3,0.084,,,m,adaptive,float32,120\n"
@@ -99,12 +101,19 @@ def test_columns_of_an_earlier_version_are_read_under_their_present_names(tmp_pa
         tables.write("models", models.rename(columns={"source": "door"}), tmp_path)
 
 
-def test_a_missing_table_is_one_sentence(tmp_path):
+def test_a_missing_table_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no sweeps\.csv"):
         tables.read("sweeps", tmp_path)
 
 
-def test_the_data_readme_states_every_contract():
+def test_a_contract_has_known_rules_only() -> None:
+    known = {"type", "description", "unit", "allowed", "minimum", "maximum", "nullable", "timed", "formerly"}
+    rules = [rule for contract in tables.contracts().values() for rule in contract["columns"].values()]
+    assert set().union(*rules) <= known  # an unquoted comma ends a description, and its rest becomes a rule
+    assert all({"type", "description"} <= set(rule) for rule in rules)
+
+
+def test_the_data_readme_states_every_contract() -> None:
     readme = (paths.DATA / "README.md").read_text(encoding="utf-8")
     for table, contract in tables.contracts().items():
         section = readme.split(f"## {table}\n")[1].split("\n## ")[0]
@@ -114,15 +123,16 @@ def test_the_data_readme_states_every_contract():
 
 
 @pytest.mark.parametrize("folder", sorted(paths.MEASURED.iterdir()), ids=lambda path: path.name)
-def test_measured_tables_keep_their_contract_and_state_their_provenance(folder: Path):
+def test_measured_tables_keep_their_contract_and_state_their_provenance(folder: Path) -> None:
     names = [name for name in tables.contracts() if (folder / tables.file_name(name)).exists()]
-    kept = {name: tables.read(name, folder) for name in names}
+    measured = {name: tables.read(name, folder) for name in names}
     assert (folder / "provenance.json").exists()
-    if "models" in kept:
-        assert set(kept["sweeps"]["model"]) == set(kept["models"]["model"]) == set(kept["engines"]["model"])
+    if "models" in measured:
+        models, sweeps, engines = (set(measured[name]["model"]) for name in ("models", "sweeps", "engines"))
+        assert sweeps == models == engines
 
 
-def test_the_campaign_is_as_wide_as_its_page_says_and_every_model_learned_its_task():
+def test_the_campaign_is_as_wide_as_its_page_says_and_every_model_learned_its_task() -> None:
     models = tables.read("models", paths.MEASURED / "campaign")
     engines = tables.read("engines", paths.MEASURED / "campaign")
     text = models[~models["task"].isin(["cifar10", "mnist"]) & (curve_metrics.base_of(models) == models["model"])]

@@ -1,3 +1,7 @@
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -5,10 +9,12 @@ from prunecast import paths
 from prunecast.datasets import tasks
 from prunecast.errors import UserError
 from prunecast.models import training, zoo
-from prunecast.models.evaluation import evaluate, prepare
+from prunecast.models.evaluation import Examples, Outcome, evaluate, prepare
 from prunecast.models.prunable import prunable_weights
+from prunecast.models.zoo import ModelSpec
 from prunecast.seeding import seed_everything
 from prunecast.workflow import studies
+from torch import Tensor
 from transformers import TrainerCallback
 from transformers.pytorch_utils import Conv1D
 
@@ -16,30 +22,34 @@ FAMILIES = ("bert", "distilbert", "roberta", "electra", "albert", "deberta-v2", 
 BATCH = 8
 
 
-def _spec(architecture, **settings):
-    return zoo.ModelSpec(task="colours", architecture=architecture, layers=2, hidden=16, heads=2, **settings)
+def _spec(architecture: str) -> ModelSpec:
+    return ModelSpec(task="colours", architecture=architecture, layers=2, hidden=16, heads=2)
 
 
-def _built(spec, task):
+def _built(spec: ModelSpec, task: tasks.Task) -> tuple[Any, Any]:
     seed_everything(0, "test")
-    return zoo.build(spec, task)
+    model, tokenizer = zoo.build(spec, task)
+    return model, tokenizer
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)
-def test_a_family_is_built_saved_and_loaded_with_the_same_answers(architecture, task_folder, tmp_path):
+def test_a_family_is_built_saved_and_loaded_with_the_same_outcome(
+    architecture: str, task_folder: Path, tmp_path: Path
+) -> None:
     task = tasks.load_task("colours")
     model, tokenizer = _built(_spec(architecture), task)
-    batches = prepare(task.validation, tokenizer, 64)
-    zoo.save(model, tokenizer, tmp_path / "kept")
-    again, its_tokenizer = zoo.load(tmp_path / "kept")
-    again_batches = prepare(task.validation, its_tokenizer, 64)
-    assert torch.equal(evaluate(model.eval(), batches).loss, evaluate(again, again_batches).loss)
-    assert again.config.model_type == architecture
-    assert [path.suffix for path in (tmp_path / "kept").glob("model*")] == [".safetensors"]
+    examples = prepare(task.validation, tokenizer, 64)
+    zoo.save(model, tokenizer, tmp_path / "saved")
+    again, its_tokenizer = zoo.load(tmp_path / "saved")
+    its_examples = prepare(task.validation, its_tokenizer, 64)
+    assert torch.equal(evaluate(model.eval(), examples).loss, evaluate(again, its_examples).loss)
+    assert type(again) is type(model)
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["model_type"] == architecture
+    assert [path.suffix for path in (tmp_path / "saved").glob("model*")] == [".safetensors"]
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)
-def test_prunable_are_the_linear_layers_but_the_output_layer(architecture, task_folder):
+def test_prunable_are_the_linear_layers_but_the_output_layer(architecture: str, task_folder: Path) -> None:
     model, _ = _built(_spec(architecture), tasks.load_task("colours"))
     prunable = prunable_weights(model, classes=3)
     kinds = (torch.nn.Linear, Conv1D, torch.nn.Conv1d)
@@ -61,91 +71,97 @@ def test_prunable_are_the_linear_layers_but_the_output_layer(architecture, task_
         ("fc12", [2] * 11),
     ],
 )
-def test_an_image_classifier_reads_digits_and_has_the_prunable_layers_of_its_name(architecture, dimensions, tmp_path):
+def test_an_image_classifier_reads_digits_and_has_the_prunable_layers_of_its_name(
+    architecture: str, dimensions: list[int], tmp_path: Path
+) -> None:
     task = tasks.load_task("digits")
-    model, tokenizer = _built(zoo.ModelSpec(task="digits", architecture=architecture), task)
-    zoo.save(model, tokenizer, tmp_path / "kept")
-    again, _ = zoo.load(tmp_path / "kept")
+    model, tokenizer = _built(ModelSpec(task="digits", architecture=architecture), task)
+    zoo.save(model, tokenizer, tmp_path / "saved")
+    again, _ = zoo.load(tmp_path / "saved")
     assert [weight.dim() for weight in prunable_weights(again, classes=10).values()] == dimensions
-    batches = prepare(task.validation.first(BATCH), None, 64)
-    assert torch.equal(evaluate(model.eval(), batches).loss, evaluate(again, batches).loss)
+    examples = prepare(task.validation.first(BATCH), None, 64)
+    assert torch.equal(evaluate(model.eval(), examples).loss, evaluate(again, examples).loss)
 
 
-def _coloured():
+def _coloured() -> tasks.Task:
     """Images in three colours, each of another brightness and contrast."""
-    choice = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     middle, spread = np.array([40, 120, 200]), np.array([35, 10, 20])
-    images = (middle + choice.normal(size=(40, 32, 32, 3)) * spread).clip(0, 255).astype(np.uint8)
+    images = (middle + generator.normal(size=(40, 32, 32, 3)) * spread).clip(0, 255).astype(np.uint8)
     split = tasks.Split(images, np.arange(40) % 2)
     return tasks.Task("coloured", "image", "folder", ("a", "b"), split, split)
 
 
-def _seen(model, batches):
-    """What goes into the network itself (n, channels, height, width) when a model is evaluated, and its outcome."""
-    seen = []
-    hook = model.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    outcome = evaluate(model, batches)
+def _evaluated(model: Any, examples: Examples) -> tuple[Tensor, Outcome]:
+    """The input (n, channels, height, width) of the network itself when a model is evaluated, and the outcome."""
+    inputs: list[Tensor] = []
+    hook = model.network.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+    outcome = evaluate(model, examples)
     hook.remove()
-    return torch.cat(seen), outcome
+    return torch.cat(inputs), outcome
 
 
 @pytest.mark.parametrize("architecture", ["fc2_100", "preresnet20"])
-def test_standardised_images_have_mean_0_and_deviation_1_and_still_have_after_loading(architecture, tmp_path):
+def test_standardised_images_have_mean_0_and_deviation_1_and_still_have_after_loading(
+    architecture: str, tmp_path: Path
+) -> None:
     task = _coloured()
-    batches = prepare(task.train, None, 64)
-    model, _ = _built(zoo.ModelSpec(task="coloured", architecture=architecture, standardise=True), task)
-    zoo.save(model, None, tmp_path / "kept")
-    seen, outcome = _seen(model.eval(), batches)
-    torch.testing.assert_close(seen.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
-    torch.testing.assert_close(seen.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
-    again = _seen(zoo.load(tmp_path / "kept")[0], batches)
-    assert torch.equal(again[0], seen)
+    examples = prepare(task.train, None, 64)
+    model, _ = _built(ModelSpec(task="coloured", architecture=architecture, standardise=True), task)
+    zoo.save(model, None, tmp_path / "saved")
+    inputs, outcome = _evaluated(model.eval(), examples)
+    torch.testing.assert_close(inputs.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(inputs.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
+    again = _evaluated(zoo.load(tmp_path / "saved")[0], examples)
+    assert torch.equal(again[0], inputs)
     assert torch.equal(again[1].loss, outcome.loss)
-    plain, _ = _built(zoo.ModelSpec(task="coloured", architecture=architecture), task)
-    assert torch.equal(_seen(plain.eval(), batches)[0], batches.inputs)
+    plain, _ = _built(ModelSpec(task="coloured", architecture=architecture), task)
+    assert torch.equal(_evaluated(plain.eval(), examples)[0], examples.inputs)
 
 
 class _Rates(TrainerCallback):
-    """Keeps the learning rate of every step of a training."""
+    """Records the learning rate of every step of a training."""
 
-    def __init__(self):
-        self.rates = []
+    def __init__(self) -> None:
+        self.rates: list[float] = []
 
-    def on_pre_optimizer_step(self, *_, optimizer, **__):
-        self.rates += [group["lr"] for group in optimizer.param_groups][:1]
+    def on_pre_optimizer_step(self, *_: Any, **parts: Any) -> None:
+        self.rates.append(parts["optimizer"].param_groups[0]["lr"])
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear"])
-def test_a_constant_learning_rate_is_one_and_a_linear_one_warms_up_and_falls(schedule):
+def test_a_constant_learning_rate_is_one_and_a_linear_one_warms_up_and_falls(schedule: str) -> None:
     task = tasks.load_task("digits")
-    spec = zoo.ModelSpec(
-        task="digits", architecture="fc2_100", epochs=1, batch_size=32, learning_rate_schedule=schedule
-    )
-    model, watch = _built(spec, task)[0], _Rates()
-    training.train(model, None, task.train.first(640), spec, 0, "watched", None, [watch])
-    assert len(watch.rates) == 20
+    settings = {"epochs": 1, "batch_size": 32, "learning_rate_schedule": schedule}
+    spec = ModelSpec.model_validate({"task": "digits", "architecture": "fc2_100", **settings})
+    model, recorder = _built(spec, task)[0], _Rates()
+    training.train(model, None, task.train.first(640), spec, 0, "recorded", None, [recorder])
+    rates = recorder.rates
+    assert len(rates) == 20
     if schedule == "constant":
-        assert set(watch.rates) == {spec.learning_rate}
+        assert set(rates) == {spec.learning_rate}
     else:
-        top = watch.rates.index(max(watch.rates))
+        top = rates.index(max(rates))
         assert top == 2
-        assert watch.rates[: top + 1] == sorted(watch.rates[: top + 1])
-        assert watch.rates[top:] == sorted(watch.rates[top:], reverse=True)
-        assert watch.rates[-1] < spec.learning_rate / 10
+        assert rates[: top + 1] == sorted(rates[: top + 1])
+        assert rates[top:] == sorted(rates[top:], reverse=True)
+        assert rates[-1] < spec.learning_rate / 10
 
 
-def test_the_same_seed_builds_the_same_weights(task_folder):
+def test_the_same_seed_builds_the_same_weights(task_folder: Path) -> None:
     task = tasks.load_task("colours")
     (one, _), (two, _) = (_built(_spec("bert"), task) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
-def test_a_checkpoint_folder_is_fine_tuned_with_a_new_head(task_folder, tmp_path, monkeypatch):
+def test_a_checkpoint_folder_is_fine_tuned_with_a_new_head(
+    task_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = tasks.load_task("colours")
     parent, tokenizer = _built(_spec("bert"), task)
-    zoo.save(parent, tokenizer, tmp_path / "shelf" / "someone" / "parent")
-    monkeypatch.setenv("PRUNECAST_MODELS", str(tmp_path / "shelf"))
-    spec = zoo.ModelSpec(task="digits", checkpoint="someone/parent")
+    zoo.save(parent, tokenizer, tmp_path / "checkpoints" / "someone" / "parent")
+    monkeypatch.setenv("PRUNECAST_MODELS", str(tmp_path / "checkpoints"))
+    spec = ModelSpec(task="digits", checkpoint="someone/parent")
     ten_classes = tasks.Task("t", "text", "folder", tuple("0123456789"), task.train, task.validation)
     child, _ = _built(spec, ten_classes)
     assert child.config.num_labels == 10
@@ -154,18 +170,16 @@ def test_a_checkpoint_folder_is_fine_tuned_with_a_new_head(task_folder, tmp_path
     assert list(zoo.parent_hash(spec)) == ["someone/parent"]
 
 
-def _kept(task, folder, architecture="bert"):
+def _saved(task: tasks.Task, folder: Path, architecture: str = "bert") -> tuple[Any, Any]:
     model, tokenizer = _built(_spec(architecture), task)
     zoo.save(model, tokenizer, folder)
     return model, tokenizer
 
 
-def test_layers_of_a_checkpoint_can_be_left_out_before_fine_tuning(task_folder, tmp_path):
+def test_layers_of_a_checkpoint_can_be_removed_before_fine_tuning(task_folder: Path, tmp_path: Path) -> None:
     task = tasks.load_task("colours")
-    parent, _ = _kept(task, tmp_path / "parent")
-    child, tokenizer = zoo.build(
-        zoo.ModelSpec(task="colours", checkpoint=str(tmp_path / "parent"), keep_layers=(1,)), task
-    )
+    parent, _ = _saved(task, tmp_path / "parent")
+    child, tokenizer = _built(ModelSpec(task="colours", checkpoint=str(tmp_path / "parent"), keep_layers=(1,)), task)
     assert torch.equal(
         child.bert.encoder.layer[0].output.dense.weight, parent.bert.encoder.layer[1].output.dense.weight
     )
@@ -173,13 +187,13 @@ def test_layers_of_a_checkpoint_can_be_left_out_before_fine_tuning(task_folder, 
     again, _ = zoo.load(tmp_path / "child")
     assert len(prunable_weights(again, classes=3)) == 7
     with pytest.raises(UserError, match="names layer 5, but the checkpoint has layers 0 to 1"):
-        zoo.build(zoo.ModelSpec(task="colours", checkpoint=str(tmp_path / "parent"), keep_layers=(5,)), task)
+        zoo.build(ModelSpec(task="colours", checkpoint=str(tmp_path / "parent"), keep_layers=(5,)), task)
 
 
-def test_a_checkpoint_that_does_the_task_already_is_taken_as_it_is(task_folder, tmp_path):
+def test_a_checkpoint_that_was_trained_on_the_task_is_not_changed(task_folder: Path, tmp_path: Path) -> None:
     task = tasks.load_task("colours")
-    parent, _ = _kept(task, tmp_path / "parent")
-    spec = zoo.ModelSpec(task="colours", checkpoint=str(tmp_path / "parent"), fine_tuned=True)
+    parent, _ = _saved(task, tmp_path / "parent")
+    spec = ModelSpec(task="colours", checkpoint=str(tmp_path / "parent"), fine_tuned=True)
     assert all(
         torch.equal(a, b) for a, b in zip(zoo.build(spec, task)[0].parameters(), parent.parameters(), strict=True)
     )
@@ -188,13 +202,13 @@ def test_a_checkpoint_that_does_the_task_already_is_taken_as_it_is(task_folder, 
         zoo.build(spec, ten_classes)
 
 
-def test_a_checkpoint_of_the_wrong_architecture_is_refused(task_folder, tmp_path):
+def test_a_checkpoint_of_the_wrong_architecture_is_refused(task_folder: Path, tmp_path: Path) -> None:
     task = tasks.load_task("colours")
-    _kept(task, tmp_path / "one")
+    _saved(task, tmp_path / "one")
     config = (tmp_path / "one" / "config.json").read_text()
     with pytest.raises(UserError, match="is a bert, not a roberta"):
-        zoo.build(zoo.ModelSpec(task="colours", checkpoint=str(tmp_path / "one"), architecture="roberta"), task)
-    _kept(task, tmp_path / "two", "distilbert")
+        zoo.build(ModelSpec(task="colours", checkpoint=str(tmp_path / "one"), architecture="roberta"), task)
+    _saved(task, tmp_path / "two", "distilbert")
     (tmp_path / "two" / "config.json").write_text(config)
     with pytest.raises(UserError, match=r"checkpoint 'two' is not a bert: it lacks \d+ of its weights"):
         zoo.load(tmp_path / "two")
@@ -203,29 +217,30 @@ def test_a_checkpoint_of_the_wrong_architecture_is_refused(task_folder, tmp_path
         zoo.load(tmp_path / "two")
 
 
-def test_a_tokenizer_that_does_not_fit_is_refused(task_folder, tmp_path):
-    _, tokenizer = _kept(tasks.load_task("colours"), tmp_path / "one")
+def test_a_tokenizer_that_does_not_fit_is_refused(task_folder: Path, tmp_path: Path) -> None:
+    _, tokenizer = _saved(tasks.load_task("colours"), tmp_path / "one")
     tokenizer.add_tokens(["another piece"])
     tokenizer.save_pretrained(tmp_path / "one")
     with pytest.raises(UserError, match=r"its tokenizer has \d+ tokens, its model only \d+"):
         zoo.load(tmp_path / "one")
 
 
-def test_a_model_without_prunable_weights_or_with_broken_ones_is_refused():
+def test_a_model_without_prunable_weights_or_with_broken_ones_is_refused() -> None:
     with pytest.raises(UserError, match="Linear has no prunable weights"):
         prunable_weights(torch.nn.Linear(4, 3), classes=3)
-    broken = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 3))
-    broken[0].weight.data[1, 2] = float("nan")
+    first = torch.nn.Linear(4, 4)
+    first.weight.data[1, 2] = float("nan")
+    broken = torch.nn.Sequential(first, torch.nn.Linear(4, 3))
     with pytest.raises(UserError, match=r"layer 0\.weight holds weights that are not finite numbers"):
         prunable_weights(broken, classes=3)
 
 
-def test_a_pickle_is_refused(tmp_path, task_folder):
+def test_a_pickle_is_refused(tmp_path: Path, task_folder: Path) -> None:
     torch.save({}, tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"only pytorch_model\.bin, which is a pickle"):
         zoo.load(tmp_path)
-    spec = zoo.ModelSpec(task="colours", checkpoint=str(tmp_path))
+    spec = ModelSpec(task="colours", checkpoint=str(tmp_path))
     with pytest.raises(UserError, match="safetensors alone"):
         zoo.build(spec, tasks.load_task("colours"))
 
@@ -233,23 +248,25 @@ def test_a_pickle_is_refused(tmp_path, task_folder):
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        (zoo.ModelSpec(task="colours", architecture="perceptron"), "'perceptron' is not an architecture"),
-        (zoo.ModelSpec(task="colours", checkpoint="no/such"), "'no/such' could not be loaded"),
+        (ModelSpec(task="colours", architecture="perceptron"), "'perceptron' is not an architecture"),
+        (ModelSpec(task="colours", checkpoint="no/such"), "'no/such' could not be loaded"),
     ],
 )
-def test_an_unknown_origin_is_one_sentence(spec, sentence, task_folder, monkeypatch):
+def test_an_unknown_architecture_or_checkpoint_is_one_sentence(
+    spec: ModelSpec, sentence: str, task_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=sentence):
         zoo.build(spec, tasks.load_task("colours"))
 
 
-def test_the_registry_is_valid_and_its_names_are_offered():
+def test_the_registry_is_valid_and_an_unknown_name_is_answered_with_its_names() -> None:
     assert len({spec.architecture for spec in zoo.registry().values() if spec.task == "docstrings"}) >= 4
     with pytest.raises(UserError, match=r"no model 'x' in data/models\.yml.*docstrings_bert"):
         zoo.spec_of("x")
 
 
-def test_every_model_of_the_studies_is_in_the_registry_and_every_hub_task_is_known():
+def test_every_model_of_the_studies_is_in_the_registry_and_every_hub_task_is_known() -> None:
     for name in ("laptop", "campaign", "hub"):
         page = studies.read_study(paths.ROOT / "studies" / f"{name}.yml").pages["collect_sweeps"]
         specs = [zoo.spec_of(model) for model in page["models"]]
@@ -259,8 +276,8 @@ def test_every_model_of_the_studies_is_in_the_registry_and_every_hub_task_is_kno
     assert all(spec.fine_tuned for spec in specs)
 
 
-def test_a_misspelt_setting_in_the_registry_is_named(tmp_path, monkeypatch):
+def test_a_misspelt_setting_in_the_registry_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models.yml").write_text("m: {task: digits, architecture: vgg16, epoch: 3}")
-    monkeypatch.setattr(zoo.paths, "DATA", tmp_path)
+    monkeypatch.setattr(paths, "DATA", tmp_path)
     with pytest.raises(UserError, match=r"data/models\.yml: epoch is unknown; known are task,"):
         zoo.registry()
