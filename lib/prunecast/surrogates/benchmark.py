@@ -1,4 +1,4 @@
-"""The contest: who competes, what each may know of the tested model, and the forecasts that gives."""
+"""The benchmark: its entries, the points of a tested model that each protocol reveals, and the forecasts."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
+from numpy.typing import NDArray
 
-from prunecast.progress import track
+from prunecast.hardware import in_processes
 from prunecast.surrogates import baselines, conformal
 from prunecast.surrogates.curve_posterior import CurvePosterior
 from prunecast.surrogates.features import (
@@ -16,25 +16,33 @@ from prunecast.surrogates.features import (
     AGREEMENT_THRESHOLDS,
     CURVATURE,
     FREE,
+    Booleans,
     CurveSet,
+    Floats,
     Forecast,
     Surrogate,
-    certain,
     has_proxies,
     samples,
+    without_interval,
 )
 from prunecast.surrogates.lstm import LSTMSurrogate
 from prunecast.surrogates.splits import SPLITS, Fold, relatives
 
-LABELLED_STEPS = 4  # thresholds at which labelled examples are spent in `one_evaluation`
-LEAST_LABELLED = 8
+LABELLED_STEPS = 4  # thresholds at which labelled examples are evaluated in `one_evaluation`
+LEAST_LABELLED = 8  # examples at each of them; where fewer would be left, none is evaluated
+UNSEEN = 0.3  # added to the squared changes of a sample: without it, a sample without changes would have no error
 
-Outcomes = Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]]  # by model and scope: agreement and correctness
+Outcomes = Mapping[tuple[str, str], tuple[Booleans, Booleans]]  # by model and scope: agreement, correctness (T, n)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A surrogate that competes: how it is made from a seed, and which inputs it reads."""
+    """A surrogate of the benchmark.
+
+    Attributes:
+        make: Makes the unfitted surrogate from a seed.
+        groups: Names of its inputs, as in `features.inputs`; none for a surrogate that reads sparsities alone.
+    """
 
     make: Callable[[int], Surrogate]
     groups: tuple[str, ...] = ()
@@ -51,70 +59,96 @@ ENTRIES: dict[str, Entry] = {
     ),
     "extra_trees": Entry(lambda seed: baselines.Tabular(lambda: baselines.extra_trees(seed)), FREE),
     "gradient_boosting": Entry(lambda seed: baselines.Tabular(lambda: baselines.gradient_boosting(seed)), FREE),
-    "nearest_curve": Entry(lambda seed: baselines.NearestCurve(), FREE),
-    "gaussian_process": Entry(lambda seed: baselines.GaussianProcess()),
-    "logistic": Entry(lambda seed: baselines.Logistic()),
-    "isotonic": Entry(lambda seed: baselines.Isotonic()),
-    "mean_curve": Entry(lambda seed: baselines.MeanCurve()),
-    "straight_line": Entry(lambda seed: baselines.StraightLine()),
+    "nearest_curve": Entry(lambda _: baselines.NearestCurve(), FREE),
+    "gaussian_process": Entry(lambda _: baselines.GaussianProcess()),
+    "logistic": Entry(lambda _: baselines.Logistic()),
+    "isotonic": Entry(lambda _: baselines.Isotonic()),
+    "mean_curve": Entry(lambda _: baselines.MeanCurve()),
+    "straight_line": Entry(lambda _: baselines.StraightLine()),
 }
 
 
 def forecast(
-    curves: CurveSet, splits: Iterable[str], seed: int, outcomes: Outcomes, contenders: Iterable[str] = ENTRIES
+    curves: CurveSet, splits: Iterable[str], seed: int, outcomes: Outcomes, entries: Iterable[str] = ENTRIES
 ) -> pd.DataFrame:
-    """Forecasts of the contenders in every protocol of the splits, with calibrated intervals: rows of `predictions`.
+    """Forecasts of all entries in every protocol of some splits, with calibrated intervals.
 
-    Without `outcomes` the protocols that spend one evaluation on single examples are left out, and without its
-    signals a contender is. The protocols of `vgg16` are calibrated on the transformers, forecast by architecture.
+    An entry whose zero-cost proxies were not measured is left out. The protocols of the split `vgg16` are calibrated
+    on the transformers, forecast by architecture, if that split is among them.
+
+    Args:
+        curves: Curves of all models on one axis, with their proxies.
+        splits: Names in `SPLITS`.
+        seed: Seed of the surrogates and of the split by points.
+        outcomes: Outcomes of single examples, as of `outcomes_of`; if empty, the protocols that distribute the
+            examples of one evaluation over thresholds are left out.
+        entries: Names in `ENTRIES`.
+
+    Returns:
+        Rows of the table `predictions`, accuracies as fractions.
     """
     folds = [fold for split in splits for fold in SPLITS[split](curves, seed)]
-    able = [name for name in contenders if has_proxies(curves, ENTRIES[name].groups)]
-    jobs = (delayed(_fold_forecast)(fold, able, seed, outcomes) for fold in track(folds, "forecasting"))
-    parts = Parallel(n_jobs=-1)(jobs)
+    able = [name for name in entries if has_proxies(curves, ENTRIES[name].groups)]
+    parts = in_processes(_fold_forecast, [(fold, able, seed, outcomes) for fold in folds], "forecasting")
     together = pd.concat(parts, ignore_index=True)
     together["group"] = together["model"].map(dict(zip(curves.models, relatives(curves.facts), strict=True)))
-    contests: dict[Any, pd.DataFrame] = dict(iter(together.groupby(["protocol", "surrogate"], sort=False)))
-    found = [conformal.calibrated(rows, contests.get(_calibrating(key), rows)) for key, rows in contests.items()]
+    by_key: dict[Any, pd.DataFrame] = dict(iter(together.groupby(["protocol", "surrogate"], sort=False)))
+    calibrated = [conformal.calibrated(rows, by_key.get(_calibrating(key), rows)) for key, rows in by_key.items()]
     numbers = ["accuracy", "predicted", "lower", "upper"]
-    rounded = pd.concat(found, ignore_index=True).round(dict.fromkeys(numbers, 5))
+    rounded = pd.concat(calibrated, ignore_index=True).round(dict.fromkeys(numbers, 5))
     return rounded.drop(columns="group").assign(axis=curves.axis, seed=seed)
 
 
-def outcomes_of(probes: pd.DataFrame, thresholds: np.ndarray) -> Outcomes:
-    """What the table `probes` holds, by model and scope."""
-    return {key: _unrolled(rows, thresholds) for key, rows in probes.groupby(["model", "scope"])}  # type: ignore[misc]
+def outcomes_of(probes: pd.DataFrame, thresholds: Floats) -> Outcomes:
+    """Outcomes of single examples at every threshold.
 
+    Args:
+        probes: Rows of the table `probes`, one for each change of an example's outcome.
+        thresholds: Percentile thresholds (T).
 
-def _unrolled(probes: pd.DataFrame, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """From rows of `probes` of one model and scope back to agreement and correctness, booleans (T, n) both.
-
-    The examples are in the order in which they were drawn, so the first n are a sample too.
+    Returns:
+        Agreement and correctness, booleans (T, n) both, by model and scope; the n examples are in the order in which
+        they were drawn, so that the first of them are a sample too.
     """
+    groups = probes.groupby(["model", "scope"])
+    return {(str(model), str(scope)): _unrolled(rows, thresholds) for (model, scope), rows in groups}
+
+
+def _unrolled(probes: pd.DataFrame, thresholds: Floats) -> tuple[Booleans, Booleans]:
+    """Agreement and correctness (T, n) from the rows of `probes` of one model and scope."""
     groups = [rows for _, rows in probes.groupby("draw")]
     places = [np.searchsorted(rows["from_threshold"], thresholds, "right") - 1 for rows in groups]
-    return tuple(  # type: ignore[return-value]
+    agrees, correct = (
         np.stack([rows[name].to_numpy()[place] for rows, place in zip(groups, places, strict=True)], 1)
         for name in ("agrees", "correct")
     )
+    return agrees, correct
 
 
 def leave_one_group_out(curves: CurveSet, make: Callable[[], Surrogate]) -> Forecast:
-    """Forecasts of all curves, each by a surrogate that learned from no relative of its model and knows no point."""
-    found = np.full((3, *curves.accuracy.shape), np.nan)
+    """Forecasts of all curves, each by a surrogate trained without its model and the relatives of that.
+
+    Args:
+        curves: C curves at T thresholds; for a forecast, no point but the dense one is known.
+        make: Makes the unfitted surrogate.
+
+    Returns:
+        Forecast accuracies (C, T), as fractions, with intervals that are not calibrated.
+    """
+    ends = np.full((3, *curves.accuracy.shape), np.nan)
     groups = relatives(curves.facts)
-    jobs = (delayed(_blind)(curves, groups == group, make) for group in track(sorted(set(groups)), "leaving out"))
-    for out, forecast in Parallel(n_jobs=-1)(jobs):
-        found[:, out] = forecast.predicted, forecast.lower, forecast.upper
-    return Forecast(*found)
+    jobs = [(curves, groups == group, make) for group in sorted(set(groups))]
+    for out, forecast in in_processes(_blind, jobs, "leaving groups out"):
+        ends[:, out] = forecast.predicted, forecast.lower, forecast.upper
+    return Forecast(*ends)
 
 
 def unfitted(name: str, seed: int) -> Surrogate:
-    """A contender, unfitted."""
+    """The unfitted surrogate of the entry `name`, whose training will use the seed."""
     return ENTRIES[name].make(seed)
 
 
-def _blind(curves: CurveSet, out: np.ndarray, make: Callable[[], Surrogate]) -> tuple[np.ndarray, Forecast]:
+def _blind(curves: CurveSet, out: Booleans, make: Callable[[], Surrogate]) -> tuple[Booleans, Forecast]:
     unknown = curves.at(out).knowing(np.zeros(curves.accuracy[out].shape, bool))
     return out, make().fit(curves.at(~out)).predict(unknown)
 
@@ -124,40 +158,40 @@ def _fold_forecast(fold: Fold, names: Iterable[str], seed: int, outcomes: Outcom
     return pd.concat([*parts, *_agreement_alone(fold, outcomes)], ignore_index=True)
 
 
-def _calibrating(contest: Any) -> tuple[str, str]:
-    """The protocol, and the surrogate, whose errors say how wide an interval must be."""
-    protocol, surrogate = contest
+def _calibrating(key: tuple[str, str]) -> tuple[str, str]:
+    """The protocol and the surrogate on whose errors the intervals of a protocol and surrogate are calibrated."""
+    protocol, surrogate = key
     if protocol.startswith("vgg16"):
         protocol = protocol.removeprefix("vgg16_") if "_" in protocol else "leave_one_architecture_out"
     return protocol, surrogate
 
 
-def _of_fold(fold: Fold, contender: Entry, seed: int, outcomes: Outcomes) -> Iterator[pd.DataFrame]:
-    surrogate = contender.make(seed).fit(fold.training)
-    spent = samples(contender.groups)
+def _of_fold(fold: Fold, entry: Entry, seed: int, outcomes: Outcomes) -> Iterator[pd.DataFrame]:
+    surrogate = entry.make(seed).fit(fold.training)
+    spent = samples(entry.groups)
     nothing = np.zeros(fold.tested.accuracy.shape, bool)
-    for protocol in fold.asked:
+    for protocol in fold.protocols:
         if protocol == "points":
             assert fold.hidden is not None
-            known, looked = ~fold.hidden, np.full(len(nothing), spent)
+            known, evaluated = ~fold.hidden, np.full(len(nothing), spent)
             curves = fold.tested.knowing(known)
         elif protocol.endswith("one_evaluation"):
-            if not isinstance(surrogate, CurvePosterior) or AGREEMENT not in contender.groups or not outcomes:
+            if not isinstance(surrogate, CurvePosterior) or AGREEMENT not in entry.groups or not outcomes:
                 continue
-            curves, looked = _one_evaluation(fold.tested, surrogate, spent, outcomes)
+            curves, evaluated = _one_evaluation(fold.tested, surrogate, spent, outcomes)
             known = nothing
         else:
             shots = int(protocol.rpartition("_")[2]) if "few_shot" in protocol else 0
             curves = _with_shots(fold.tested, surrogate, shots)
             known = ~np.isnan(curves.accuracy) if shots else nothing
-            looked = spent + shots * fold.tested.facts["eval_examples"].to_numpy()
+            evaluated = spent + shots * fold.tested.facts["eval_examples"].to_numpy()
         known = known.copy()
         known[:, 0] &= protocol == "points"
-        yield rows_of(fold.tested, surrogate.predict(curves), known, looked).assign(protocol=protocol)
+        yield rows_of(fold.tested, surrogate.predict(curves), known, evaluated).assign(protocol=protocol)
 
 
 def _with_shots(tested: CurveSet, surrogate: Surrogate, shots: int) -> CurveSet:
-    """The tested curves with so many points of each known, chosen by the surrogate if it can, else evenly spaced."""
+    """The tested curves with `shots` points of each known, chosen by a curve posterior, else evenly spaced."""
     curves = tested.knowing(np.zeros(tested.accuracy.shape, bool))
     if not isinstance(surrogate, CurvePosterior):
         places = np.linspace(0, len(tested.thresholds) - 1, shots + 2).round().astype(int)[1:-1]
@@ -169,11 +203,11 @@ def _with_shots(tested: CurveSet, surrogate: Surrogate, shots: int) -> CurveSet:
 
 def _one_evaluation(
     tested: CurveSet, surrogate: CurvePosterior, spent: int, outcomes: Outcomes
-) -> tuple[CurveSet, np.ndarray]:
-    """What is known after labelled examples were spent, at thresholds of the surrogate's choice, and all samples spent.
+) -> tuple[CurveSet, NDArray[np.int64]]:
+    """The tested curves with points estimated from labelled examples, and the number of examples evaluated (C,).
 
-    A point is estimated from n examples as the dense accuracy plus the mean change of correctness. Agreement and
-    labelled examples together cost at most one evaluation.
+    The surrogate chooses the thresholds. A point is estimated from n examples as the dense accuracy plus the mean
+    change of correctness. The `spent` examples of the inputs and the labelled ones are at most one evaluation.
     """
     curves = tested.knowing(np.zeros(tested.accuracy.shape, bool))
     left = tested.facts["eval_examples"].to_numpy() - spent
@@ -192,17 +226,17 @@ def _one_evaluation(
     return curves, spent + counts * (LABELLED_STEPS + 1)
 
 
-def _estimate(dense: float, correct: np.ndarray, threshold: int, count: int) -> tuple[float, float]:
+def _estimate(dense: float, correct: Booleans, threshold: int, count: int) -> tuple[float, float]:
     """Accuracy at a threshold from `count` labelled examples, and its standard error; NaN from none."""
     if not count:
         return np.nan, 0.0
     change = correct[threshold, :count].astype(float) - correct[0, :count]
-    unseen = 0.3  # of a change: that none was seen does not prove that there is none
-    error = np.sqrt((((change - change.mean()) ** 2).sum() + unseen) / (count + 1) / count)
+    error = np.sqrt((((change - change.mean()) ** 2).sum() + UNSEEN) / (count + 1) / count)
     return dense + change.mean(), error
 
 
-def _reveal(curves: CurveSet, accuracy: np.ndarray, chosen: np.ndarray, errors: np.ndarray) -> CurveSet:
+def _reveal(curves: CurveSet, accuracy: Floats, chosen: NDArray[np.intp], errors: Floats) -> CurveSet:
+    """The curves with one more point known: at the `chosen` (C,) thresholds, with standard `errors` (C,)."""
     known, noise = curves.accuracy.copy(), curves.noise.copy()
     rows = np.arange(len(chosen))
     known[rows, chosen], noise[rows, chosen] = accuracy[rows, chosen], errors
@@ -210,25 +244,35 @@ def _reveal(curves: CurveSet, accuracy: np.ndarray, chosen: np.ndarray, errors: 
 
 
 def _agreement_alone(fold: Fold, outcomes: Outcomes) -> Iterator[pd.DataFrame]:
-    """The baseline without a surrogate: dense accuracy times agreement on as many examples as one evaluation allows."""
-    for protocol in fold.asked:
+    """The baseline without a surrogate: dense accuracy times agreement, on as many examples as one evaluation has."""
+    for protocol in fold.protocols:
         if "one_evaluation" not in protocol or not outcomes:
             continue
-        found, looked = [], []
+        predicted, evaluated = [], []
         for name, facts in zip(fold.tested.names, fold.tested.facts.to_dict("records"), strict=True):
             agrees = outcomes[name][0]
             count = min(agrees.shape[1], int(facts["eval_examples"]) // (1 + AGREEMENT_THRESHOLDS))
             steps = np.linspace(0, len(agrees) - 1, AGREEMENT_THRESHOLDS).round().astype(int)
             shares = agrees[steps, :count].mean(1)
-            found.append(facts["dense_accuracy"] * np.interp(np.arange(len(agrees)), steps, shares))
-            looked.append(count * (1 + AGREEMENT_THRESHOLDS))
+            predicted.append(facts["dense_accuracy"] * np.interp(np.arange(len(agrees)), steps, shares))
+            evaluated.append(count * (1 + AGREEMENT_THRESHOLDS))
         known = np.zeros(fold.tested.accuracy.shape, bool)
-        rows = rows_of(fold.tested, certain(np.stack(found)), known, np.array(looked))
+        rows = rows_of(fold.tested, without_interval(np.stack(predicted)), known, np.array(evaluated))
         yield rows.assign(protocol=protocol, surrogate="agreement")
 
 
-def rows_of(tested: CurveSet, found: Forecast, known: np.ndarray, looked: np.ndarray) -> pd.DataFrame:
-    """Forecasts as rows of `predictions`, without the points that were `known` (C, T); `looked` (C,) samples."""
+def rows_of(tested: CurveSet, forecast: Forecast, known: Booleans, evaluated: NDArray[Any]) -> pd.DataFrame:
+    """Forecasts as rows of the table `predictions`, without protocol, surrogate, axis and seed.
+
+    Args:
+        tested: C curves at T thresholds, with their true accuracies.
+        forecast: Forecasts of these curves (C, T).
+        known: Whether each point was known (C, T); such points are left out.
+        evaluated: Number of examples evaluated for the forecast of each curve (C).
+
+    Returns:
+        A row for each point that was not known.
+    """
     curve, step = np.nonzero(~known)
     return pd.DataFrame(
         {
@@ -236,10 +280,10 @@ def rows_of(tested: CurveSet, found: Forecast, known: np.ndarray, looked: np.nda
             "scope": tested.scopes[curve],
             "threshold": tested.thresholds[step],
             "accuracy": tested.accuracy[curve, step],
-            "predicted": found.predicted[curve, step],
-            "lower": found.lower[curve, step],
-            "upper": found.upper[curve, step],
+            "predicted": forecast.predicted[curve, step],
+            "lower": forecast.lower[curve, step],
+            "upper": forecast.upper[curve, step],
             "probes": known.sum(1)[curve],
-            "samples": np.asarray(looked)[curve],
+            "samples": np.asarray(evaluated)[curve],
         }
     )

@@ -1,16 +1,28 @@
-"""Intervals that hold: split conformal prediction by model."""
+"""Split conformal prediction by model: intervals with a stated coverage."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 LEVEL = 0.90
 
 
-def interval_margin(scores: np.ndarray, models: np.ndarray, level: float = LEVEL) -> float:
+def interval_margin(scores: NDArray[np.float64], models: NDArray[Any], level: float = LEVEL) -> float:
     """Amount by which intervals must be widened so that a share `level` of the points of a mean model lies inside.
 
-    `scores` say how far each point lies outside its interval, negative inside (conformalised quantile regression,
-    Romano et al., 2019); every model weighs the same, however many points it has.
+    Every model has the same weight, however many points it has.
+
+    Args:
+        scores: Distance of each point (n,) outside its interval, negative inside.
+        models: Name of the model of each point (n,).
+        level: Share of points that the widened intervals are to cover.
+
+    Returns:
+        The amount, in the unit of the scores; negative where intervals can be narrowed.
+
+    Source: Romano et al. (2019), conformalised quantile regression.
     """
     frame = pd.DataFrame({"score": scores, "model": models})
     weights = 1 / frame.groupby("model")["score"].transform("size")
@@ -21,11 +33,19 @@ def interval_margin(scores: np.ndarray, models: np.ndarray, level: float = LEVEL
 
 
 def calibrated(forecasts: pd.DataFrame, calibrating: pd.DataFrame) -> pd.DataFrame:
-    """Forecasts of one surrogate with the interval of each model widened by what other models of `calibrating` need.
+    """Forecasts of one surrogate with calibrated intervals.
 
-    Both need the columns model, group, accuracy, predicted, lower, upper. The models that calibrate are those of other
-    groups, each forecast without having been trained on (as in the jackknife+ of Barber et al., 2021). An interval
-    never excludes its own forecast; where no other group calibrates, it is empty.
+    The interval of each model is widened by what models of other groups need, each of them forecast without having
+    been trained on. An interval never excludes its own forecast; where there is no other group, its ends are NaN.
+
+    Args:
+        forecasts: Points with the columns model, group, accuracy, predicted, lower, upper; accuracies are fractions.
+        calibrating: Points with the same columns, to calibrate on.
+
+    Returns:
+        The rows of `forecasts` with new columns lower and upper, between 0 and 1.
+
+    Source: Barber et al. (2021), after whose jackknife+ the calibrating forecasts are made.
     """
     below, above = calibrating["lower"] - calibrating["accuracy"], calibrating["accuracy"] - calibrating["upper"]
     scores, models = np.maximum(below.to_numpy(), above.to_numpy()), calibrating["model"].to_numpy()
@@ -38,7 +58,15 @@ def calibrated(forecasts: pd.DataFrame, calibrating: pd.DataFrame) -> pd.DataFra
 
 
 def widened(forecasts: pd.DataFrame, margin: float) -> pd.DataFrame:
-    """Forecasts with their intervals widened on both sides, but not past 0 and 1."""
+    """Forecasts with their intervals widened on both sides, but not past 0 and 1, nor past the forecast itself.
+
+    Args:
+        forecasts: Points with the columns predicted, lower, upper.
+        margin: Accuracy, as a fraction, to add on either side.
+
+    Returns:
+        The points with new columns lower and upper.
+    """
     lower = np.minimum(forecasts["lower"] - margin, forecasts["predicted"])
     upper = np.maximum(forecasts["upper"] + margin, forecasts["predicted"])
     return forecasts.assign(lower=lower.clip(0, 1), upper=upper.clip(0, 1))

@@ -1,4 +1,4 @@
-"""Curves as arrays: what a surrogate is given, what it is to forecast, and what its inputs cost."""
+"""Curves as arrays: inputs of a surrogate, targets and forecasts, and the cost of the inputs in examples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from prunecast.cost.samples import AGREEMENT_EXAMPLES, BACKWARD, GRADIENT_EXAMPLES
 
@@ -20,112 +21,158 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 FREE = (FACTS, DEPLETION)  # inputs that cost no forward pass
 COLUMNS = tuple(column for group in GROUPS.values() for column in group)
-AGREEMENT_THRESHOLDS = 21  # thresholds at which the agreement is looked at, on a grid of 101
+AGREEMENT_THRESHOLDS = 21  # thresholds at which the agreement is measured, on a grid of 101
 STEEPEST = 9.0  # largest log-odds of a share; shares of 0 and 1 have none
-FLATTEST = 1e-9  # nats below which the curvature says nothing
+FLATTEST = 1e-9  # nats below which curvatures count as equal
+
+Floats = NDArray[np.float64]
+Booleans = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class CurveSet:
     """C curves on one axis at T thresholds each.
 
-    `names` (C) are pairs of model and scope; `thresholds` (T) run from 0 to 10; `sparsity` and `accuracy` are (C, T)
-    fractions, accuracy being NaN where it is not known; `noise` (C, T) is the standard error of the accuracy, 0 where
-    all examples were evaluated; `signals` (C, T, S) holds the columns `COLUMNS` of the table `signals`, NaN where
-    they were not measured; `facts` are the rows of the table `models`, one a curve.
+    Attributes:
+        axis: Name of the axis.
+        names: Pairs of model and scope (C).
+        thresholds: Thresholds (T), from 0 to 10.
+        sparsity: Fractions (C, T).
+        accuracy: Fractions (C, T), NaN where unknown.
+        noise: Standard error of the accuracy (C, T), as a fraction; 0 where all examples were evaluated.
+        signals: Zero-cost proxies (C, T, S), the columns `COLUMNS` of the table `signals`, NaN where not measured.
+        facts: Rows of the table `models`, one a curve (C).
     """
 
     axis: str
     names: list[tuple[str, str]]
-    thresholds: np.ndarray
-    sparsity: np.ndarray
-    accuracy: np.ndarray
-    noise: np.ndarray
-    signals: np.ndarray
+    thresholds: Floats
+    sparsity: Floats
+    accuracy: Floats
+    noise: Floats
+    signals: Floats
     facts: pd.DataFrame
 
     @property
-    def models(self) -> np.ndarray:
+    def models(self) -> NDArray[np.str_]:
         """Model of each curve (C)."""
         return np.array([model for model, _ in self.names])
 
     @property
-    def scopes(self) -> np.ndarray:
+    def scopes(self) -> NDArray[np.str_]:
         """Scope of each curve (C)."""
         return np.array([scope for _, scope in self.names])
 
     @property
-    def majority(self) -> np.ndarray:
+    def majority(self) -> Floats:
         """Accuracy of the commonest class, as a column (C, 1)."""
-        return self.facts["majority_accuracy"].to_numpy()[:, None]
+        return self.facts["majority_accuracy"].to_numpy(float)[:, None]
 
     @property
-    def span(self) -> np.ndarray:
-        """Way from majority to dense accuracy, as a column (C, 1)."""
-        return self.facts["dense_accuracy"].to_numpy()[:, None] - self.majority
+    def span(self) -> Floats:
+        """Dense accuracy minus majority accuracy, as a column (C, 1)."""
+        return self.facts["dense_accuracy"].to_numpy(float)[:, None] - self.majority
 
     @property
-    def retained(self) -> np.ndarray:
-        """Share of that way that is left (C, T)."""
+    def retained(self) -> Floats:
+        """Share (C, T) of the way from majority to dense accuracy that is left."""
         return (self.accuracy - self.majority) / self.span
 
-    def at(self, rows: np.ndarray) -> "CurveSet":
-        """The curves that the boolean array `rows` (C) marks."""
-        names = [name for name, keep in zip(self.names, rows, strict=True) if keep]
+    def at(self, rows: Booleans) -> "CurveSet":
+        """The curves selected by the booleans `rows` (C)."""
+        names = [name for name, selected in zip(self.names, rows, strict=True) if selected]
         arrays = {name: getattr(self, name)[rows] for name in ("sparsity", "accuracy", "noise", "signals")}
         return replace(self, names=names, facts=self.facts[rows].reset_index(drop=True), **arrays)
 
-    def knowing(self, known: np.ndarray) -> "CurveSet":
-        """The same curves with accuracy known only where `known` (C, T) is true; unpruned it is always known."""
+    def knowing(self, known: Booleans) -> "CurveSet":
+        """The same curves with NaN accuracy where `known` (C, T) is false; without pruning it is always known."""
         first = np.arange(len(self.thresholds)) == 0
         return replace(self, accuracy=np.where(known | first, self.accuracy, np.nan))
 
-    def accuracy_of(self, retained: np.ndarray) -> np.ndarray:
-        """Accuracy (C, T) of a retained share (C, T)."""
+    def accuracy_of(self, retained: Floats) -> Floats:
+        """Accuracy (C, T), as a fraction, of retained shares (C, T): the inverse of `retained`."""
         return self.majority + self.span * retained
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """A forecast of accuracy, and an interval around it that is not calibrated yet; each (C, T)."""
+    """Forecast accuracies of C curves at T thresholds, with intervals that are not calibrated yet.
 
-    predicted: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
+    Attributes:
+        predicted: Forecast accuracy (C, T), as a fraction.
+        lower: Lower end of the interval (C, T).
+        upper: Upper end of the interval (C, T).
+    """
+
+    predicted: Floats
+    lower: Floats
+    upper: Floats
 
 
 class Surrogate(Protocol):
-    """What every surrogate can do, in the way of scikit-learn."""
+    """The interface of all surrogates, which is that of estimators of scikit-learn."""
 
     def fit(self, curves: CurveSet) -> "Surrogate":
-        """Learn from the points whose accuracy is known."""
+        """Learn from training curves.
+
+        Args:
+            curves: Training curves; only points whose accuracy is known are used.
+
+        Returns:
+            The surrogate itself.
+        """
         ...
 
     def predict(self, curves: CurveSet) -> Forecast:
-        """Forecast every point; a surrogate that can use the points known of these very curves does so."""
+        """Forecast every point of some curves.
+
+        Args:
+            curves: C curves to forecast at T thresholds; a surrogate that can use points known of them does so.
+
+        Returns:
+            Forecast accuracies (C, T), as fractions.
+        """
         ...
 
 
-def certain(predicted: np.ndarray) -> Forecast:
-    """The forecast of a surrogate that knows nothing of its own error."""
+def without_interval(predicted: Floats) -> Forecast:
+    """The forecast (C, T) of a surrogate that does not estimate its own error: intervals of width 0."""
     return Forecast(predicted, predicted, predicted)
 
 
-def through_known(predicted: np.ndarray, curves: CurveSet) -> np.ndarray:
-    """Move a forecast (C, T) onto the points that are known exactly, and linearly less in between."""
+def through_known(predicted: Floats, curves: CurveSet) -> Floats:
+    """Correct a forecast so that it passes through the points known without noise.
+
+    The correction is interpolated linearly between these points, and falls to zero at the last threshold where the
+    accuracy there is unknown.
+
+    Args:
+        predicted: Forecast accuracy (C, T).
+        curves: The C curves, with their known points.
+
+    Returns:
+        Corrected accuracy (C, T).
+    """
     moved = predicted.copy()
     steps = np.arange(predicted.shape[1])
     for row, accuracy, noise in zip(moved, curves.accuracy, curves.noise, strict=True):
         known = np.flatnonzero(~np.isnan(accuracy) & (noise == 0))
         error = accuracy[known] - row[known]
-        if known[-1] != steps[-1]:  # nothing is known of the end: leave it as it was forecast
+        if known[-1] != steps[-1]:  # unknown at the end: no correction there
             known, error = np.append(known, steps[-1]), np.append(error, 0)
         row += np.interp(steps, known, error)
     return moved
 
 
 def samples(groups: Sequence[str]) -> int:
-    """Forward-passed examples that the inputs `groups` cost; a backward pass counts as two forward ones."""
+    """Cost of inputs, in examples passed forward; a backward pass counts as two forward ones.
+
+    Args:
+        groups: Names in `GROUPS`, or `FACTS`.
+
+    Returns:
+        Number of examples for one curve.
+    """
     costs = {
         CURVATURE: GRADIENT_EXAMPLES * (1 + BACKWARD),
         AGREEMENT: AGREEMENT_EXAMPLES * (1 + AGREEMENT_THRESHOLDS),
@@ -133,11 +180,19 @@ def samples(groups: Sequence[str]) -> int:
     return sum(costs.get(group, 0) for group in groups)
 
 
-def inputs(curves: CurveSet, groups: Sequence[str]) -> np.ndarray:
-    """Inputs (C, T, F) of a surrogate that learns: log-odds of the sparsity, and the signals of `groups`.
+def inputs(curves: CurveSet, groups: Sequence[str]) -> Floats:
+    """Inputs of a trained surrogate: log-odds of the sparsity, and the zero-cost proxies of some groups.
 
-    Shares become log-odds, the curvature its logarithm; the agreement comes with that of the empty model. The facts of
-    a model are its scope, and the logarithms of the number of its layers and of its classes.
+    Depletions become log-odds, all others but the agreement their logarithms; the agreement is followed by that of
+    the model without weights. The facts of a curve are its scope, and the logarithms of the numbers of layers and of
+    classes of its model.
+
+    Args:
+        curves: C curves at T thresholds.
+        groups: Names in `GROUPS`, or `FACTS`.
+
+    Returns:
+        Inputs (C, T, F), in the order of `input_names`.
     """
     shape = curves.sparsity.shape
     columns = [_log_odds(curves.sparsity)]
@@ -147,59 +202,92 @@ def inputs(curves: CurveSet, groups: Sequence[str]) -> np.ndarray:
 
 
 def input_names(groups: Sequence[str]) -> list[str]:
-    """What `inputs` reads for `groups`, in order."""
+    """Names of the inputs that `inputs` returns, except the agreement of the model without weights.
+
+    Args:
+        groups: Names in `GROUPS`, or `FACTS`.
+
+    Returns:
+        The names, in order.
+    """
     facts = ["scope", "layers", "classes"]
     return ["sparsity", *(name for group in groups for name in (facts if group == FACTS else GROUPS[group]))]
 
 
 def has_proxies(curves: CurveSet, groups: Sequence[str]) -> bool:
-    """Whether all signals of `groups` are there."""
+    """Whether curves have all zero-cost proxies of some groups.
+
+    Args:
+        curves: Curves, with NaN where a proxy was not measured.
+        groups: Names in `GROUPS`, or `FACTS`.
+
+    Returns:
+        True where none is missing.
+    """
     wanted = [COLUMNS.index(column) for group in groups if group != FACTS for column in GROUPS[group]]
     return not np.isnan(curves.signals[..., wanted]).any()
 
 
-def _facts(curves: CurveSet) -> list[np.ndarray]:
+def _facts(curves: CurveSet) -> list[Floats]:
     facts = (curves.scopes == "layer", np.log(curves.facts["layers"]), np.log(curves.facts["classes"]))
     return [np.asarray(fact, float)[:, None] for fact in facts]
 
 
-def _of_group(curves: CurveSet, group: str) -> list[np.ndarray]:
+def _of_group(curves: CurveSet, group: str) -> list[Floats]:
     signals = [curves.signals[..., COLUMNS.index(name)] for name in GROUPS[group]]
     if group == AGREEMENT:
         return [*signals, signals[0][:, -1:]]
-    transform = _log_odds if group == DEPLETION else lambda signal: np.log(np.maximum(signal, FLATTEST))
-    return [transform(signal) for signal in signals]
+    if group == DEPLETION:
+        return [_log_odds(signal) for signal in signals]
+    return [np.log(np.maximum(signal, FLATTEST)) for signal in signals]
 
 
 def curves_on(axis: str, sweeps: pd.DataFrame, models: pd.DataFrame, signals: pd.DataFrame | None = None) -> CurveSet:
-    """All magnitude curves of `models` in `sweeps` on one axis, with their `signals`.
+    """All magnitude curves of some models on one axis, with their zero-cost proxies.
 
-    Signals are measured on the percentile axis; on another one they are read at the same sparsity.
+    Proxies are measured on the percentile axis; on another one they are interpolated at the same sparsity.
+
+    Args:
+        axis: Name of the axis.
+        sweeps: Rows of the table `sweeps`.
+        models: Rows of the table `models`; curves of other models are left out.
+        signals: Rows of the table `signals` for these models, or None for curves without proxies.
+
+    Returns:
+        The curves, sorted by model and scope, with the accuracies of `sweeps`.
     """
     wanted = (sweeps["axis"] == axis) & (sweeps["criterion"] == "magnitude") & sweeps["model"].isin(models["model"])
     keys = ["model", "scope"]
     wide = sweeps[wanted].pivot(index=keys, columns="threshold", values=["sparsity", "accuracy"])
     sparsity, accuracy = wide["sparsity"].to_numpy(), wide["accuracy"].to_numpy()
-    found = np.full((*accuracy.shape, len(COLUMNS)), np.nan)
+    proxies = np.full((*accuracy.shape, len(COLUMNS)), np.nan)
     if signals is not None:
         by_curve = dict(iter(signals.sort_values("threshold").groupby(keys)))
         for row, name in enumerate(wide.index):
             for place, column in enumerate(COLUMNS):
-                known = by_curve[name]
-                found[row, :, place] = np.interp(sparsity[row], known["sparsity"], known[column])
+                measured = by_curve[name]
+                proxies[row, :, place] = np.interp(sparsity[row], measured["sparsity"], measured[column])
     facts = models.set_index("model").loc[wide.index.get_level_values("model")].reset_index()
     thresholds = wide["accuracy"].columns.to_numpy()
-    return CurveSet(axis, list(wide.index), thresholds, sparsity, accuracy, np.zeros(accuracy.shape), found, facts)
+    return CurveSet(axis, list(wide.index), thresholds, sparsity, accuracy, np.zeros(accuracy.shape), proxies, facts)
 
 
 def unmeasured(facts: dict[str, Any], signals: pd.DataFrame) -> CurveSet:
-    """The curves of a model that was never swept: a row of `models` and its rows of `signals`."""
+    """The curves of a model that has not been swept: accuracy is known without pruning only.
+
+    Args:
+        facts: The row of the model in the table `models`.
+        signals: Its rows in the table `signals`; columns that are missing become NaN.
+
+    Returns:
+        Its curves on the percentile axis, one for each scope.
+    """
     dense = np.where(signals["threshold"] == 0, facts["dense_accuracy"], np.nan)
     sweeps = signals.assign(axis="percentile", criterion="magnitude", accuracy=dense)
     absent = dict.fromkeys(set(COLUMNS) - set(signals.columns), np.nan)
     return curves_on("percentile", sweeps, pd.DataFrame([facts]), signals.assign(**absent))
 
 
-def _log_odds(share: np.ndarray) -> np.ndarray:
+def _log_odds(share: Floats) -> Floats:
     inside = np.clip(share, 1e-9, 1 - 1e-9)
     return np.clip(np.log(inside / (1 - inside)), -STEEPEST, STEEPEST)

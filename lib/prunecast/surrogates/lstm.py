@@ -1,4 +1,4 @@
-"""The LSTM surrogate: it walks along the thresholds and says how much accuracy is left at each."""
+"""The LSTM surrogate: a sequence model over thresholds whose output is the retained accuracy at each."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from prunecast.seeding import seed_everything
-from prunecast.surrogates.features import FREE, CurveSet, Forecast, certain, inputs
+from prunecast.surrogates.features import FREE, CurveSet, Forecast, inputs, without_interval
 
 HIDDEN = 32
 STEPS = 300
@@ -19,33 +19,40 @@ MEMBERS = 3
 
 
 class LSTMSurrogate:
-    """The mean of three LSTMs, each one layer of 32 units over every second threshold, read by one linear unit.
+    """The mean of three LSTMs, each one layer of 32 units over every second threshold, with one linear output unit.
 
-    Inputs at each threshold: log-odds of the sparsity, and the signals of `groups`. Output: the share of the way from
-    majority to dense accuracy that is left, between 0 and 1. Trained on the absolute error by AdamW, 300 full-batch
-    steps with a cosine schedule; the inputs of a curve are moved together by noise at each step, since there are few
-    curves. The source study publishes neither size nor inputs of its LSTM.
+    Inputs at each threshold: log-odds of the sparsity, and the zero-cost proxies of `groups`. Output: the share of the
+    way from majority to dense accuracy that is left, between 0 and 1. Trained on the absolute error by AdamW, 300
+    full-batch steps with a cosine schedule; at each step one draw of noise is added to all inputs of a curve, since
+    there are few curves. The source study publishes neither size nor inputs of its LSTM.
+
+    Attributes:
+        seed: Seed of initialisation and noise.
+        groups: Names of the inputs, as in `features.inputs`.
+        mean: Mean of each of the F inputs over the training curves (F).
+        deviation: Their standard deviation (F).
+        members: The trained networks.
     """
 
     def __init__(self, seed: int = 0, groups: Sequence[str] = FREE):
         self.seed, self.groups = seed, tuple(groups)
 
     def fit(self, curves: CurveSet) -> "LSTMSurrogate":
-        """Train on the points whose accuracy is known."""
+        """Train on the points of `curves` whose accuracy is known; returns the surrogate itself."""
         raw = inputs(curves, self.groups)
         self.mean, self.deviation = raw.mean((0, 1)), raw.std((0, 1)) + 1e-6
         self.members = [self._trained(curves, member) for member in range(MEMBERS)]
         return self
 
     def predict(self, curves: CurveSet) -> Forecast:
-        """Forecast accuracy, whatever is known of these curves."""
+        """Forecast the accuracy (C, T) of `curves`, without an interval and without using their known points."""
         x = self._scaled(curves)
         with torch.inference_mode():
-            left = torch.stack([_walk(network, x) for network in self.members]).mean(0)
-        return certain(curves.accuracy_of(left.double().numpy()))
+            left = torch.stack([_at_every_threshold(network, x) for network in self.members]).mean(0)
+        return without_interval(curves.accuracy_of(left.double().numpy()))
 
     def state(self) -> dict[str, torch.Tensor]:
-        """All that was learned, as tensors by name."""
+        """Scaling and weights of all members, as tensors by name."""
         scaling = {"mean": torch.from_numpy(self.mean), "deviation": torch.from_numpy(self.deviation)}
         members = {
             f"member{index}.{name}": tensor
@@ -55,7 +62,14 @@ class LSTMSurrogate:
         return scaling | members
 
     def restore(self, state: dict[str, torch.Tensor]) -> "LSTMSurrogate":
-        """Take over what `state` of another surrogate gave."""
+        """Load the scaling and weights of a fitted surrogate with the same inputs.
+
+        Args:
+            state: Result of `state` of that surrogate.
+
+        Returns:
+            The surrogate itself, ready to forecast.
+        """
         self.mean, self.deviation = (state[name].numpy() for name in ("mean", "deviation"))
         self.members = []
         for index in range(MEMBERS):
@@ -96,11 +110,12 @@ class _Network(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         states, _ = self.lstm(x)
-        return self.head(states).squeeze(-1).sigmoid()
+        logits: torch.Tensor = self.head(states).squeeze(-1)
+        return logits.sigmoid()
 
 
-def _walk(network: _Network, x: torch.Tensor) -> torch.Tensor:
-    """What is left at every threshold, from walks that start one threshold apart."""
+def _at_every_threshold(network: _Network, x: torch.Tensor) -> torch.Tensor:
+    """Retained share (C, T) at every threshold, from sequences of every second one that start one threshold apart."""
     left = torch.empty(x.shape[:2])
     for start in range(STRIDE):
         left[:, start::STRIDE] = network(x[:, start::STRIDE])
