@@ -10,7 +10,7 @@ import pytest
 import yaml
 from products import HTML, missing_book
 from prunecast import paths
-from prunecast.workflow import studies
+from prunecast.workflow import pages
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PAGES = sorted(path.name for path in HTML.glob("*.html"))
@@ -33,9 +33,13 @@ def test_the_configuration_has_no_key_that_would_be_silently_ignored():
 
 def test_every_page_is_in_the_table_of_contents():
     contents = yaml.safe_load((paths.ROOT / "_toc.yml").read_text())
-    named = {contents["root"], *(chapter["file"] for part in contents["parts"] for chapter in part["chapters"])}
+    chapters = [chapter for part in contents["parts"] for chapter in part["chapters"]]
+    named = {
+        contents["root"],
+        *(page["file"] for chapter in chapters for page in [chapter, *chapter.get("sections", [])]),
+    }
     prose = {path.stem for path in (paths.ROOT / "book").glob("*.md")}
-    assert named == prose | set(studies.pages()) | {"tables"}
+    assert named == prose | set(pages.pages()) | {"tables"}
 
 
 def test_the_drawn_framework_links_only_to_pages_that_exist():
@@ -43,7 +47,7 @@ def test_the_drawn_framework_links_only_to_pages_that_exist():
     drawn, named = (set(re.findall(pattern, text)) for pattern in (r'href="([^"]+)\.html"', r"\{doc}`([^`]+)`"))
     assert drawn
     assert named
-    assert drawn | named <= {path.stem for path in (paths.ROOT / "book").glob("*.md")} | set(studies.pages())
+    assert drawn | named <= {path.stem for path in (paths.ROOT / "book").glob("*.md")} | set(pages.pages())
 
 
 @pytest.fixture(scope="module")
