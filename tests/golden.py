@@ -18,7 +18,7 @@ from conftest import write_task
 from curves_to_learn import curves
 from prunecast.cache import VERSIONS
 from prunecast.cost import energy, flops
-from prunecast.datasets import tasks
+from prunecast.datasets import docstrings, tasks
 from prunecast.experiments import effective_number_cases
 from prunecast.forecasting import pretrained
 from prunecast.models import checkpoints, language, zoo
@@ -41,6 +41,24 @@ TALES = language.LanguageSpec(
 THRESHOLDS = (0.0, 2.5, 5.0, 7.5, 10.0)
 BUDGET = Budget(epochs=1, examples=96, batch_size=16, learning_rate=2e-3, distilled=0.5, bfloat16=False)
 COUNTED = ("parameters", "parameters_nonzero", "size_bytes", "flops_dense", "flops_effective", "sparsity", "accuracy")
+
+DOCUMENTED = '''"""A module with three sentences to be found. This one is not the first."""
+
+class Documented:
+    """A class whose sentence has enough words.
+
+    More about it.
+    """
+
+    def short(self):
+        """Too short."""
+
+    def named(self):
+        """A sentence that names numpy is left out here."""
+
+def function():
+    """A function that says what it does! And more."""
+'''
 
 Numbers = dict[str, float]
 
@@ -69,6 +87,7 @@ def _measured_in(folder: Path) -> dict[str, Numbers]:
         tasks.load_task.cache_clear()
         subject = checkpoints.trained_classifier("tiny", "golden", 0)
         stages: dict[str, Callable[[], Numbers]] = {
+            "docstrings": _of_docstrings,
             "training": lambda: _of_model(subject),
             "language_training": _of_language,
             "evaluation": lambda: _of_evaluation(subject),
@@ -80,6 +99,15 @@ def _measured_in(folder: Path) -> dict[str, Numbers]:
             "surrogate": _of_surrogate,
         }
         return {stage: {name: float(value) for name, value in stages[stage]().items()} for stage in VERSIONS}
+
+
+def _of_docstrings() -> Numbers:
+    """Of a file made for it, because the sentences of the packages change with their versions."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "module.py"
+        path.write_text(DOCUMENTED)
+        found = list(docstrings.first_sentences(path))
+    return {"sentences": len(found), "characters": sum(map(len, found))}
 
 
 def _of_model(subject: checkpoints.TrainedModel) -> Numbers:

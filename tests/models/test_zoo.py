@@ -279,5 +279,6 @@ def test_every_model_of_the_studies_is_in_the_registry_and_every_hub_task_is_kno
 def test_a_misspelt_setting_in_the_registry_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models.yml").write_text("m: {task: digits, architecture: vgg16, epoch: 3}")
     monkeypatch.setattr(paths, "DATA", tmp_path)
+    zoo.registry.cache_clear()
     with pytest.raises(UserError, match=r"data/models\.yml: epoch is unknown; known are task,"):
         zoo.registry()

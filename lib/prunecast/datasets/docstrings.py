@@ -11,12 +11,13 @@ from pathlib import Path
 import pandas as pd
 
 from prunecast import paths
+from prunecast.cache import alone, kept_folder, key_of
 from prunecast.progress import track
-from prunecast.tables import write_atomically
 
 PACKAGES = ("matplotlib", "networkx", "numpy", "pandas", "scipy", "sklearn", "torch", "transformers")
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 SENTENCES_PER_PACKAGE = 1500
+FILE = "sentences.csv"
 _NAMED = re.compile("|".join((*PACKAGES, "scikit", "pyplot")), re.IGNORECASE)
 
 
@@ -25,18 +26,16 @@ def sentences() -> pd.DataFrame:
 
     Sentences have 5 to 30 words, at most 1,500 per package; a sentence that names one of the packages, or that occurs
     in two of them, is left out. The packages' files are parsed, never imported. The sentences change with the versions
-    of the packages, so they are cached in the runs folder under a name made of the versions.
+    of the packages, which are part of the key under which the runs folder keeps them.
 
     Returns:
         One row per sentence: its text, and its label, the index of its package in `PACKAGES`.
     """
     versions = [importlib.metadata.version(DISTRIBUTIONS.get(name, name)) for name in PACKAGES]
-    recipe = Path(__file__).read_text(encoding="utf-8") + str(versions)
-    cached = paths.run(".cache") / f"docstrings-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.csv"
-    if not cached.exists():
-        collected = _collect()
-        write_atomically(cached, lambda part: collected.to_csv(part, index=False))
-    return pd.read_csv(cached, keep_default_na=False)
+    folder = paths.run(".cache") / "docstrings"
+    with alone(folder):
+        kept_folder(folder, key_of(["docstrings"], versions), lambda new: _collect().to_csv(new / FILE, index=False))
+        return pd.read_csv(folder / FILE, keep_default_na=False)
 
 
 def _collect() -> pd.DataFrame:
@@ -57,7 +56,7 @@ def _distinct(package: str) -> list[str]:
     scattered = sorted((name for name in names if "test" not in name), key=_scatter)
     sentences: dict[str, None] = {}
     for name in scattered:
-        sentences.update(dict.fromkeys(_first_sentences(root / name)))
+        sentences.update(dict.fromkeys(first_sentences(root / name)))
         if len(sentences) >= SENTENCES_PER_PACKAGE:
             break
     return list(sentences)[:SENTENCES_PER_PACKAGE]
@@ -68,7 +67,8 @@ def _scatter(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-def _first_sentences(path: Path) -> Iterator[str]:
+def first_sentences(path: Path) -> Iterator[str]:
+    """Yield the first sentence, where it is long enough and names no package, of every docstring of a file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (doc := ast.get_docstring(node)):
             paragraph = " ".join(doc.split("\n\n")[0].split())

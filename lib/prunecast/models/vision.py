@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, save_model
 from torch import nn
 from torch.nn import functional
 
@@ -107,8 +107,9 @@ class ImageClassifier(nn.Module):
         Returns:
             The classifier, in training mode.
         """
-        model = cls(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
-        load_model(model, str(folder / "model.safetensors"))
+        with torch.device("meta"):  # no random initialisation that the stored weights replace
+            model = cls(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
         return model
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +66,7 @@ class ModelSpec(BaseModel):
         return "pretrained" if self.checkpoint else "scratch"
 
 
+@cache
 def registry() -> dict[str, ModelSpec]:
     """Read the entries of `data/models.yml` by name.
 

@@ -1,7 +1,6 @@
 """Reading a curve that was measured over sparsity at the thresholds of the three axes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,12 +33,8 @@ def read_on_axes(weights: Mapping[str, Tensor], curves: pd.DataFrame, thresholds
         ranking = rank(weights, magnitude, scope)  # a percentile counts the same whatever the criterion
         for criterion, curve in curves[curves["scope"] == scope].groupby("criterion", sort=False):
             axes: Sequence[Axis] = AXES if criterion == "magnitude" else ("percentile",)
-            rows += [
-                {"criterion": criterion} | _read(curve, ranking, axis, threshold)
-                for axis in axes
-                for threshold in thresholds
-            ]
-    return pd.DataFrame(rows)
+            rows += [_read(curve, ranking, axis, thresholds).assign(criterion=criterion) for axis in axes]
+    return pd.concat(rows, ignore_index=True)
 
 
 def check_reading(
@@ -78,17 +73,12 @@ def check_reading(
     return pd.DataFrame(checks)
 
 
-def _read(curve: pd.DataFrame, ranking: Ranking, axis: Axis, threshold: float) -> dict[str, Any]:
-    counts = pruned_counts(ranking, axis, threshold)
-    pruned, share = sum(counts.values()), sparsity(ranking, counts)
-    same_mask = ranking.scope == "global" or axis == "percentile" or share in (0.0, 1.0)
-    point = curve[curve["pruned"] == pruned] if same_mask else curve.iloc[:0]
-    return {
-        "scope": ranking.scope,
-        "axis": axis,
-        "threshold": threshold,
-        "sparsity": share,
-        "accuracy": float(np.interp(pruned, curve["pruned"], curve["accuracy"])),
-        "loss": float(np.interp(pruned, curve["pruned"], curve["loss"])),
-        "evaluated": int(point["evaluated"].max()) if len(point) else 0,
-    }
+def _read(curve: pd.DataFrame, ranking: Ranking, axis: Axis, thresholds: Sequence[float]) -> pd.DataFrame:
+    counts = [pruned_counts(ranking, axis, threshold) for threshold in thresholds]
+    pruned = np.array([sum(count.values()) for count in counts])
+    shares = np.array([sparsity(ranking, count) for count in counts])
+    same_mask = (ranking.scope == "global") | (axis == "percentile") | np.isin(shares, (0.0, 1.0))
+    evaluated = curve.groupby("pruned")["evaluated"].max().reindex(pruned, fill_value=0).to_numpy()
+    accuracy, loss = (np.interp(pruned, curve["pruned"], curve[name]) for name in ("accuracy", "loss"))
+    columns = {"scope": ranking.scope, "axis": axis, "threshold": thresholds, "sparsity": shares}
+    return pd.DataFrame(columns | {"accuracy": accuracy, "loss": loss, "evaluated": np.where(same_mask, evaluated, 0)})
