@@ -1,10 +1,13 @@
-"""What a forecast costs: training the surrogate, forecasting a thousand configurations, features included.
+"""What does a forecast cost? Times the training of the surrogate and forecasts with and without their inputs.
 
-python benchmarks/forecast.py CHECKPOINT TASK    prints seconds and ratios, all of one run
+    python benchmarks/forecast.py CHECKPOINT TASK
+
+It prints seconds and ratios, all of one run.
 """
 
 import sys
 import time
+from typing import Any
 
 import numpy as np
 from prunecast import paths, tables
@@ -16,32 +19,40 @@ from prunecast.sweeps import curve_metrics
 
 
 def main(checkpoint: str, task: str) -> None:
-    """Time each step once, but a forecast of 101 configurations ten times."""
+    """Time each step once, except a forecast of 101 sparsities, which is repeated ten times.
+
+    Args:
+        checkpoint: A folder with safetensors, or an id of the hub.
+        task: Name of the task that the checkpoint was trained on.
+    """
     folder = paths.MEASURED / pretrained.STUDY
     models = tables.read("models", folder)
     models = models[curve_metrics.learned(models)].reset_index(drop=True)
-    known = curves_on("percentile", tables.read("sweeps", folder), models, tables.read("signals", folder))
+    measured = curves_on("percentile", tables.read("sweeps", folder), models, tables.read("signals", folder))
     started = time.monotonic()
-    trained = benchmark.unfitted(pretrained.NAME, 0).fit(known)
-    print(f"training on {len(models)} models, {len(known.names)} curves: {time.monotonic() - started:.1f} s")
+    trained: Any = benchmark.unfitted(pretrained.NAME, 0).fit(measured)
+    print(f"training on {len(models)} models, {len(measured.names)} curves: {time.monotonic() - started:.1f} s")
 
-    blind = known.knowing(np.zeros(known.accuracy.shape, bool)).at(known.models == known.models[0])
+    hidden = np.zeros(measured.accuracy.shape, bool)
+    unmeasured = measured.knowing(hidden).at(measured.models == measured.models[0])
     started = time.monotonic()
     for _ in range(10):
-        trained.fitted.predict(blind)  # type: ignore[attr-defined]
-    configuration = (time.monotonic() - started) / 10 / blind.accuracy.size
+        trained.fitted.predict(unmeasured)
+    forecast = (time.monotonic() - started) / 10 / unmeasured.accuracy.size
 
     subject, _ = predict.subject_of(checkpoint, task)
     started = time.monotonic()
     dense = evaluate(subject.model, subject.examples).accuracy
     evaluation = time.monotonic() - started
-    print(f"one configuration: measured {evaluation:.2f} s, forecast {configuration * 1e6:.0f} µs, "
-          f"{evaluation / configuration:,.0f} times cheaper")  # fmt: skip
+    print(
+        f"one sparsity: measured {evaluation:.2f} s, forecast {forecast * 1e6:.0f} µs, "
+        f"{evaluation / forecast:,.0f} times cheaper"
+    )
 
-    surrogate = pretrained.ready()
+    surrogate = pretrained.load()
     size = sum(weight.numel() for weight in subject.model.parameters())
-    found = predict.predict(subject, surrogate, 0.01, dense)
-    print(f"a forecast for {size:,} parameters, both scopes, signals included: {found.seconds:.1f} s")
+    prediction = predict.predict(subject, surrogate, 0.01, dense)
+    print(f"a forecast for {size:,} parameters, both scopes, zero-cost proxies included: {prediction.seconds:.1f} s")
 
 
 if __name__ == "__main__":

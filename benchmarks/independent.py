@@ -1,4 +1,9 @@
-"""Recompute an exact curve without prunecast: python benchmarks/independent.py MODEL_FOLDER TASK_FOLDER SWEEPS"""
+"""Recompute exact curves of a model without prunecast, and compare them with those of a table.
+
+    python benchmarks/independent.py MODEL_FOLDER TASK_FOLDER SWEEPS
+
+The model and the task are folders, SWEEPS is a file sweeps.csv; the magnitude curves of both scopes are compared.
+"""
 
 import sys
 from pathlib import Path
@@ -10,11 +15,13 @@ import torch
 try:  # a CPU build of torch beside a CUDA build of torchvision lacks two operators, and transformers needs both
     import torchvision  # noqa: F401
 except RuntimeError:
-    operators = torch.library.Library("torchvision", "DEF")
+    operators = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for name in ("nms", "qnms"):
-        operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        operators.define(  # type: ignore[no-untyped-call]
+            f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        )
 
-from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: E402
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 folder, task, table = map(Path, sys.argv[1:])
 model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True).eval()
@@ -34,17 +41,19 @@ output = [module for module in linear if module.out_features == model.num_labels
 layers = [module for module in linear if module is not output]
 whole = torch.cat([layer.weight.detach().flatten() for layer in layers])
 sizes = [layer.weight.numel() for layer in layers]
-for scope, groups in {"global": [whole], "layer": whole.split(sizes)}.items():
-    orders, found = [group.abs().argsort(stable=True) for group in groups], []
+for scope, groups in {"global": [whole], "layer": torch.split(whole, sizes)}.items():
+    orders = [group.abs().argsort(stable=True) for group in groups]
+    accuracies = []
     for percent in range(101):
         pruned = [group.clone() for group in groups]
         for values, order in zip(pruned, orders, strict=True):
             values[order[: round(percent * len(order) / 100)]] = 0
-        for layer, part in zip(layers, torch.cat(pruned).split(sizes), strict=True):
+        for layer, part in zip(layers, torch.split(torch.cat(pruned), sizes), strict=True):
             layer.weight.data = part.view_as(layer.weight)
         with torch.inference_mode():
-            said = torch.cat([model(**batch).logits.argmax(-1) for batch in inputs])
-        found.append(float((said.numpy() == frame["label"].to_numpy()).mean()))
+            predicted = torch.cat([model(**batch).logits.argmax(-1) for batch in inputs])
+        accuracies.append(float((predicted.numpy() == frame["label"].to_numpy()).mean()))
     chosen = f"model == '{folder.name}' and scope == '{scope}' and axis == 'percentile' and criterion == 'magnitude'"
-    ours = pd.read_csv(table).query(chosen).sort_values("threshold")["accuracy"].to_numpy()
-    print(folder.name, scope, "equal to the last digit:", np.array_equal(found, ours), np.abs(found - ours).max())
+    curve = pd.read_csv(table).query(chosen).sort_values("threshold")["accuracy"].to_numpy()
+    difference = np.abs(np.array(accuracies) - curve).max()
+    print(folder.name, scope, "equal to the last digit:", np.array_equal(accuracies, curve), difference)

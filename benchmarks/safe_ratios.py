@@ -1,9 +1,10 @@
-"""What does it take to find the largest safe ratio? Writes `data/measured/safe_ratios`.
+"""How many evaluations does it take to find the largest safe ratio? Writes `data/measured/safe_ratios`.
 
     python benchmarks/safe_ratios.py RUN [EPSILON]
 
-Each model that a study has trained (runs/RUN/models) is searched in both scopes: by the scan of Algorithm 1, in tenths
-and in hundredths, by halves, guided by a forecast, and adaptively. A killed run goes on where it stopped.
+Each model that a study has trained (runs/RUN/models) is searched in both scopes by every method: the scan of
+Algorithm 1, in tenths and in hundredths, bisection, bisection guided by a forecast, and the adaptive search. A run that
+was killed resumes where it stopped.
 """
 
 import multiprocessing
@@ -24,31 +25,46 @@ STAGES = ("evaluation", "adaptive")
 FORECASTS = paths.MEASURED / "campaign"
 
 
-def searched(run: str, epsilon: float, model: str) -> dict[str, Any]:
-    """The rows of one model, kept beside it."""
+def scans_of(run: str, epsilon: float, model: str) -> dict[str, Any]:
+    """Search one model by every method, or read the cached result.
+
+    Args:
+        run: Name of the study that trained the model.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+        model: Name of the model.
+
+    Returns:
+        The columns of its rows of the table `scans`.
+    """
     torch.set_num_threads(1)
-    told = tables.read("predictions", FORECASTS).query(deployment.UNSEEN)
+    forecasts = tables.read("predictions", FORECASTS).query(deployment.UNSEEN)
     subject = checkpoints.trained_classifier(model, run, 0)
     files = (subject.folder / "model.safetensors", FORECASTS / tables.file_name("predictions"))
     key = key_of(STAGES, *map(file_hash, files), subject.task.fingerprint, epsilon)
-    return kept_row(
-        subject.folder / "safe_ratios.json",
-        key,
-        lambda: deployment.scanned(subject, told, epsilon).to_dict("list"),
-    )
+
+    def search() -> dict[str, Any]:
+        scans = deployment.scan_safe_ratios(subject, forecasts, epsilon)
+        return {str(name): column.to_list() for name, column in scans.items()}
+
+    return kept_row(subject.folder / "safe_ratios.json", key, search)
 
 
 def main(run: str, epsilon: str = "0.01") -> None:
-    """Measure, and write the table beside its provenance."""
+    """Search all models of a study, one process for each core, and write the table with its provenance.
+
+    Args:
+        run: Name of the study.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+    """
     models = tables.read("models", paths.outputs(run))["model"].to_list()
     with multiprocessing.get_context("spawn").Pool() as pool:
-        rows = pool.imap(partial(searched, run, float(epsilon)), models)
-        found = pd.concat([pd.DataFrame(part) for part in track(rows, "models", total=len(models))])
+        rows = pool.imap(partial(scans_of, run, float(epsilon)), models)
+        scans = pd.concat([pd.DataFrame(part) for part in track(rows, "models", total=len(models))])
     target = paths.MEASURED / "safe_ratios"
-    tables.write("scans", found, target)
+    tables.write("scans", scans, target)
     records = {model: provenance.record(paths.run(run) / "models" / model) for model in models}
     provenance.write(target, {"command": f"python benchmarks/safe_ratios.py {run} {epsilon}", "models": records})
-    evaluations = found.pivot(index=["model", "scope"], columns="method", values="evaluations")
+    evaluations = scans.pivot(index=["model", "scope"], columns="method", values="evaluations")
     print(evaluations.describe().to_string())
 
 

@@ -1,1 +1,1 @@
-"""Choice of what to deploy: configurations, their costs, the Pareto front, and searches for it."""
+"""Selection of what to deploy: configurations, their costs, the Pareto front, and searches for it."""

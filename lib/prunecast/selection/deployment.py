@@ -1,4 +1,4 @@
-"""Choosing what to deploy: the largest safe ratio, the best configuration for a need, saved with its four figures."""
+"""Choice of what to deploy: the largest safe ratio, the best configuration for each use, and its model card."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,14 @@ from prunecast.sweeps.adaptive import Evaluate, last_safe
 from prunecast.sweeps.curve_metrics import ROUNDING, safe_sparsity
 from prunecast.sweeps.sweeper import Sweeper, grid
 
-RATIOS = np.arange(100) / 100  # among which the largest safe one is looked for
-NEEDS = {"phone": "latency", "server": "throughput", "batch": "energy"}  # what each wants least of
+RATIOS = np.arange(100) / 100  # among which the largest safe one is searched for
+NEEDS = {"phone": "latency", "server": "throughput", "batch": "energy"}  # the cost that each use minimises
 UNSEEN = "protocol == 'leave_one_architecture_out' and surrogate == 'lstm_agreement' and seed == 0"
 ALGORITHM = "algorithm_1"
-FINALISTS = 3  # configurations that are timed again for each need
-TIMED = 100  # calls of that timing, at each batch size
+SHORTLISTED = 3  # configurations that are timed again for each use
+TIMED_CALLS = 100  # of that timing, at each batch size
 DENSE = Configuration(form="dense")
-FIGURES = {  # and what each is called on a model card
+FIGURES = {  # a column of the table `selections`: its label on a model card
     "accuracy": "accuracy",
     "flops_effective": "effective operations of one inference",
     "latency_ms_median": "median latency at batch 1, ms",
@@ -37,112 +37,159 @@ FIGURES = {  # and what each is called on a model card
 }
 
 
-def scanned(subject: TrainedModel, forecasts: pd.DataFrame, epsilon: float) -> pd.DataFrame:
-    """What it takes to find the largest safe ratio of a model in each way, measured: rows of `scans`.
+def scan_safe_ratios(subject: TrainedModel, forecasts: pd.DataFrame, epsilon: float) -> pd.DataFrame:
+    """Search for the largest safe ratio of a model by each method, in both scopes.
 
-    `forecasts` are curves of models that the surrogate had not seen; a search begins there if this one is among them.
+    Args:
+        subject: The model; its weights are restored.
+        forecasts: Rows of the table `predictions` for models that the surrogate was not trained on. If the model is
+            among them, its forecast safe ratio is where the adaptive and the guided search start.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Returns:
+        Rows of the table `scans`, one for each scope and method.
+
+    Raises:
+        UserError: If epsilon does not lie between 0 and 1.
     """
     curve_metrics.check_epsilon(epsilon)
     sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", subject.seed)
-    told = forecasts.assign(sparsity=forecasts["threshold"] / MAXIMUM, accuracy=forecasts["predicted"])
-    expected = {key: safe_sparsity(curve, epsilon) for key, curve in told.groupby(["model", "scope"])}
+    curves = forecasts.assign(sparsity=forecasts["threshold"] / MAXIMUM, accuracy=forecasts["predicted"])
+    forecast = {key: safe_sparsity(curve, epsilon) for key, curve in curves.groupby(["model", "scope"])}
     parts = []
     for scope in SCOPES:
-        with sweeper.looking("magnitude", scope, grid(len(RATIOS) + 1)[:-1]) as (look, _, _):
-            found = search_methods(look, len(subject.examples), epsilon, expected.get((subject.name, scope)))
-        parts.append(found.assign(model=subject.name, scope=scope, epsilon=epsilon))
+        with sweeper.masked_evaluation("magnitude", scope, grid(len(RATIOS) + 1)[:-1]) as (evaluate_at, _, _):
+            rows = search_methods(evaluate_at, len(subject.examples), epsilon, forecast.get((subject.name, scope)))
+        parts.append(rows.assign(model=subject.name, scope=scope, epsilon=epsilon))
     return pd.concat(parts, ignore_index=True)
 
 
-def search_methods(look: Evaluate, examples: int, epsilon: float, expected: float | None) -> pd.DataFrame:
-    """What each way finds for the largest of `RATIOS` that is safe: a row each, by method, as in the table `scans`.
+def search_methods(evaluate_at: Evaluate, examples: int, epsilon: float, forecast: float | None) -> pd.DataFrame:
+    """Search for the largest safe ratio of `RATIOS` by each method, and count the evaluations.
 
-    `look` is as in `prunecast.sweeps.adaptive`, a point being a place in `RATIOS`. `expected` is a forecast ratio: the
-    guided way needs one, the adaptive one begins there, or half-way without.
+    Args:
+        evaluate_at: Outcome of some examples at a ratio, by its index in `RATIOS`.
+        examples: Number of examples.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+        forecast: Forecast of the largest safe ratio, a fraction. Without it the guided search is left out, and the
+            adaptive one starts half-way.
+
+    Returns:
+        A row for each method, with the columns method, accuracy and ratio (fractions), feasible, and evaluations (in
+        units of all examples) of the table `scans`.
     """
 
     @cache
     def accuracy(ratio: float) -> float:
-        return look(round(ratio * len(RATIOS)), np.arange(examples)).accuracy
+        return evaluate_at(round(ratio * len(RATIOS)), np.arange(examples)).accuracy
 
     def holds(ratio: float) -> bool:
         return accuracy(ratio) >= accuracy(0.0) - epsilon - ROUNDING
 
-    start = len(RATIOS) // 2 if expected is None else round(expected * len(RATIOS))
-    safe = last_safe(look, len(RATIOS), examples, epsilon, start)
-    found = {
+    start = len(RATIOS) // 2 if forecast is None else round(forecast * len(RATIOS))
+    safe = last_safe(evaluate_at, len(RATIOS), examples, epsilon, start)
+    selections = {
         ALGORITHM: pareto.algorithm_1(holds),
         "scan": pareto.algorithm_1(holds, step=float(RATIOS[1])),
-        "halves": pareto.halved(holds, RATIOS),
+        "halves": pareto.bisection(holds, RATIOS),
         "adaptive": pareto.Selection(float(RATIOS[safe.point]), safe.point > 0, safe.evaluated / examples),
     }
-    if expected is not None:
-        found["guided"] = pareto.guided(holds, expected, RATIOS)
-    rows = [{"method": way, "accuracy": accuracy(chosen.ratio)} | vars(chosen) for way, chosen in found.items()]
+    if forecast is not None:
+        selections["guided"] = pareto.guided_bisection(holds, forecast, RATIOS)
+    rows = [
+        {"method": method, "accuracy": accuracy(selection.ratio)} | vars(selection)
+        for method, selection in selections.items()
+    ]
     return pd.DataFrame(rows)
 
 
-def finalists(candidates: pd.DataFrame, measured: Sequence[int], epsilon: float) -> dict[str, list[int]]:
-    """The rows that each rule would take among those `measured` of one model's candidates, the best first.
+def shortlists(candidates: pd.DataFrame, measured: Sequence[int], epsilon: float) -> dict[str, list[int]]:
+    """The configurations that come into question for each use, and the knee of the front.
 
-    Each need takes the least of its cost among what loses no more than epsilon; the knee asks for no epsilon.
+    Args:
+        candidates: Rows of the table `candidates` of one model.
+        measured: Indices of the rows that a search measured; the dense model counts as measured anyway.
+        epsilon: Loss of accuracy that is accepted for a use, as a fraction; the knee does not depend on it.
+
+    Returns:
+        Indices of at most `SHORTLISTED` rows by rule: `knee`, and each of `NEEDS` whose cost was measured, with the
+        rows of least cost first.
+
+    Raises:
+        UserError: If epsilon does not lie between 0 and 1.
     """
     curve_metrics.check_epsilon(epsilon)
     candidates = candidates.reset_index(drop=True)
     dense = int((candidates["form"] == "dense").argmax())
-    rows = [dense, *(row for row in measured if row != dense)]  # the dense model is known, and within any epsilon
+    rows = [dense, *(row for row in measured if row != dense)]
     costs = search.objectives(candidates).assign(throughput=candidates["latency_ratio_32"]).iloc[rows]
     within = costs[costs["error"] <= costs["error"].iloc[0] + epsilon + ROUNDING]
-    best = {need: within.nsmallest(FINALISTS, cost).index.tolist() for need, cost in NEEDS.items() if cost in within}
+    best = {need: within.nsmallest(SHORTLISTED, cost).index.tolist() for need, cost in NEEDS.items() if cost in within}
     return {"knee": [rows[pareto.knee(costs.drop(columns="throughput"))]]} | best
 
 
-def deployed(
-    workshop: ConfigurationEvaluator, candidates: pd.DataFrame, searches: pd.DataFrame, epsilon: float
+def deploy(
+    evaluator: ConfigurationEvaluator, candidates: pd.DataFrame, searches: pd.DataFrame, epsilon: float
 ) -> pd.DataFrame:
-    """What each rule chooses from what a guided search measured, built, timed and saved: rows of `selections`.
+    """Choose a configuration by each rule among what a guided search measured, build, time and save it.
 
-    The search is that of the first seed in `searches`. A search times briefly, and the least of many brief timings is
-    lucky: so the best few for each need are timed again beside the dense model, all in one run, and the least is taken.
-    Beside them stands what Algorithm 1 as printed answers, by masks in global scope.
+    The search is the one of smallest seed in `searches`. Its timings are short, and the least of many short timings is
+    biased: therefore the configurations of `shortlists` are timed again together with the dense model, all in one run,
+    and the one of least cost is chosen. The answer of Algorithm 1 as printed, for masks in global scope, is added.
+
+    Args:
+        evaluator: Evaluator of the model; the models are saved in the folder `selected` of its subject.
+        candidates: Rows of the table `candidates` of this model.
+        searches: Rows of the table `searches`, of this model among others.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Returns:
+        Rows of the table `selections`, one for each rule.
+
+    Raises:
+        UserError: If epsilon does not lie between 0 and 1.
     """
     candidates = candidates.reset_index(drop=True)
-    told = searches[searches["model"] == workshop.subject.name]
-    budget, seed = int(told["evaluations"].max()), int(told["seed"].min())
-    measured = search.found(candidates, workshop.subject.task.majority_accuracy, budget, seed)
-    running = finalists(candidates, measured, epsilon)
-    forms = {
-        row: Configuration.model_validate(candidates.iloc[row].to_dict()) for row in set().union(*running.values())
+    own = searches[searches["model"] == evaluator.subject.name]
+    budget, seed = int(own["evaluations"].max()), int(own["seed"].min())
+    measured = search.guided_selection(candidates, evaluator.subject.task.majority_accuracy, budget, seed)
+    shortlist = shortlists(candidates, measured, epsilon)
+    configurations = {
+        row: Configuration.model_validate(candidates.iloc[row].to_dict()) for row in set().union(*shortlist.values())
     }
-    scan = pareto.algorithm_1(lambda ratio: workshop.loss(_masked(ratio)) <= epsilon + ROUNDING)
+    scan = pareto.algorithm_1(lambda ratio: evaluator.loss(_masked(ratio)) <= epsilon + ROUNDING)
     answer = _masked(scan.ratio) if scan.feasible else DENSE
-    costs = workshop.costs(list({how.name: how for how in (DENSE, answer, *forms.values())}.values()), TIMED)
-    one, many = (costs[costs["batch"] == batch] for batch in BATCHES)
-    dense, dense_many = (part[part["form"] == "dense"].iloc[0] for part in (one, many))
-    timed = one.assign(latency=one["latency_ms_median"], energy=many["energy_j"].to_numpy())
-    spent: Any = timed.assign(throughput=many["latency_ms_median"].to_numpy()).set_index("configuration")
-    picked = {ALGORITHM: answer}
-    for rule, places in running.items():
-        by_name = {forms[row].name: forms[row] for row in places}
-        picked[rule] = by_name[str(spent.loc[list(by_name), NEEDS.get(rule, "latency")].idxmin())]
-    rules = pd.DataFrame({"method": list(picked), "configuration": [how.name for how in picked.values()]})
+    timed = list({how.name: how for how in (DENSE, answer, *configurations.values())}.values())
+    costs = evaluator.costs(timed, TIMED_CALLS)
+    single, batched = (costs[costs["batch"] == batch] for batch in BATCHES)
+    dense, dense_batched = (part[part["form"] == "dense"].iloc[0] for part in (single, batched))
+    by_name: Any = single.assign(
+        latency=single["latency_ms_median"],
+        energy=batched["energy_j"].to_numpy(),
+        throughput=batched["latency_ms_median"].to_numpy(),
+    ).set_index("configuration")
+    chosen = {ALGORITHM: answer}
+    for rule, listed in shortlist.items():
+        own_names = {configurations[row].name: configurations[row] for row in listed}
+        chosen[rule] = own_names[str(by_name.loc[list(own_names), NEEDS.get(rule, "latency")].idxmin())]
+    rules = pd.DataFrame({"method": list(chosen), "configuration": [how.name for how in chosen.values()]})
     rows = (
-        rules.merge(one.drop(columns="energy_j"), on="configuration")
-        .merge(many[["configuration", "energy_j"]], on="configuration")
+        rules.merge(single.drop(columns="energy_j"), on="configuration")
+        .merge(batched[["configuration", "energy_j"]], on="configuration")
         .rename(columns={"sparsity": "ratio"})
         .assign(
             epsilon=epsilon,
             dense_accuracy=dense["accuracy"],
             flops_ratio=lambda table: table["flops_effective"] / dense["flops_effective"],
             latency_ratio=lambda table: table["latency_ms_median"] / dense["latency_ms_median"],
-            energy_ratio=lambda table: table["energy_j"] / dense_many["energy_j"],
+            energy_ratio=lambda table: table["energy_j"] / dense_batched["energy_j"],
             feasible=lambda table: table["accuracy"] >= dense["accuracy"] - epsilon - ROUNDING,
             evaluations=lambda table: [scan.evaluations if rule == ALGORITHM else budget for rule in table["method"]],
         )
     )
     for row in rows.to_dict("records"):
         figures = {name: row[name] for name in FIGURES}
-        save(workshop, picked[row["method"]], figures, workshop.subject.folder / "selected" / row["method"])
+        save(evaluator, chosen[row["method"]], figures, evaluator.subject.folder / "selected" / row["method"])
     return rows[list(tables.contracts()["selections"]["columns"])]
 
 
@@ -150,24 +197,32 @@ def _masked(ratio: float) -> Configuration:
     return Configuration(form="masked", ratio=ratio)
 
 
-def save(workshop: ConfigurationEvaluator, how: Configuration, figures: Mapping[str, float], folder: Path) -> None:
-    """Write a configuration as a folder of safetensors, configuration, tokenizer and a model card with its `figures`.
+def save(evaluator: ConfigurationEvaluator, how: Configuration, figures: Mapping[str, float], folder: Path) -> None:
+    """Save a configuration as a folder of safetensors, config, tokenizer, model card and `selection.json`.
 
-    What a sparse kernel runs is saved masked, since safetensors hold no sparse weights. Raises UserError where one of
-    the four figures is missing.
+    A sparse kernel is saved as the masked model, since safetensors store no sparse weights.
+
+    Args:
+        evaluator: Evaluator of the model.
+        how: The configuration.
+        figures: Its value of each of `FIGURES`, in the unit of the label; NaN where not measured.
+        folder: Where it is saved.
+
+    Raises:
+        UserError: If one of the four figures is missing.
     """
     if absent := [name for name in FIGURES if name not in figures]:
         raise UserError(f"a selected model is saved with its four figures; {', '.join(absent)} is missing")
     stored = how.model_copy(update={"form": "masked"}) if how.form == "sparse_kernel" else how
-    zoo.save(workshop.build(stored), workshop.retraining.tokenizer, folder)
+    zoo.save(evaluator.build(stored), evaluator.retraining.tokenizer, folder)
     rows = "\n".join(f"| {FIGURES[name]} | {formatted(value)} |" for name, value in figures.items())
-    card = CARD.format(model=workshop.subject.name, task=workshop.subject.task.name, how=how.name, rows=rows)
+    card = CARD.format(model=evaluator.subject.name, task=evaluator.subject.task.name, how=how.name, rows=rows)
     (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "selection.json").write_text(json.dumps(how.model_dump(), indent=1) + "\n", encoding="utf-8")
 
 
 def formatted(value: float) -> str:
-    """A figure of a model card."""
+    """A figure of a model card, with six significant digits."""
     return "not measured" if pd.isna(value) else f"{value:.6g}"
 
 
@@ -177,7 +232,7 @@ pipeline_tag: text-classification
 ---
 # {model}, pruned
 
-Task: {task}. What was done: {how}.
+Task: {task}. Configuration: {how}.
 
 | figure | value |
 |---|---|

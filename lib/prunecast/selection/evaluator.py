@@ -1,4 +1,4 @@
-"""Configurations of one trained model, each built for real, measured once and kept on disk."""
+"""Evaluation of configurations of one trained model: each built for real, measured once and cached on disk."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,23 @@ WINDOW_S = 0.15  # of an estimate, whose clock is fine; a sensor gets the longer
 
 
 class ConfigurationEvaluator:
-    """Builds and measures configurations of one trained model; what is measured or trained is kept in its folder."""
+    """Builds and measures configurations of one trained model; measurements and fine-tuned models are cached.
+
+    Attributes:
+        subject: The trained dense model; it is never changed.
+        budget: Budget of the fine-tuning after pruning.
+        meter: Meter of the energy.
+        rounds: Number of calls timed at each batch size when a configuration is measured by itself.
+        torch_device: Device that the dense model is on.
+        device: Name of that device.
+        retraining: Builds pruned models and fine-tunes them.
+        folder: Where the cache is: a JSON file for each measurement, a folder for each fine-tuned model.
+        training_key: Cache key of the fine-tuned models.
+        key: Cache key of the measurements.
+        compared_rows: Indices of the examples on which configurations are compared with the dense model.
+        dense_logits: Logits of the dense model on all n examples (n, classes).
+        inputs: Inputs that are timed, by batch size.
+    """
 
     def __init__(self, subject: TrainedModel, budget: Budget, meter: energy.Meter, rounds: int):
         self.subject, self.budget, self.meter, self.rounds = subject, budget, meter, rounds
@@ -40,8 +56,8 @@ class ConfigurationEvaluator:
         self.training_key = key_of(finetuning.STAGES, *settings)
         timing = (meter.source, rounds, self.device, torch.get_num_threads())
         self.key = key_of((*finetuning.STAGES, "costs"), *settings, *timing)
-        self.rows = torch.from_numpy(proxies.sample(subject.examples, COMPARED_EXAMPLES, subject.seed))
-        self.dense: Tensor = evaluation.logits(subject.model, subject.examples)
+        self.compared_rows = torch.from_numpy(proxies.sample(subject.examples, COMPARED_EXAMPLES, subject.seed))
+        self.dense_logits: Tensor = evaluation.logits(subject.model, subject.examples)
         self.inputs = {
             batch: {
                 name: part.to(self.torch_device) for name, part in profile.inputs_of(subject.examples, batch).items()
@@ -50,8 +66,16 @@ class ConfigurationEvaluator:
         }
 
     def candidates(self, configurations: Sequence[Configuration]) -> pd.DataFrame:
-        """Rows of the table `candidates`, resumed where an earlier run was killed."""
-        rows = [self._kept(one) for one in track(configurations, f"configurations of {self.subject.name}")]
+        """Measure configurations one by one; a run that was killed resumes where it stopped.
+
+        Args:
+            configurations: The configurations.
+
+        Returns:
+            Rows of the table `candidates`, in the same order: metrics on all examples, and costs as ratios to those of
+            the dense model in the same run.
+        """
+        rows = [self._row(one) for one in track(configurations, f"configurations of {self.subject.name}")]
         return pd.DataFrame(rows).assign(
             model=self.subject.name,
             task=self.subject.task.name,
@@ -60,36 +84,45 @@ class ConfigurationEvaluator:
         )
 
     def costs(self, configurations: Sequence[Configuration], rounds: int) -> pd.DataFrame:
-        """Rows of the table `costs`: all configurations timed in turn in one run, each with its metrics."""
-        forms = {how.name: self.build(how) for how in track(configurations, "building")}
-        told = pd.DataFrame(
+        """Time configurations in turn, all in one run.
+
+        Args:
+            configurations: The configurations.
+            rounds: Number of calls timed at each batch size.
+
+        Returns:
+            Rows of the table `costs`, one for each configuration and batch size: latencies in milliseconds, energy in
+            joules of 1,000 inferences, and the metrics on all examples.
+        """
+        models = {how.name: self.build(how) for how in track(configurations, "building")}
+        metrics = pd.DataFrame(
             {
                 "configuration": name,
                 "form": how.form,
-                "sparsity": self._sparsity(how, forms[name]),
-                **evaluation.metrics(self._answers(forms[name]), self.subject.examples.labels),
+                "sparsity": self._sparsity(how, models[name]),
+                **evaluation.metrics(self._logits(models[name]), self.subject.examples.labels),
             }
-            for name, how in zip(forms, configurations, strict=True)
+            for name, how in zip(models, configurations, strict=True)
         )
-        found = profile.costs(forms, self.inputs, rounds, self.meter, self.device)
+        costs = profile.costs(models, self.inputs, rounds, self.meter, self.device)
         return (
-            found.rename(columns={"form": "configuration"})
-            .merge(told, on="configuration")
+            costs.rename(columns={"form": "configuration"})
+            .merge(metrics, on="configuration")
             .assign(model=self.subject.name, task=self.subject.task.name, threads=torch.get_num_threads())
         )
 
     def loss(self, how: Configuration) -> float:
-        """Accuracy that a configuration loses, measured or remembered."""
-        return self._kept(Configuration(form="dense"))["accuracy"] - self._kept(how)["accuracy"]
+        """Accuracy that a configuration loses against the dense model, as a fraction, measured or from the cache."""
+        return float(self._row(Configuration(form="dense"))["accuracy"] - self._row(how)["accuracy"])
 
     def build(self, how: Configuration) -> nn.Module:
-        """The model of a configuration, in evaluation mode."""
+        """The model of a configuration, in evaluation mode; the subject's own model for the dense configuration."""
         if how.form == "dense":
             return self.subject.model
         if how.form == "sparse_kernel":
             masked = self.build(how.model_copy(update={"form": "masked"}))
             return sparse_linear.sparse_kernel(masked, self.subject.task.classes)
-        return self._pruned(how) if how.schedule == "none" else self._trained(how)
+        return self._pruned(how) if how.schedule == "none" else self._fine_tuned(how)
 
     def _pruned(self, how: Configuration) -> nn.Module:
         model = self.retraining.without(how.removal)
@@ -98,12 +131,12 @@ class ConfigurationEvaluator:
             schedules.apply(prunable_weights(model, self.subject.task.classes), how.ratio, how.scope, criterion)
         return model
 
-    def _trained(self, how: Configuration) -> nn.Module:
+    def _fine_tuned(self, how: Configuration) -> nn.Module:
         folder = self.folder / how.name.replace(" ", "_")
 
         def fill(new: Path) -> None:
             own = Retraining(self.subject, self.budget, how.removal)
-            own.targets = self.retraining.targets  # the dense model's answers, which are the same
+            own.targets = self.retraining.targets  # the dense model's probabilities, which are the same
             own.start = self.retraining.without(how.removal)
             if how.schedule == "none" or not how.ratio:
                 model = own.recovered(self.subject.seed)
@@ -115,30 +148,32 @@ class ConfigurationEvaluator:
         kept_folder(folder, self.training_key, fill)
         return structured.load_removed(folder).to(self.torch_device)
 
-    def _kept(self, how: Configuration) -> dict[str, Any]:
+    def _row(self, how: Configuration) -> dict[str, Any]:
         path = self.folder / f"{how.name.replace(' ', '_')}.json"
         with alone(self.subject.folder):
-            return kept_row(path, self.key, lambda: self._measured(how))
+            return kept_row(path, self.key, lambda: self._measure(how))
 
-    def _measured(self, how: Configuration) -> dict[str, Any]:
+    def _measure(self, how: Configuration) -> dict[str, Any]:
         """Metrics on all examples, and costs as ratios to those of the dense model in the same interleaved run."""
         model = self.build(how)
-        answers = self._answers(model)
-        before = answers if how.schedule == "none" else self._answers(self.build(how.untrained))
-        beside = {"dense": self.subject.model, "this": model}
+        logits = self._logits(model)
+        untrained_logits = logits if how.schedule == "none" else self._logits(self.build(how.untrained))
+        forms = {"dense": self.subject.model, "this": model}
         window = WINDOW_S if self.meter.source == "estimated" else energy.WINDOW_S
-        found = profile.costs(beside, self.inputs, self.rounds, self.meter, self.device, window_s=window)
-        found = found.set_index(["form", "batch"])
-        own: Any = found.xs(("this", BATCHES[0]))
-        if how.form == "dense":  # beside itself it would differ by chance
-            found.loc["this"] = found.loc["dense"].to_numpy()
-        times, joules = found["latency_ms_median"], found["energy_j"]
+        costs = profile.costs(forms, self.inputs, self.rounds, self.meter, self.device, window_s=window)
+        costs = costs.set_index(["form", "batch"])
+        own: Any = costs.xs(("this", BATCHES[0]))
+        if how.form == "dense":  # compared with itself it would differ by chance
+            costs.loc["this"] = costs.loc["dense"].to_numpy()
+        times, joules = costs["latency_ms_median"], costs["energy_j"]
         note(f"{self.subject.name}: {how.name} measured")
         return {
             "configuration": how.name,
             **how.model_dump(),
-            **evaluation.metrics(answers, self.subject.examples.labels),
-            "agreement": evaluation.agreement(before[self.rows], self.dense[self.rows]),
+            **evaluation.metrics(logits, self.subject.examples.labels),
+            "agreement": evaluation.agreement(
+                untrained_logits[self.compared_rows], self.dense_logits[self.compared_rows]
+            ),
             "sparsity": self._sparsity(how, model),
             **{name: int(own[name]) for name in COUNTS},
             **{f"latency_ratio_{batch}": float(times["this", batch] / times["dense", batch]) for batch in BATCHES},
@@ -146,11 +181,11 @@ class ConfigurationEvaluator:
             "energy_source": self.meter.source,
         }
 
-    def _answers(self, model: nn.Module) -> Tensor:
+    def _logits(self, model: nn.Module) -> Tensor:
         return evaluation.logits(model, self.subject.examples)
 
     def _sparsity(self, how: Configuration, model: nn.Module) -> float:
-        """Share of the dense model's prunable weights that are zero or gone."""
+        """Share of the dense model's prunable weights that are zero or removed."""
         if how.form == "sparse_kernel":
             model = self.build(how.model_copy(update={"form": "masked"}))
         left = prunable_weights(model, self.subject.task.classes).values()

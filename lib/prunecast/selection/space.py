@@ -1,4 +1,4 @@
-"""Configurations: all that can be done to one trained model, each built for real, measured once and kept on disk."""
+"""Configurations: the ways to prune one trained model, and the spaces of them that a search selects from."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -20,10 +20,20 @@ COMPARED_EXAMPLES = 16  # unlabelled examples on which a configuration is compar
 class Configuration(BaseModel):
     """One way to prune a model.
 
-    A masked model, and one with sparse kernels, has the share `ratio` of its prunable weights set to zero by
-    `criterion` and `scope`. From a removed one the shares `heads` and `neurons` of every layer and a number of `layers`
-    are taken away by `importance`, and then the share `ratio` of what is left is set to zero. `schedule` says how it
-    is trained on: `none`, or a schedule of `prunecast.pruning.schedules`; what is removed is gone at once.
+    In the forms masked and sparse_kernel a share `ratio` of the prunable weights is zero. In the form removed, heads,
+    neurons and layers are removed, then a share `ratio` of the remaining prunable weights is set to zero. A schedule
+    applies to the zeros; parts are removed at once, before any training.
+
+    Attributes:
+        form: What is run: the dense model, one with masks, one with parts removed, or one with sparse kernels.
+        criterion: Pruning criterion by which weights are set to zero.
+        scope: Whether weights are ranked over all layers or in each layer.
+        ratio: Share of the prunable weights that is set to zero, 0 up to but excluding 1.
+        importance: Score by which heads, neurons and layers are removed.
+        heads: Share of the attention heads of every layer that is removed.
+        neurons: Share of the neurons of every layer that is removed.
+        layers: Number of layers that are removed.
+        schedule: Schedule of `prunecast.pruning.schedules` under which the model is fine-tuned, or `none`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,9 +49,9 @@ class Configuration(BaseModel):
     schedule: schedules.ScheduleName | Literal["none"] = "none"
 
     @model_validator(mode="after")
-    def _means_something(self) -> "Configuration":
+    def _consistent(self) -> "Configuration":
         if self.form == "dense" and (self.ratio or self.schedule != "none"):
-            raise ValueError("a dense configuration is neither pruned nor trained on")
+            raise ValueError("a dense configuration is neither pruned nor fine-tuned")
         if self.form != "removed" and not self.removal.is_nothing:
             raise ValueError(f"a {self.form} configuration removes no parts")
         if self.schedule != "none" and self.criterion != "magnitude":
@@ -50,26 +60,33 @@ class Configuration(BaseModel):
 
     @property
     def name(self) -> str:
-        """A name that tells the configuration from all others, and can name a file."""
+        """A name that no other configuration has, usable as the name of a file."""
         zeros = [self.criterion, self.scope, f"{self.ratio:g}"] if self.ratio else []
         parts = {"heads": self.heads, "neurons": self.neurons, "layers": self.layers}
-        gone = [self.importance, *(f"{part}-{share:g}" for part, share in parts.items())]
+        removed = [self.importance, *(f"{part}-{share:g}" for part, share in parts.items())]
         trained = [] if self.schedule == "none" else [self.schedule]
-        return " ".join([self.form, *(gone if self.form == "removed" else []), *zeros, *trained])
+        return " ".join([self.form, *(removed if self.form == "removed" else []), *zeros, *trained])
 
     @property
     def removal(self) -> structured.Removal:
-        """The parts that are taken away."""
+        """The heads, neurons and layers that are removed."""
         return structured.Removal(self.heads, self.neurons, self.layers, self.importance)
 
     @property
     def untrained(self) -> "Configuration":
-        """The same before it is trained on."""
+        """The same configuration without fine-tuning."""
         return self.model_copy(update={"schedule": "none"})
 
 
 class Space(BaseModel):
-    """Which configurations are searched: every combination of these values within a form, as pruned and trained on."""
+    """A search space: every combination of some values within each form, as pruned and fine-tuned.
+
+    Attributes:
+        ratios: Shares of the weights that are set to zero without fine-tuning.
+        shares: Shares of heads and of neurons that are removed.
+        layers: Numbers of layers that are removed.
+        trained_ratios: Shares of the weights that are set to zero gradually during fine-tuning.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -79,7 +96,7 @@ class Space(BaseModel):
     trained_ratios: tuple[Share, ...] = ()
 
     def configurations(self) -> list[Configuration]:
-        """All of them, the dense one first."""
+        """All configurations of the space, the dense one first."""
         return [Configuration(form="dense"), *self._masked(), *self._removed()]
 
     def _masked(self) -> Iterator[Configuration]:
@@ -100,5 +117,15 @@ class Space(BaseModel):
 
 
 def space_of(**parameters: Any) -> Space:
-    """The space with these parameters; raises UserError for one that cannot be."""
+    """The search space with some parameters.
+
+    Args:
+        parameters: Values of the attributes of `Space`.
+
+    Returns:
+        The space.
+
+    Raises:
+        UserError: If a parameter is missing or outside its range.
+    """
     return validated(Space, **parameters)
