@@ -33,7 +33,9 @@ def read_on_axes(weights: Mapping[str, Tensor], curves: pd.DataFrame, thresholds
         ranking = rank(weights, magnitude, scope)  # a percentile counts the same whatever the criterion
         for criterion, curve in curves[curves["scope"] == scope].groupby("criterion", sort=False):
             axes: Sequence[Axis] = AXES if criterion == "magnitude" else ("percentile",)
-            rows += [_read(curve, ranking, axis, thresholds).assign(criterion=criterion) for axis in axes]
+            for axis in axes:
+                rows.append(_read(curve, ranking, axis, thresholds))
+                rows[-1].insert(0, "criterion", criterion)
     return pd.concat(rows, ignore_index=True)
 
 
