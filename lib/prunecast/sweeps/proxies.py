@@ -43,7 +43,7 @@ def weight_proxies(weights: Weights, thresholds: Sequence[float]) -> pd.DataFram
         A row for each scope and threshold, with the columns scope, threshold, sparsity; `lost_max`, `lost_mean`,
         `lost_first`, `lost_last`, the share of the sum of squares pruned in the layer that loses most, in the mean
         layer, in the first and in the last one; and, the same in all rows, `n_eff`, `n_eff_lowest` and
-        `n_eff_highest`, the mean, lowest and highest over layers of (sum |w|)² / sum w² as a share of the layer's
+        `n_eff_highest`, the mean, lowest and highest over layers of `(sum |w|)² / sum w²` as a share of the layer's
         weights, and `kurtosis`, the mean over layers.
 
     Source: Wang et al. (2026) for the effective number of weights.
