@@ -1,6 +1,7 @@
-"""Evidence for and against a surrogate: other axes, other seeds, inputs taken away, curves permuted among models."""
+"""Ablations of a surrogate: other axes and seeds, inputs left out, curves permuted, and the figures of the paper."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ from prunecast.forecasting import recommendation
 from prunecast.forecasting.pretrained import PretrainedSurrogate
 from prunecast.seeding import seed_everything
 from prunecast.surrogates import benchmark, scores
+from prunecast.surrogates.curve_posterior import CurvePosterior
 from prunecast.surrogates.features import (
     AGREEMENT,
     CURVATURE,
@@ -28,7 +30,7 @@ PROTOCOL = "leave_one_architecture_out"
 BY_POINTS = "points"
 LINE = "straight_line"
 NUMBERS = ("predicted", "lower", "upper")
-PRINTED = {
+PRINTED = {  # names under which the page `surrogate` cites figures of the source study
     "published_mae": "validation_mae",
     "published_gain": "improvement_over_linear",
     "published_models": "models",
@@ -56,66 +58,115 @@ ABLATIONS: Mapping[str, tuple[str, ...]] = {
 
 
 def summary(predictions: pd.DataFrame, models: pd.DataFrame, seed: int, inputs: str = AS_IT_IS) -> pd.DataFrame:
-    """Rows of the table `forecast_errors` for forecasts of one seed; `seed` is that of the bootstrap."""
-    board = scores.errors(predictions, models, seed)
-    counted = predictions.groupby(list(scores.GROUPS))["model"].nunique()
-    found = board.assign(models=counted).reset_index()
-    gain = found.get("gain", np.nan)
-    return found.assign(gain=gain, inputs=inputs, seed=int(predictions["seed"].iloc[0]))
+    """Errors of forecasts of one seed.
+
+    Args:
+        predictions: Rows of the table `predictions`.
+        models: Rows of the table `models`.
+        seed: Seed of the bootstrap.
+        inputs: Name of the inputs of the surrogate.
+
+    Returns:
+        Rows of the table `forecast_errors`, in accuracy as a fraction.
+    """
+    errors = scores.errors(predictions, models, seed)
+    counts = predictions.groupby(list(scores.GROUPS))["model"].nunique()
+    rows = errors.assign(models=counts).reset_index()
+    return rows.assign(gain=rows.get("gain", np.nan), inputs=inputs, seed=int(predictions["seed"].iloc[0]))
 
 
 def seed_spread(errors: pd.DataFrame, surrogate: str) -> pd.DataFrame:
-    """Lowest and highest error of a surrogate over its seeds by protocol, percentile axis, from `forecast_errors`."""
+    """Lowest and highest error of a surrogate over its seeds, on the percentile axis.
+
+    Args:
+        errors: Rows of the table `forecast_errors`.
+        surrogate: Name of the surrogate.
+
+    Returns:
+        By protocol, the mean absolute errors `lowest seed` and `highest seed`, fractions.
+    """
     rows = errors[(errors["surrogate"] == surrogate) & (errors["axis"] == "percentile")]
-    found = rows.groupby("protocol")["mae"].agg(["min", "max"])
-    return found.rename(columns={"min": "lowest seed", "max": "highest seed"})
+    spread = rows.groupby("protocol")["mae"].agg(["min", "max"])
+    return spread.rename(columns={"min": "lowest seed", "max": "highest seed"})
 
 
-def beside_paper(predictions: pd.DataFrame, claims: pd.Series) -> pd.DataFrame:
-    """Rows of `reproductions`: the LSTM's errors beside those the source study prints, `claims` by quantity."""
+def beside_paper(predictions: pd.DataFrame, published: pd.Series) -> pd.DataFrame:
+    """Errors of the LSTM beside those that the source study prints.
+
+    Args:
+        predictions: Rows of the table `predictions`.
+        published: Figures of the source study by quantity, errors in accuracy as fractions.
+
+    Returns:
+        Rows of the table `reproductions`.
+    """
     lstm = predictions[predictions["surrogate"] == "lstm"]
     error = (lstm["predicted"] - lstm["accuracy"]).abs()
     rows = []
     for protocol, note in SPLIT_NOTES.items():
         ours = error[lstm["protocol"] == protocol].mean()
-        rows.append((f"validation MAE, {protocol}", claims["validation_mae"], ours, note))
+        rows.append((f"validation MAE, {protocol}", published["validation_mae"], ours, note))
     vgg16 = lstm["model"].str.contains("vgg16")
     for protocol, note in TRANSFER_NOTES.items():
         ours = error[(lstm["protocol"] == protocol) & vgg16].mean()
-        rows.append((f"VGG16 MAE, {protocol}", claims["vgg16_mae"], ours, note))
+        rows.append((f"VGG16 MAE, {protocol}", published["vgg16_mae"], ours, note))
     table = pd.DataFrame(rows, columns=["row", "published", "ours", "note"])
-    paper = {"source": "Predicting Model Performance Under Pruning", "table": "abstract"}
-    return table.assign(**paper, unit="accuracy, fraction", same_protocol=False)
+    return table.assign(
+        source="Predicting Model Performance Under Pruning",
+        table="abstract",
+        unit="accuracy, fraction",
+        same_protocol=False,
+    )
 
 
-def beside_measured(trained: PretrainedSurrogate, truth: CurveSet, epsilon: float) -> pd.DataFrame:
-    """Forecasts of a trained surrogate beside the measured curves of models it never saw, by model and scope."""
-    blind = truth.knowing(np.zeros(truth.accuracy.shape, bool))
-    forecast = trained.forecast(blind)
-    inside = (truth.accuracy >= forecast.lower) & (truth.accuracy <= forecast.upper)
-    found = pd.DataFrame(truth.names, columns=["model", "scope"]).set_index(["model", "scope"])
-    return found.assign(
-        mae=np.abs(forecast.predicted - truth.accuracy).mean(1),
+def beside_measured(trained: PretrainedSurrogate, measured: CurveSet, epsilon: float) -> pd.DataFrame:
+    """Forecasts of a trained surrogate beside the measured curves of models that it was not trained on.
+
+    Args:
+        trained: The surrogate.
+        measured: Measured curves (C), which the forecast does not read.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Returns:
+        By model and scope: `mae` (accuracy), `inside_interval` (share of the points), `recommended` and `optimum`
+        (sparsities), all as fractions.
+    """
+    hidden = measured.knowing(np.zeros(measured.accuracy.shape, bool))
+    forecast = trained.forecast(hidden)
+    inside = (measured.accuracy >= forecast.lower) & (measured.accuracy <= forecast.upper)
+    rows = pd.DataFrame(measured.names, columns=["model", "scope"]).set_index(["model", "scope"])
+    return rows.assign(
+        mae=np.abs(forecast.predicted - measured.accuracy).mean(1),
         inside_interval=inside.mean(1),
-        recommended=trained.recommended(blind, epsilon),
-        optimum=recommendation.safe(truth.sparsity, truth.accuracy, epsilon),
+        recommended=trained.recommended(hidden, epsilon),
+        optimum=recommendation.safe(measured.sparsity, measured.accuracy, epsilon),
     )
 
 
 def on_axis(curves: CurveSet, predictions: pd.DataFrame, splits: Sequence[str], seed: int) -> pd.DataFrame:
-    """Forecasts of the percentile axis read on the axis of `curves`, where the sparsity is the same.
+    """Forecasts of the percentile axis, read on another axis at the same sparsity.
 
-    The straight line, which knows nothing of sparsity, and `points`, which hides points of one axis, are done anew.
+    Forecasts of the straight line, which does not depend on the sparsity, and of the protocol `points`, which hides
+    points of one axis, are made anew.
+
+    Args:
+        curves: The measured curves on the other axis.
+        predictions: Rows of the table `predictions` on the percentile axis.
+        splits: Names of the splits.
+        seed: Seed of the forecasts that are made anew.
+
+    Returns:
+        Rows of the table `predictions` on the axis of `curves`.
     """
     parts = []
     keys = ["protocol", "surrogate", "model", "scope"]
-    rows_of = {name: index for index, name in enumerate(curves.names)}
-    kept = predictions[(predictions["protocol"] != BY_POINTS) & (predictions["surrogate"] != LINE)]
-    for _, rows in kept.groupby(keys, sort=False):
+    index_of = {name: index for index, name in enumerate(curves.names)}
+    readable = predictions[(predictions["protocol"] != BY_POINTS) & (predictions["surrogate"] != LINE)]
+    for _, rows in readable.groupby(keys, sort=False):
         first = rows.iloc[0]
-        row = rows_of[first["model"], first["scope"]]
-        read = {name: np.interp(curves.sparsity[row], rows["threshold"] / 10, rows[name]) for name in NUMBERS}
-        whole = pd.DataFrame(read | {"threshold": curves.thresholds, "accuracy": curves.accuracy[row]})
+        index = index_of[first["model"], first["scope"]]
+        read = {name: np.interp(curves.sparsity[index], rows["threshold"] / 10, rows[name]) for name in NUMBERS}
+        whole = pd.DataFrame(read | {"threshold": curves.thresholds, "accuracy": curves.accuracy[index]})
         parts.append(whole.assign(**{name: first[name] for name in (*keys, "probes", "samples", "seed")}))
     anew = [benchmark.forecast(curves, splits, seed, {}, (LINE,))]
     if BY_POINTS in splits:
@@ -125,40 +176,70 @@ def on_axis(curves: CurveSet, predictions: pd.DataFrame, splits: Sequence[str], 
 
 
 def permuted(curves: CurveSet, seed: int) -> CurveSet:
-    """The same models with the retained shares of others: whoever still forecasts well has seen what it should not."""
+    """The same models with the retained shares of others: if a surrogate still forecasts them well, data has leaked.
+
+    Args:
+        curves: Measured curves (C).
+        seed: Seed of the permutation.
+
+    Returns:
+        The curves (C), permuted within each scope.
+    """
     generator = seed_everything(seed, "permuted")
     source = np.arange(len(curves.names))
     for scope in set(curves.scopes):
         rows = np.flatnonzero(curves.scopes == scope)
         source[rows] = rows[generator.permutation(len(rows))]
-    accuracy = curves.accuracy_of(curves.retained[source])
-    return CurveSet(**{**vars(curves), "accuracy": accuracy})
+    return replace(curves, accuracy=curves.accuracy_of(curves.retained[source]))
 
 
-def inputs_matter(curves: CurveSet, seed: int, models: pd.DataFrame) -> list[pd.DataFrame]:
-    """Rows of `forecast_errors` of the LSTM by its inputs, and of the leak check; architectures left out."""
-    found = []
+def input_ablation(curves: CurveSet, seed: int, models: pd.DataFrame) -> list[pd.DataFrame]:
+    """Errors of the LSTM by its inputs, and with permuted curves as a check for leaks; architectures left out.
+
+    Args:
+        curves: Measured curves on the percentile axis, with their proxies.
+        seed: Seed of the surrogates, of the permutation and of the bootstrap.
+        models: Rows of the table `models`.
+
+    Returns:
+        Rows of the table `forecast_errors`, in parts.
+    """
+    parts = []
     for inputs, groups in ABLATIONS.items():
         forecast = benchmark.leave_one_group_out(curves, partial(LSTMSurrogate, seed, groups))
-        found.append(summary(_rows(curves, forecast, seed, "lstm"), models, seed, f"prior alone, {inputs}"))
+        parts.append(summary(_rows(curves, forecast, seed, "lstm"), models, seed, f"prior alone, {inputs}"))
     shuffled = permuted(curves, seed)
     for name in ("lstm", "mean_curve"):
         forecast = benchmark.leave_one_group_out(shuffled, partial(benchmark.unfitted, name, seed))
-        found.append(summary(_rows(shuffled, forecast, seed, name), models, seed, PERMUTED))
-    return found
+        parts.append(summary(_rows(shuffled, forecast, seed, name), models, seed, PERMUTED))
+    return parts
 
 
-def recommended(curves: CurveSet, names: Iterable[str], seed: int, epsilon: float, measurements: int) -> pd.DataFrame:
-    """Rows of the table `recommendations`: architectures left out, without and with measurements, and by halves."""
+def recommendations(
+    curves: CurveSet, names: Iterable[str], seed: int, epsilon: float, measurements: int
+) -> pd.DataFrame:
+    """Recommendations for architectures left out: by some surrogates without and with measurements, and by halving.
+
+    Args:
+        curves: Measured curves on the percentile axis, with their proxies.
+        names: Names of surrogates in `benchmark.ENTRIES` that are curve posteriors.
+        seed: Seed of the surrogates.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+        measurements: Largest number of measurements.
+
+    Returns:
+        Rows of the table `recommendations`, sparsities and losses as fractions.
+    """
     parts = []
     for fold in leave_one_architecture_out(curves, seed):
-        ways = {"halves": recommendation.by_halves}
+        methods: dict[str, recommendation.Place] = {"halves": recommendation.by_halves}
         for name in names:
             surrogate = benchmark.unfitted(name, seed).fit(fold.training)
-            ways[name] = recommendation.by_forecast(surrogate, epsilon)  # type: ignore[arg-type, assignment]
-        for method, place in ways.items():
-            found = recommendation.searched(fold.tested, place, epsilon, measurements)
-            parts += [rows.assign(method=method) for rows in found]
+            assert isinstance(surrogate, CurvePosterior)
+            methods[name] = recommendation.by_forecast(surrogate, epsilon)
+        for method, place in methods.items():
+            results = recommendation.searched(fold.tested, place, epsilon, measurements)
+            parts += [rows.assign(method=method) for rows in results]
     for name in names:
         forecast = benchmark.leave_one_group_out(curves, partial(benchmark.unfitted, name, seed))
         parts.append(recommendation.unverified(curves, forecast.predicted, epsilon).assign(method=name))

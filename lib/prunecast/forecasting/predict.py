@@ -1,4 +1,4 @@
-"""Forecast one checkpoint: its signals measured, its curve forecast, the largest safe ratio measured, and saved."""
+"""Forecast for one checkpoint: its proxies measured, its curve forecast, the largest safe ratio measured, and saved."""
 
 import time
 from dataclasses import dataclass
@@ -23,31 +23,42 @@ from prunecast.sweeps.adaptive import Safe, last_safe
 from prunecast.sweeps.curve_metrics import LEARNED_ABOVE, check_epsilon
 from prunecast.sweeps.sweeper import Sweeper, grid
 
-POINTS = 101
+POINTS = 101  # of a forecast curve
 LONGEST = 128  # tokens of a text
 EXAMPLES = 2000  # of the task's validation split, at most
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The forecast of a model.
+    """The forecast for a model.
 
-    `curve` has the columns scope, threshold, sparsity, predicted, lower, upper; `recommended` gives a sparsity for
-    each scope; `doubts` are sentences on what of the model lies outside the training range; `seconds` is the time that
-    signals and forecast took, without loading the model and without its dense accuracy.
+    Attributes:
+        dense_accuracy: Accuracy without pruning, as a fraction.
+        curve: Rows with the columns scope, threshold (0 to 10), sparsity, predicted, lower and upper (fractions).
+        recommended: Recommended sparsity by scope, as a fraction.
+        warnings: A sentence for each fact of the model outside the range of the training models.
+        seconds: Time of proxies and forecast, without loading the model and measuring its dense accuracy.
     """
 
     dense_accuracy: float
     curve: pd.DataFrame
     recommended: dict[str, float]
-    doubts: list[str]
+    warnings: list[str]
     seconds: float
 
 
 def subject_of(checkpoint: str, task_name: str) -> tuple[TrainedModel, Any]:
-    """A checkpoint, a folder or an id of the hub, with its task; and its tokenizer, None for images.
+    """Load a checkpoint and the validation examples of its task.
 
-    Raises UserError for a checkpoint that is none, or that does not tell the classes of the task apart.
+    Args:
+        checkpoint: A folder, or an id of the hub.
+        task_name: Name of the task.
+
+    Returns:
+        The model with at most `EXAMPLES` examples, and its tokenizer, None for images.
+
+    Raises:
+        UserError: If there is no such checkpoint or task, or the checkpoint has other inputs or classes than the task.
     """
     task = load_task(task_name)
     folder = Path(checkpoint)
@@ -56,25 +67,35 @@ def subject_of(checkpoint: str, task_name: str) -> tuple[TrainedModel, Any]:
     else:
         model, tokenizer = zoo.build(zoo.ModelSpec(task=task_name, checkpoint=checkpoint, fine_tuned=True), task)
     if (tokenizer is None) != (task.kind == "image"):
-        raise UserError(f"{checkpoint} does not classify what task {task_name!r} holds, which is {task.kind}s")
-    config = getattr(model, "config", None)
+        raise UserError(f"{checkpoint} does not classify {task.kind}s, which task {task_name!r} consists of")
+    config: Any = getattr(model, "config", None)
     if config is not None and config.num_labels != task.classes:
-        raise UserError(f"{checkpoint} tells {config.num_labels} classes apart, task {task_name!r} has {task.classes}")
+        raise UserError(f"{checkpoint} has {config.num_labels} classes, task {task_name!r} has {task.classes}")
     examples = prepare(task.validation.first(EXAMPLES), tokenizer, LONGEST)
     spec = zoo.ModelSpec(task=task_name, max_length=LONGEST)
     return TrainedModel(folder.name, spec, task, model.eval(), examples, folder, 0), tokenizer
 
 
-def predict(subject: TrainedModel, frozen: PretrainedSurrogate, epsilon: float, dense_accuracy: float) -> Prediction:
+def predict(subject: TrainedModel, surrogate: PretrainedSurrogate, epsilon: float, dense_accuracy: float) -> Prediction:
     """Forecast the curves of a model in both scopes from its weights and a few unlabelled examples.
 
-    Raises UserError for an epsilon outside 0 to 1, a task with one class, or a model that is not ten points above its
-    majority class.
+    Args:
+        subject: The model.
+        surrogate: The pretrained surrogate.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+        dense_accuracy: Measured accuracy of the model without pruning, as a fraction.
+
+    Returns:
+        The forecast, on a grid of `POINTS` percentile thresholds.
+
+    Raises:
+        UserError: If epsilon does not lie between 0 and 1, the task has one class, or the model is less than ten points
+            above the accuracy of the majority class.
     """
     check_epsilon(epsilon)
     majority, classes = subject.task.majority_accuracy, subject.task.classes
     if classes < 2:
-        raise UserError(f"task {subject.task.name!r} has one class; there is nothing to tell apart")
+        raise UserError(f"task {subject.task.name!r} has one class; a classification task has at least two")
     if dense_accuracy < majority + LEARNED_ABOVE:
         raise UserError(
             f"{subject.name} has accuracy {dense_accuracy:.3f}, the majority class {majority:.3f}: a model that has "
@@ -82,48 +103,62 @@ def predict(subject: TrainedModel, frozen: PretrainedSurrogate, epsilon: float, 
         )
     started = time.monotonic()
     curves = unmeasured(_facts(subject, dense_accuracy), _signals(subject))
-    found = frozen.forecast(curves)
-    recommended = frozen.recommended(curves, epsilon)
+    forecast = surrogate.forecast(curves)
+    recommended = surrogate.recommended(curves, epsilon)
     parts = [
         pd.DataFrame(
             {
                 "scope": scope,
                 "threshold": curves.thresholds,
                 "sparsity": curves.sparsity[row],
-                "predicted": found.predicted[row],
-                "lower": found.lower[row],
-                "upper": found.upper[row],
+                "predicted": forecast.predicted[row],
+                "lower": forecast.lower[row],
+                "upper": forecast.upper[row],
             }
         )
         for row, scope in enumerate(curves.scopes)
     ]
     return Prediction(
-        dense_accuracy,
-        pd.concat(parts, ignore_index=True),
-        {scope: float(ratio) for scope, ratio in zip(curves.scopes, recommended, strict=True)},
-        frozen.doubts(curves),
-        time.monotonic() - started,
+        dense_accuracy=dense_accuracy,
+        curve=pd.concat(parts, ignore_index=True),
+        recommended={str(scope): float(ratio) for scope, ratio in zip(curves.scopes, recommended, strict=True)},
+        warnings=surrogate.out_of_range(curves),
+        seconds=time.monotonic() - started,
     )
 
 
 def largest_safe(subject: TrainedModel, scope: Scope, epsilon: float, expected: float) -> tuple[float, Safe]:
-    """The last ratio, in hundredths, before the accuracy first falls by more than `epsilon`, and how it was measured.
+    """Measure the last ratio, in hundredths, before the accuracy first falls by more than `epsilon`.
 
-    `expected` is the ratio looked at first, such as a forecast recommends. The model is given back whole. Raises
-    UserError for an epsilon outside 0 to 1.
+    Args:
+        subject: The model; its weights are restored.
+        scope: Whether weights are ranked over all layers or in each layer.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+        expected: Ratio that is evaluated first, such as a recommended one, as a fraction.
+
+    Returns:
+        The ratio, as a fraction, and how it was measured.
+
+    Raises:
+        UserError: If epsilon does not lie between 0 and 1.
     """
     check_epsilon(epsilon)
-    thresholds = grid(POINTS)[:-1]  # with nothing left there is nothing to be safe
+    thresholds = grid(POINTS)[:-1]  # a model without weights is not recommended
     sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", subject.seed)
-    with sweeper.masked_evaluation("magnitude", scope, thresholds) as (evaluate, _, _):
-        found = last_safe(evaluate, len(thresholds), len(subject.examples), epsilon, round(expected * (POINTS - 1)))
-    return thresholds[found.point] / MAXIMUM, found
+    with sweeper.masked_evaluation("magnitude", scope, thresholds) as (evaluate_at, _, _):
+        safe = last_safe(evaluate_at, len(thresholds), len(subject.examples), epsilon, round(expected * (POINTS - 1)))
+    return thresholds[safe.point] / MAXIMUM, safe
 
 
 def save_pruned(subject: TrainedModel, tokenizer: Any, scope: Scope, sparsity: float, folder: Path) -> None:
-    """Write the model with that share of its prunable weights set to zero as a folder that `from_pretrained` reads.
+    """Save a model with its prunable weights of smallest magnitude set to zero.
 
-    The model itself is given back whole.
+    Args:
+        subject: The model; its weights are restored.
+        tokenizer: Its tokenizer, None for images.
+        scope: Whether weights are ranked over all layers or in each layer.
+        sparsity: Share of the prunable weights that is set to zero, a fraction.
+        folder: Where it is saved, in the format that `from_pretrained` reads.
     """
     ranking = rank(subject.weights, magnitude, scope)
     with Pruner(subject.weights, magnitude, ranking.groups) as pruner:
@@ -144,12 +179,13 @@ def _facts(subject: TrainedModel, dense_accuracy: float) -> dict[str, Any]:
 
 
 def _signals(subject: TrainedModel) -> pd.DataFrame:
+    """Rows of the table `signals`: proxies from the weights, and the agreement interpolated to all thresholds."""
     thresholds = grid(POINTS)
     free = proxies.weight_proxies(subject.weights, thresholds)
     rows = proxies.sample(subject.examples, AGREEMENT_EXAMPLES, subject.seed)
-    sparse = thresholds[::AGREEMENT_STRIDE]
-    agreed = []
+    coarse = thresholds[::AGREEMENT_STRIDE]
+    agreement = []
     for scope in SCOPES:
-        agrees = proxies.agreement(subject.model, subject.weights, subject.examples, rows, scope, sparse)
-        agreed.append(np.interp(thresholds, sparse, agrees.mean(1)))
-    return free.assign(model=subject.name, agreement=np.concatenate(agreed))
+        agrees = proxies.agreement(subject.model, subject.weights, subject.examples, rows, scope, coarse)
+        agreement.append(np.interp(thresholds, coarse, agrees.mean(1)))
+    return free.assign(model=subject.name, agreement=np.concatenate(agreement))

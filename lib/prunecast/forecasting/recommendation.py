@@ -1,66 +1,108 @@
-"""A ratio to prune to: read off a forecast with caution, or found by a few measurements that the forecast places."""
+"""Recommendation of a sparsity: read off a forecast with a safety margin, or searched for by a few measurements."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from prunecast.surrogates.conformal import interval_margin
 from prunecast.surrogates.curve_posterior import CurvePosterior
-from prunecast.surrogates.features import CurveSet
+from prunecast.surrogates.features import CurveSet, Floats
 from prunecast.surrogates.splits import relatives
 from prunecast.sweeps.curve_metrics import safe_sparsity
 
 EDGE = 0.005  # sparsities closer to 0 or 1 count as this far from it
 
+Indices = NDArray[np.intp]
+Place = Callable[[CurveSet, Indices, Indices, bool], Indices]
 
-def safe(sparsity: np.ndarray, accuracy: np.ndarray, epsilon: float) -> np.ndarray:
-    """Safe sparsity (C,) of curves given as sparsity and accuracy (C, T)."""
+
+def safe(sparsity: Floats, accuracy: Floats, epsilon: float) -> Floats:
+    """Largest safe sparsity of some curves.
+
+    Args:
+        sparsity: Sparsities (C, T), as fractions.
+        accuracy: Accuracies (C, T), as fractions.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Returns:
+        Sparsities (C,), as fractions.
+    """
     pairs = zip(sparsity, accuracy, strict=True)
     return np.array([safe_sparsity(pd.DataFrame({"sparsity": s, "accuracy": a}), epsilon) for s, a in pairs])
 
 
-def lowered(forecast: np.ndarray, caution: float) -> np.ndarray:
-    """Safe sparsities (n,) moved down by `caution`, in log-odds."""
-    return 1 / (1 + np.exp(caution - _log_odds(forecast)))
+def lowered(forecast: Floats, margin: float) -> Floats:
+    """Safe sparsities lowered by a safety margin.
+
+    Args:
+        forecast: Forecast safe sparsities (n,), as fractions.
+        margin: Safety margin, in log-odds of the sparsity.
+
+    Returns:
+        Sparsities (n,), as fractions.
+    """
+    return np.asarray(1 / (1 + np.exp(margin - _log_odds(forecast))), float)
 
 
-def safety_margin(forecast: np.ndarray, measured: np.ndarray, models: np.ndarray) -> float:
-    """How far forecasts (n,) of safe sparsities must move down for nine of ten to be at most the `measured` ones."""
+def safety_margin(forecast: Floats, measured: Floats, models: NDArray[Any]) -> float:
+    """Safety margin with which nine of ten forecast safe sparsities are at most the measured ones.
+
+    Args:
+        forecast: Forecast safe sparsities (n,), as fractions.
+        measured: Measured safe sparsities (n,), as fractions.
+        models: Model of each of them (n,); every model has the same weight.
+
+    Returns:
+        The margin, in log-odds of the sparsity.
+    """
     return interval_margin(_log_odds(forecast) - _log_odds(measured), models)
 
 
-def unverified(curves: CurveSet, predicted: np.ndarray, epsilon: float) -> pd.DataFrame:
-    """What forecasts (C, T) of measured curves recommend without a measurement: rows of `recommendations`.
+def unverified(curves: CurveSet, predicted: Floats, epsilon: float) -> pd.DataFrame:
+    """Recommendations without any measurement, from forecasts of curves that were measured.
 
-    The caution for a model is that which the models of other groups of `relatives` ask for.
+    The safety margin for a model is calibrated on the models of other groups of `relatives`.
+
+    Args:
+        curves: Measured curves (C).
+        predicted: Forecast accuracies (C, T), as fractions.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Returns:
+        Rows of the table `recommendations` without the method, one for each curve.
     """
     optimum, groups = safe(curves.sparsity, curves.accuracy, epsilon), relatives(curves.facts)
-    believed = safe(curves.sparsity, predicted, epsilon)
+    forecast = safe(curves.sparsity, predicted, epsilon)
     recommended = np.empty(len(groups), int)
     for group in set(groups):
         others, own = groups != group, groups == group
-        caution = safety_margin(believed[others], optimum[others], curves.models[others])
-        recommended[own] = _at_most(curves.sparsity[own], lowered(believed[own], caution))
+        margin = safety_margin(forecast[others], optimum[others], curves.models[others])
+        recommended[own] = _at_most(curves.sparsity[own], lowered(forecast[own], margin))
     return _rows(curves, recommended, optimum, epsilon, 0)
 
 
-def searched(
-    curves: CurveSet,
-    place: Callable[[CurveSet, np.ndarray, np.ndarray, bool], np.ndarray],
-    epsilon: float,
-    measurements: int,
-) -> Iterator[pd.DataFrame]:
-    """What is recommended after each number of measurements, for each budget from 1 on: rows of `recommendations`.
+def searched(curves: CurveSet, place: Place, epsilon: float, measurements: int) -> Iterator[pd.DataFrame]:
+    """Recommendations after each number of measurements; only a measured sparsity is recommended.
 
-    `place` says where to measure next, from what is known, the largest sparsity found safe and the smallest found
-    unsafe (indices of thresholds), and whether it is the last measurement. Only what was measured is recommended.
+    Args:
+        curves: Measured curves (C), which the search reveals point by point.
+        place: Chooses the indices of the thresholds to measure next (C,), from the curves as far as they are known,
+            the indices of the largest threshold found safe (C,) and of the smallest found unsafe (C,), and whether
+            it is the last measurement.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+        measurements: Largest number of measurements.
+
+    Yields:
+        Rows of the table `recommendations` without the method, for each number of measurements from 1.
     """
     optimum, rows = safe(curves.sparsity, curves.accuracy, epsilon), np.arange(len(curves.names))
     known = np.zeros(curves.accuracy.shape, bool)
     low, high = np.zeros(len(rows), int), np.full(len(rows), len(curves.thresholds))
 
-    def measured(last: bool) -> tuple[np.ndarray, np.ndarray]:
+    def measured(last: bool) -> tuple[Indices, NDArray[np.bool_]]:
         at = np.clip(place(curves.knowing(known), low, high, last), low, high - 1)
         return at, curves.accuracy[rows, at] >= curves.accuracy[:, 0] - epsilon
 
@@ -72,12 +114,21 @@ def searched(
         low, high = np.where(holds, at, low), np.where(holds, high, at)
 
 
-def by_forecast(
-    surrogate: CurvePosterior, epsilon: float
-) -> Callable[[CurveSet, np.ndarray, np.ndarray, bool], np.ndarray]:
-    """Measure where the candidates put even odds on safe and unsafe; at last where the most is to be gained."""
+def by_forecast(surrogate: CurvePosterior, epsilon: float) -> Place:
+    """A choice of the next threshold for `searched`, from the posterior probability of being safe.
 
-    def place(curves: CurveSet, lows: np.ndarray, highs: np.ndarray, last: bool) -> np.ndarray:
+    A threshold is measured where this probability is half-way between those of the two ends of the bracket; at the
+    last measurement, where the probability times the gain in thresholds is largest.
+
+    Args:
+        surrogate: A fitted curve posterior.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Returns:
+        The function `place` of `searched`.
+    """
+
+    def place(curves: CurveSet, lows: Indices, highs: Indices, last: bool) -> Indices:
         chances = surrogate.chance_of_safe(curves, epsilon)
         chosen = []
         for chance, low, high in zip(chances, lows, highs, strict=True):
@@ -94,17 +145,25 @@ def by_forecast(
     return place
 
 
-def by_halves(curves: CurveSet, low: np.ndarray, high: np.ndarray, last: bool) -> np.ndarray:
-    """Measure half-way between safe and unsafe: a search that forecasts nothing."""
+def by_halves(_curves: CurveSet, low: Indices, high: Indices, _last: bool) -> Indices:
+    """A choice of the next threshold for `searched` without a forecast: half-way between safe and unsafe.
+
+    Args:
+        low: Indices of the largest threshold found safe (C,).
+        high: Indices of the smallest threshold found unsafe (C,).
+
+    Returns:
+        Indices of thresholds (C,).
+    """
     return (low + high) // 2
 
 
-def _at_most(sparsity: np.ndarray, limits: np.ndarray) -> np.ndarray:
+def _at_most(sparsity: Floats, limits: Floats) -> Indices:
     """Index (C,) of the largest sparsity of each curve that is at most its limit."""
-    return (sparsity <= limits[:, None] + 1e-9).sum(1) - 1
+    return np.asarray((sparsity <= limits[:, None] + 1e-9).sum(1) - 1, np.intp)
 
 
-def _rows(curves: CurveSet, chosen: np.ndarray, optimum: np.ndarray, epsilon: float, measurements: int) -> pd.DataFrame:
+def _rows(curves: CurveSet, chosen: Indices, optimum: Floats, epsilon: float, measurements: int) -> pd.DataFrame:
     rows = np.arange(len(chosen))
     return pd.DataFrame(
         {
@@ -119,6 +178,6 @@ def _rows(curves: CurveSet, chosen: np.ndarray, optimum: np.ndarray, epsilon: fl
     )
 
 
-def _log_odds(sparsity: np.ndarray) -> np.ndarray:
+def _log_odds(sparsity: Floats) -> Floats:
     inside = np.clip(sparsity, EDGE, 1 - EDGE)
     return np.log(inside / (1 - inside))
