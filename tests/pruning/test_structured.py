@@ -1,25 +1,47 @@
 import json
+from collections.abc import Sequence
 from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from prunecast.errors import UserError
-from prunecast.models import zoo
+from prunecast.models import vision, zoo
 from prunecast.models.vision import ImageClassifier
-from prunecast.pruning.structured import ATTENTION, FAMILIES, FEED_FORWARD, Removal, load_removed, remove
-from torch import nn
+from prunecast.pruning.structured import ATTENTION, FAMILIES, FEED_FORWARD, Importance, Removal, load_removed, remove
+from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models import vgg
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+Inputs = dict[str, Tensor]
+Parts = tuple[float, float, int, Importance]
 TEXT = {
     "input_ids": torch.arange(60).view(4, 15) % 23 + 4,
     "attention_mask": (torch.arange(15) < torch.tensor([[15], [9], [12], [4]])).long(),
 }
 LABELS = torch.tensor([0, 1, 2, 0])
 VGG16 = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+NARROWER = 8  # times than a VGG16 is the one of most tests, with the same layers
+TEXT_MODELS: Any = AutoModelForSequenceClassification  # has no types
 
 
-def _text_model(architecture, layers=2):
+@pytest.fixture
+def narrow_vgg16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The architectures vgg16 and vgg16_bn with an eighth of the channels of every layer."""
+
+    def narrow(norm: bool, classes: int, _: Sequence[int]) -> nn.Module:
+        plan = [width if width == "M" else int(width) // NARROWER for width in vgg.cfgs["D"]]
+        classifier = nn.Linear(VGG16[-1] // NARROWER, classes)
+        return nn.Sequential(vgg.make_layers(plan, norm), nn.Flatten(), classifier)
+
+    for name, norm in (("vgg16", False), ("vgg16_bn", True)):
+        monkeypatch.setitem(vision.VISION_ARCHITECTURES, name, partial(narrow, norm))
+
+
+def _text_model(architecture: str, layers: int = 2) -> Any:
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         architecture,
@@ -30,10 +52,10 @@ def _text_model(architecture, layers=2):
         initializer_range=0.2,
         **zoo._sizes(zoo.ModelSpec(task="colours", architecture=architecture, layers=layers, hidden=32, heads=4)),
     )
-    return AutoModelForSequenceClassification.from_config(config)
+    return TEXT_MODELS.from_config(config)
 
 
-def _image_model(architecture):
+def _image_model(architecture: str) -> tuple[ImageClassifier, Inputs]:
     torch.manual_seed(0)
     model = ImageClassifier(architecture, 3, (3, 32, 32))
     for name, tensor in model.state_dict().items():
@@ -42,39 +64,46 @@ def _image_model(architecture):
     return model.eval(), {"pixel_values": torch.randn(4, 3, 32, 32)}
 
 
-def _logits(model, inputs=TEXT):
+def _logits(model: nn.Module, inputs: Inputs = TEXT) -> Tensor:
     with torch.inference_mode():
-        return model(**inputs)["logits"]
+        logits: Tensor = model(**inputs)["logits"]
+    return logits
 
 
-def _shapes(model, ending):
-    return [tuple(module.weight.shape) for name, module in model.named_modules() if name.endswith(ending)]
+def _shapes(model: nn.Module, ending: str | Sequence[str]) -> list[tuple[int, ...]]:
+    endings = (ending,) if isinstance(ending, str) else tuple(ending)
+    layers = [module for name, module in model.named_modules() if name.endswith(endings)]
+    return [tuple(layer.weight.shape) for layer in layers if isinstance(layer.weight, Tensor)]
 
 
-def _without_the_least(model, importance, heads, neurons):
-    """A dense copy of a text model in which nothing reads the least important heads and neurons, found by hand."""
+def _without_the_least(model: nn.Module, importance: Importance, heads: int, neurons: int) -> nn.Module:
+    """A dense copy of a text model in which nothing reads the least important heads and neurons, scored by hand."""
     copy = deepcopy(model).eval()
-    functional.cross_entropy(copy(**TEXT)["logits"], LABELS).backward()
+    torch.autograd.backward(functional.cross_entropy(copy(**TEXT)["logits"], LABELS))
 
-    def parts(linear):
-        return (linear.weight**2 if importance == "magnitude" else (linear.weight * linear.weight.grad).abs()).detach()
+    def parts(linear: nn.Linear) -> Tensor:
+        weight, gradient = linear.weight.detach(), linear.weight.grad
+        assert gradient is not None
+        return weight**2 if importance == "magnitude" else (weight * gradient).abs()
 
     for layer in next(module for module in copy.modules() if isinstance(module, nn.ModuleList)):
         linear = {name: module for name, module in layer.named_modules() if isinstance(module, nn.Linear)}
         *attention, out, up, down = linear.values()
         assert all(f".{name}".endswith(ATTENTION) for name in list(linear)[:3])
-        by_row = sum(parts(module).sum(1) for module in attention) + parts(out).sum(0)
-        gone = by_row.view(4, 8).sum(1).argsort()[:heads]
+        by_row = torch.stack([parts(module).sum(1) for module in attention]).sum(0) + parts(out).sum(0)
+        least = by_row.view(4, 8).sum(1).argsort()[:heads]
         by_neuron = parts(up).sum(1) + parts(down).sum(0)
         with torch.no_grad():
-            out.weight.view(32, 4, 8)[:, gone] = 0
+            out.weight.view(32, 4, 8)[:, least] = 0
             down.weight[:, by_neuron.argsort()[:neurons]] = 0
     return copy
 
 
 @pytest.mark.parametrize("importance", ["magnitude", "taylor"])
 @pytest.mark.parametrize("architecture", FAMILIES)
-def test_the_least_important_heads_and_neurons_are_gone_and_nothing_else(architecture, importance):
+def test_the_least_important_heads_and_neurons_are_removed_and_nothing_else(
+    architecture: str, importance: Importance
+) -> None:
     model = _text_model(architecture)
     before = deepcopy(model.state_dict())
     smaller = remove(model, Removal(0.5, 0.25, 0, importance), TEXT, LABELS)
@@ -88,75 +117,84 @@ def test_the_least_important_heads_and_neurons_are_gone_and_nothing_else(archite
     assert all(weight.grad is None for weight in (*model.parameters(), *smaller.parameters()))
 
 
-@pytest.mark.parametrize(("heads", "neurons", "left"), [(0, 0.1, (4, 115)), (0.3, 0, (3, 128)), (0.99, 0.999, (1, 1))])
-def test_shares_are_rounded_and_one_always_stays(heads, neurons, left):
+@pytest.mark.parametrize(
+    ("heads", "neurons", "remaining"), [(0, 0.1, (4, 115)), (0.3, 0, (3, 128)), (0.99, 0.999, (1, 1))]
+)
+def test_shares_are_rounded_and_one_always_stays(heads: float, neurons: float, remaining: tuple[int, int]) -> None:
     smaller = remove(_text_model("bert", layers=1), Removal(heads, neurons, 0, "magnitude"), TEXT, None)
-    assert _shapes(smaller, ATTENTION) == [(8 * left[0], 32)] * 3
-    assert _shapes(smaller, FEED_FORWARD) == [(left[1], 32)]
+    assert _shapes(smaller, ATTENTION) == [(8 * remaining[0], 32)] * 3
+    assert _shapes(smaller, FEED_FORWARD) == [(remaining[1], 32)]
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)
-def test_the_layer_that_does_nothing_is_the_first_to_go(architecture):
+def test_the_layer_that_changes_nothing_is_removed_first(architecture: str) -> None:
     model = _text_model(architecture, layers=3).eval()
     layers = next(module for module in model.modules() if isinstance(module, nn.ModuleList))
     *_, out, _, down = (module for module in layers[1].modules() if isinstance(module, nn.Linear))
-    for linear in (out, down):  # what is left of the layer is the norm of what is normed already
-        linear.weight.data.zero_(), linear.bias.data.zero_()
-    smaller = remove(model, Removal(0, 0, 1, "magnitude"), TEXT, None)
+    for linear in (out, down):  # the rest of the layer is the norm of values that are normed already
+        linear.weight.data.zero_()
+        linear.bias.data.zero_()
+    smaller: Any = remove(model, Removal(0, 0, 1, "magnitude"), TEXT, None)
     torch.testing.assert_close(_logits(smaller), _logits(model), atol=1e-4, rtol=0)
     assert smaller.config.num_hidden_layers == 2
     assert model.config.num_hidden_layers == len(layers) == 3
 
 
-def test_layers_go_one_by_one_each_time_the_one_least_missed():
+def test_layers_are_removed_one_by_one_each_time_the_least_important() -> None:
     model = _text_model("bert", layers=4).eval()
-    dense, left = _logits(model).log_softmax(-1), list(range(4))
+    dense, remaining = _logits(model).log_softmax(-1), list(range(4))
 
-    def without(gone):
+    def without(removed: int | None) -> Any:
         copy = deepcopy(model)
-        copy.bert.encoder.layer = nn.ModuleList(copy.bert.encoder.layer[index] for index in left if index != gone)
+        layers = copy.bert.encoder.layer
+        copy.bert.encoder.layer = nn.ModuleList(layers[index] for index in remaining if index != removed)
         return copy
 
-    def change(gone):
-        answers = _logits(without(gone)).log_softmax(-1)
-        return float((dense.exp() * (dense - answers)).sum(-1).mean())
+    def change(removed: int) -> float:
+        shallower = _logits(without(removed)).log_softmax(-1)
+        return float((dense.exp() * (dense - shallower)).sum(-1).mean())
 
     for _ in range(2):
-        left.remove(min(left, key=change))
-    smaller = remove(model, Removal(0, 0, 2, "magnitude"), TEXT, None)
+        remaining.remove(min(remaining, key=change))
+    smaller: Any = remove(model, Removal(0, 0, 2, "magnitude"), TEXT, None)
     assert torch.equal(_logits(smaller), _logits(without(None)))
     assert [layer.attention.self.layer_idx for layer in smaller.bert.encoder.layer] == [0, 1]
 
 
-def _reads_only_what_is_left(dense, smaller):
-    """A copy of an image model with zeros for every channel that the smaller one lacks, told by its mean or bias."""
+def _without_the_removed(dense: nn.Module, smaller: nn.Module) -> nn.Module:
+    """A copy of an image model with zeros for the channels whose mean or bias the smaller model does not have."""
     copy = deepcopy(dense)
+    layer: Any
     with torch.no_grad():
-        for module, kept in zip(copy.modules(), smaller.modules(), strict=True):
-            tell = "running_mean" if isinstance(module, nn.BatchNorm2d) else "bias"
-            if isinstance(getattr(module, tell, None), torch.Tensor):
-                gone = ~torch.isin(getattr(module, tell), getattr(kept, tell))
-                module.weight[gone] = 0
-                module.bias[gone] = 0
+        for layer, remaining in zip(copy.modules(), smaller.modules(), strict=True):
+            mark = "running_mean" if isinstance(layer, nn.BatchNorm2d) else "bias"
+            if isinstance(getattr(layer, mark, None), Tensor):
+                removed = ~torch.isin(getattr(layer, mark), getattr(remaining, mark))
+                layer.weight[removed] = 0
+                layer.bias[removed] = 0
     return copy
 
 
+@pytest.mark.usefixtures("narrow_vgg16")
 @pytest.mark.parametrize("importance", ["magnitude", "taylor"])
 @pytest.mark.parametrize("architecture", ["vgg16", "vgg16_bn", "preresnet20", "fc5"])
-def test_an_image_network_loses_channels_and_what_belongs_to_them(architecture, importance):
+def test_an_image_network_loses_channels_and_the_weights_that_belong_to_them(
+    architecture: str, importance: Importance
+) -> None:
     model, inputs = _image_model(architecture)
     smaller = remove(model, Removal(0, 0.25, 0, importance), inputs, LABELS)
-    for module, kept in zip(model.modules(), smaller.modules(), strict=True):
+    remaining: Any
+    for module, remaining in zip(model.modules(), smaller.modules(), strict=True):
         if isinstance(module, (nn.Conv2d, nn.Linear)):
-            rows, left = len(module.weight), len(kept.weight)
-            assert left == (rows if rows == 3 else 3 * rows // 4)
-    expected = _logits(_reads_only_what_is_left(model, smaller), inputs)
+            rows = len(module.weight)
+            assert len(remaining.weight) == (rows if rows == 3 else 3 * rows // 4)
+    expected = _logits(_without_the_removed(model, smaller), inputs)
     torch.testing.assert_close(_logits(smaller, inputs), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_the_channels_of_a_vgg16_are_counted_exactly():
+def test_the_channels_of_a_vgg16_are_counted_exactly() -> None:
     model, inputs = _image_model("vgg16_bn")
-    smaller = remove(model, Removal(0, 0.3, 0, "magnitude"), inputs, None)
+    smaller: Any = remove(model, Removal(0, 0.3, 0, "magnitude"), inputs, None)
     left = [width - round(0.3 * width) for width in VGG16]
     convolutions = [module for module in smaller.modules() if isinstance(module, nn.Conv2d)]
     assert [(module.out_channels, module.in_channels) for module in convolutions] == list(
@@ -167,11 +205,11 @@ def test_the_channels_of_a_vgg16_are_counted_exactly():
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)
-def test_a_smaller_text_model_is_loaded_with_the_same_answers(architecture, tmp_path):
+def test_a_smaller_text_model_is_loaded_with_the_same_logits(architecture: str, tmp_path: Path) -> None:
     model = _text_model(architecture)
     smaller = remove(model, Removal(0.5, 0.25, 1, "magnitude"), TEXT, None)
-    zoo.save(smaller, None, tmp_path / "kept")
-    again = load_removed(tmp_path / "kept")
+    zoo.save(smaller, None, tmp_path / "removed")
+    again = load_removed(tmp_path / "removed")
     assert torch.equal(_logits(again), _logits(smaller))
     assert not again.training
     assert [module.out_features for module in again.modules() if isinstance(module, nn.Linear)] == [
@@ -180,19 +218,20 @@ def test_a_smaller_text_model_is_loaded_with_the_same_answers(architecture, tmp_
 
 
 @pytest.mark.parametrize("architecture", FAMILIES)
-def test_a_model_with_all_its_heads_is_read_by_transformers_alone(architecture, tmp_path):
+def test_a_model_with_all_its_heads_is_read_by_transformers_alone(architecture: str, tmp_path: Path) -> None:
     smaller = remove(_text_model(architecture), Removal(0, 0.25, 1, "magnitude"), TEXT, None)
-    zoo.save(smaller, None, tmp_path / "kept")
-    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "kept").eval()
+    zoo.save(smaller, None, tmp_path / "removed")
+    again = TEXT_MODELS.from_pretrained(tmp_path / "removed").eval()
     assert torch.equal(_logits(again), _logits(smaller))
 
 
+@pytest.mark.usefixtures("narrow_vgg16")
 @pytest.mark.parametrize("architecture", ["vgg16_bn", "preresnet20", "fc5"])
-def test_a_smaller_image_model_is_loaded_with_the_same_answers(architecture, tmp_path):
+def test_a_smaller_image_model_is_loaded_with_the_same_logits(architecture: str, tmp_path: Path) -> None:
     model, inputs = _image_model(architecture)
     smaller = remove(model, Removal(0, 0.25, 0, "magnitude"), inputs, None)
-    zoo.save(smaller, None, tmp_path / "kept")
-    again = load_removed(tmp_path / "kept")
+    zoo.save(smaller, None, tmp_path / "removed")
+    again = load_removed(tmp_path / "removed")
     assert torch.equal(_logits(again, inputs), _logits(smaller, inputs))
     assert not again.training
 
@@ -204,45 +243,45 @@ def test_a_smaller_image_model_is_loaded_with_the_same_answers(architecture, tmp
         ((0, -0.1, 0, "magnitude"), "neurons is -0.1"),
         ((0, float("nan"), 0, "magnitude"), "neurons is nan"),
         ((0, 0, -1, "magnitude"), "layers is -1"),
-        ((0, 0, 0, "luck"), "'luck' is no importance: there are magnitude, taylor"),
+        ((0, 0, 0, "luck"), "there is no importance 'luck'; there are magnitude, taylor"),
     ],
 )
-def test_a_removal_that_cannot_be_is_refused(parts, complaint):
+def test_an_invalid_removal_is_refused(parts: Parts, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         Removal(*parts)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "deberta-v2", "albert", "mpnet", "convbert"])
-def test_a_family_whose_parts_are_not_known_is_refused_by_its_name(architecture):
+def test_a_family_whose_parts_are_not_known_is_refused_by_its_name(architecture: str) -> None:
     with pytest.raises(UserError, match=f"no parts can be removed from a {architecture}, only from bert"):
         remove(_text_model(architecture), Removal(0, 0.5, 0, "magnitude"), TEXT, None)
 
 
-def test_more_than_there_is_cannot_be_removed():
+def test_more_than_there_is_cannot_be_removed() -> None:
     model, (image, inputs) = _text_model("bert"), _image_model("fc5")
-    with pytest.raises(UserError, match="2 layers cannot be removed from 2"):
+    with pytest.raises(UserError, match="2 layers cannot be removed from 2, of which one must stay"):
         remove(model, Removal(0, 0, 2, "magnitude"), TEXT, None)
     with pytest.raises(UserError, match="taylor needs the labels"):
         remove(model, Removal(0.5, 0, 0, "taylor"), TEXT, None)
-    for parts in ((0.5, 0, 0), (0, 0, 1)):
+    for removal in (Removal(0.5, 0, 0, "magnitude"), Removal(0, 0, 1, "magnitude")):
         with pytest.raises(UserError, match="fc5 has no attention"):
-            remove(image, Removal(*parts, "magnitude"), inputs, None)
-    splines, pictures = _image_model("kan")
+            remove(image, removal, inputs, None)
+    splines, images = _image_model("kan")
     with pytest.raises(UserError, match="kan has neither linear nor convolution layers"):
-        remove(splines, Removal(0, 0.5, 0, "magnitude"), pictures, None)
+        remove(splines, Removal(0, 0.5, 0, "magnitude"), images, None)
 
 
-def test_a_folder_that_is_no_smaller_model_is_refused(tmp_path):
+def test_a_folder_that_is_no_smaller_model_is_refused(tmp_path: Path) -> None:
     model, _ = _image_model("fc5")
-    zoo.save(model, None, tmp_path / "kept")
-    config = tmp_path / "kept" / "config.json"
-    kept = json.loads(config.read_text())
-    config.write_text(json.dumps(kept | {"architecture": "fc2"}))
-    with pytest.raises(UserError, match="its weights are not those its config.json describes"):
-        load_removed(tmp_path / "kept")
+    zoo.save(model, None, tmp_path / "removed")
+    config = tmp_path / "removed" / "config.json"
+    content = json.loads(config.read_text())
+    config.write_text(json.dumps(content | {"architecture": "fc2"}))
+    with pytest.raises(UserError, match="its weights are not those that its config.json describes"):
+        load_removed(tmp_path / "removed")
     config.unlink()
     with pytest.raises(UserError, match="no config.json"):
-        load_removed(tmp_path / "kept")
-    (tmp_path / "kept" / "model.safetensors").rename(tmp_path / "kept" / "model.pt")
+        load_removed(tmp_path / "removed")
+    (tmp_path / "removed" / "model.safetensors").rename(tmp_path / "removed" / "model.pt")
     with pytest.raises(UserError, match="which is a pickle"):
-        load_removed(tmp_path / "kept")
+        load_removed(tmp_path / "removed")

@@ -1,4 +1,4 @@
-"""Operations, parameters and bytes of a model, dense and effective."""
+"""Floating-point operations, parameters and bytes of a model, dense and effective."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +13,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def size(model: nn.Module) -> dict[str, int]:
-    """How many `parameters` and `parameters_nonzero`, and the `size_bytes` of a safetensors file of the state.
+    """Numbers of parameters, and bytes of a safetensors file of the model's state.
 
-    Tied parameters count once. A sparse weight has as many parameters as its dense form; in the file it is its values
+    Tied parameters count once. A sparse weight has as many parameters as its dense form; the file contains its values
     and its indices.
+
+    Args:
+        model: The model, whose layers may be sparse.
+
+    Returns:
+        `parameters`, `parameters_nonzero` and `size_bytes`.
     """
     sparse = [module for module in model.modules() if _sparse_weight(module) is not None]
     buffers = (named for module in sparse for named in module.named_buffers(recurse=False))
-    held = (tensor for name, tensor in buffers if name in ("weight", "bias"))
-    parameters = {id(tensor): tensor for tensor in chain(model.parameters(), held)}.values()
+    in_buffers = (tensor for name, tensor in buffers if name in ("weight", "bias"))
+    parameters = {id(tensor): tensor for tensor in chain(model.parameters(), in_buffers)}.values()
     state = {id(tensor): (name, tensor) for name, tensor in model.state_dict(keep_vars=True).items()}
     file = dict(part for name, tensor in state.values() for part in _dense_parts(name, tensor.detach()))
     return {
@@ -34,20 +40,27 @@ def size(model: nn.Module) -> dict[str, int]:
 def flops(model: nn.Module, inputs: dict[str, Tensor]) -> tuple[int, int]:
     """Floating-point operations of one forward pass, two per multiply-add: dense, and effective.
 
-    Effective operations are those with the weights of linear and convolution layers that are not zero; products without
-    weights, as in attention, count in full. Biases, norms and activations count nothing.
+    Effective operations are those with nonzero weights of linear and convolution layers; products without weights, as
+    in attention, count in full. Biases, norms and activations are not counted.
+
+    Args:
+        model: The model, whose layers may be masked or sparse; it is left unchanged.
+        inputs: One batch, by the names of the model's arguments.
+
+    Returns:
+        Dense and effective operations for the whole batch.
     """
     dense = effective = inside = 0  # the last one: what torch itself counts within the layers, sparse ones included
 
-    def enter(layer: nn.Module, _: Any) -> None:
+    def enter(_layer: nn.Module, _: Any) -> None:
         nonlocal inside
         inside -= counter.get_total_flops()
 
-    def leave(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+    def leave(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal dense, effective, inside
         inside += counter.get_total_flops()
         weight: Any = layer.weight
-        uses = 2 * _positions(layer, given, output)
+        uses = 2 * _positions(layer, arguments, output)
         dense += uses * weight.numel()
         effective += uses * _nonzero(weight)
 
@@ -76,12 +89,13 @@ def _sparse_weight(module: nn.Module) -> Tensor | None:
     return weight if isinstance(weight, Tensor) and weight.layout != torch.strided else None
 
 
-def _positions(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> int:
+def _positions(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> int:
     """How often each weight of a layer is used: tokens of a linear layer, pixels of a convolution."""
     if isinstance(layer, nn.modules.conv._ConvTransposeNd):
-        return given[0].numel() // layer.in_channels
+        return arguments[0].numel() // layer.in_channels
     weight: Any = layer.weight
-    return output.numel() // getattr(layer, "nf", weight.shape[0])  # nf: GPT-2's layer, whose weight lies transposed
+    outputs: int = getattr(layer, "nf", weight.shape[0])  # nf: GPT-2's layer, whose weight is stored transposed
+    return output.numel() // outputs
 
 
 def _nonzero(tensor: Tensor) -> int:
@@ -89,7 +103,7 @@ def _nonzero(tensor: Tensor) -> int:
 
 
 def _dense_parts(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The tensor as a file of dense ones holds it."""
+    """The dense tensors, by name, that a file stores for a tensor."""
     if tensor.layout == torch.strided:
         yield name, tensor.contiguous()
     else:
@@ -100,7 +114,7 @@ def _dense_parts(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 @contextmanager
 def _unfused() -> Iterator[None]:
-    """Inside the context attention is made of products that torch can count."""
+    """Inside the context attention is computed by products that torch can count."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -1,4 +1,4 @@
-"""What the forms of a model cost: parameters, bytes, floating-point operations, milliseconds and joules."""
+"""Costs of the forms of a model: parameters, bytes, floating-point operations, milliseconds and joules."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -28,8 +28,24 @@ def costs(
     window_s: float = energy.WINDOW_S,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """A row per form and batch size of `inputs`: operations of one inference, milliseconds of one call, joules of 1,000
-    inferences (empty if not measured). The forms are in evaluation mode; `device` is the name of what they run on."""
+    """Costs of some forms of a model, measured in turn.
+
+    Args:
+        forms: Models in evaluation mode, by the name of the form.
+        inputs: One batch for each batch size, by the names of the models' arguments.
+        rounds: Number of timed calls of each form.
+        meter: The meter of energy.
+        device: Name of what the models run on.
+        window_s: Length of a window of energy in seconds.
+        seed: Seed of the orders in which the forms are timed.
+
+    Returns:
+        A row per form and batch size: its `size`, operations of one inference, percentiles of the milliseconds of one
+        call, and joules of 1,000 inferences, which are empty if not measured.
+
+    Raises:
+        UserError: There are no rounds, or a call is too short for the clock.
+    """
     rows = []
     for batch, batch_inputs in track(list(inputs.items()), "costs"):
         placed = {form: _placed(batch_inputs, _device(model)) for form, model in forms.items()}
@@ -53,7 +69,7 @@ def costs(
 def _joules(
     calls: Mapping[str, Callable[[], object]], batch: int, meter: energy.Meter, window_s: float
 ) -> dict[Any, float]:
-    """Joules of 1,000 inferences of each form: the median of some windows, which the forms take in turn."""
+    """Joules of 1,000 inferences of each form: the median of `TURNS` windows, which the forms take in turn."""
     turns = [
         {form: energy.per_thousand(meter, call, batch, window_s) for form, call in calls.items()} for _ in range(TURNS)
     ]
@@ -61,9 +77,14 @@ def _joules(
 
 
 def inputs_of(examples: Examples, batch: int) -> dict[str, Tensor]:
-    """Inputs of a model for `batch` examples: texts as close to the median length as there are, padded at the end.
+    """Inputs of a model for a number of examples: the texts closest to the median length, or the first images.
 
-    Where there are fewer examples, they are repeated.
+    Args:
+        examples: The examples; they are repeated where there are fewer than `batch`.
+        batch: Number of examples.
+
+    Returns:
+        Inputs (batch, …) by the names of the model's arguments; texts are padded at the end.
     """
     rows = torch.arange(batch) % len(examples)
     if examples.lengths is not None:

@@ -1,4 +1,4 @@
-"""Training on after pruning, under a schedule or after parts were removed, at a stated budget."""
+"""Fine-tuning: training on after pruning, under a schedule or after parts were removed, at a stated budget."""
 
 import copy
 from collections.abc import Sequence
@@ -23,15 +23,22 @@ from prunecast.progress import note, track
 from prunecast.pruning import masks, schedules, structured
 from prunecast.pruning.masks import Scope
 
-IMPORTANCE_EXAMPLES = 128  # training examples that tell how important heads, neurons and layers are
+IMPORTANCE_EXAMPLES = 128  # training examples by which heads, neurons and layers are scored
 STAGES = ("training", "evaluation", "finetuning")
 
 
 class Budget(BaseModel):
-    """What a model may be trained on after pruning; the same for all that are compared.
+    """What a model may be trained on after pruning; the same for all models that are compared.
 
-    `distilled` is the share of the dense model's answers in the targets (Hinton et al., 2015, at temperature 1); the
-    rest are the labels.
+    Attributes:
+        epochs: Passes over the examples.
+        examples: Number of training examples, the first ones of the split.
+        batch_size: Examples of a step.
+        learning_rate: Highest learning rate.
+        distilled: Share of the dense model's predicted probabilities in the targets, from 0 to 1; the rest are labels.
+        bfloat16: Whether training, and the dense model's predictions, are in bfloat16.
+
+    Source: distilled: Hinton et al. (2015), "Distilling the Knowledge in a Neural Network", at temperature 1.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,17 +52,36 @@ class Budget(BaseModel):
 
 
 def budget_of(**parameters: Any) -> Budget:
-    """The budget with these parameters; raises UserError for one that cannot be."""
+    """The budget with these parameters.
+
+    Args:
+        parameters: Attributes of `Budget` by name.
+
+    Raises:
+        UserError: A parameter is missing or out of range.
+    """
     return validated(Budget, **parameters)
 
 
 class Retraining:
     """Trains pruned copies of one trained model on, all with the same budget, examples and targets.
 
-    With a `removal` they start from the model less these parts, which is cheaper than to start from the whole one.
+    Attributes:
+        subject: The trained, dense model.
+        budget: What the copies are trained on.
+        removal: Parts that are removed before; training the smaller model is cheaper than training the whole one.
+        tokenizer: The tokenizer of the model; None for images.
+        split: The training examples of the budget.
     """
 
     def __init__(self, subject: TrainedModel, budget: Budget, removal: structured.Removal = structured.NOTHING):
+        """Read the tokenizer and select the examples.
+
+        Args:
+            subject: The trained, dense model, which is left unchanged.
+            budget: What the copies are trained on.
+            removal: Parts to remove before.
+        """
         self.subject, self.budget, self.removal = subject, budget, removal
         self.tokenizer: Any = zoo.load(subject.folder)[1]
         self.split: Split = subject.task.train.first(budget.examples)
@@ -63,19 +89,29 @@ class Retraining:
 
     @cached_property
     def start(self) -> nn.Module:
-        """The model that training starts from."""
+        """The model that training starts from: the dense model without the removed parts."""
         return self.without(self.removal)
 
     def without(self, removal: structured.Removal) -> nn.Module:
-        """The dense model less some parts, whose importance a few training examples tell."""
-        inputs, labels = self._calibrating
-        if removal.layers not in self._shallower:  # which layers go takes many forward passes
+        """The dense model without some parts, which are scored on a few training examples.
+
+        Args:
+            removal: Parts to remove.
+
+        Returns:
+            The smaller model, in evaluation mode.
+
+        Raises:
+            UserError: Such parts, or so many, cannot be removed from this model.
+        """
+        inputs, labels = self._calibration
+        if removal.layers not in self._shallower:  # to choose the layers takes many forward passes
             layers = structured.Removal(0.0, 0.0, removal.layers, removal.importance)
             self._shallower[removal.layers] = structured.remove(self.subject.model, layers, inputs, labels)
         return structured.remove(self._shallower[removal.layers], replace(removal, layers=0), inputs, labels)
 
     @cached_property
-    def _calibrating(self) -> tuple[dict[str, Tensor], Tensor]:
+    def _calibration(self) -> tuple[dict[str, Tensor], Tensor]:
         """A batch of training examples, and their labels."""
         split, device = self.subject.task.train.first(IMPORTANCE_EXAMPLES), next(self.subject.model.parameters()).device
         prepared = evaluation.prepare(split, self.tokenizer, self.subject.spec.max_length)
@@ -83,10 +119,17 @@ class Retraining:
         return {name: tensor.to(device) for name, tensor in batch.items()}, prepared.labels.to(device)
 
     def scheduled(self, schedule: schedules.Schedule, seed: int) -> nn.Module:
-        """A masked copy of the dense model, pruned as the schedule says while it is trained on."""
+        """A masked copy of the model that training starts from, pruned as a schedule says while it is trained on.
+
+        Args:
+            schedule: The schedule, whose sparsity counts the weights of the model that training starts from.
+            seed: Seed of the training.
+
+        Returns:
+            The masked model, in evaluation mode.
+        """
         model = copy.deepcopy(self.start)
         weights = self._prunable(model)
-
         shares = [0.0]
 
         def train(share: float, callbacks: Sequence[Any]) -> None:  # each round on examples of its own
@@ -98,7 +141,14 @@ class Retraining:
         return model.to(next(self.start.parameters()).device)
 
     def recovered(self, seed: int) -> nn.Module:
-        """A copy of the model that training starts from, trained on without further pruning."""
+        """A copy of the model that training starts from, trained on without further pruning.
+
+        Args:
+            seed: Seed of the training.
+
+        Returns:
+            The model, in evaluation mode.
+        """
         model = copy.deepcopy(self.start)
         self._train(model, slice(None), self.subject.name, seed, ())
         return model.to(next(self.start.parameters()).device)
@@ -106,81 +156,92 @@ class Retraining:
     def compared(
         self, names: Sequence[str], sparsities: Sequence[float], scope: Scope, seeds: Sequence[int]
     ) -> pd.DataFrame:
-        """Rows of the table `schedules` for each name, sparsity and seed, resumed where an earlier run was killed.
+        """Rows of the table `schedules`; an interrupted run is resumed where it stopped.
 
-        Beside the schedules a name may be `none`, pruned and left alone, or `dense`, trained on without zeros.
+        Args:
+            names: Schedules, `none` (pruned, not trained on) and `dense` (trained on without zeros).
+            sparsities: Shares of the dense model's prunable weights that are removed or zero, from 0 to below 1.
+            scope: Whether weights are compared across the whole model or within each layer.
+            seeds: Seeds of the training.
+
+        Returns:
+            A row for each name, sparsity and seed.
+
+        Raises:
+            UserError: A sparsity, the scope or a name is invalid, before anything is trained.
         """
-        for sparsity in sparsities:  # refused before the first hour is spent
+        for sparsity in sparsities:
             if not 0 <= sparsity < 1:
-                raise UserError(
-                    f"sparsity {sparsity} is not a share of the weights; it must be from 0 up to, not with, 1"
-                )
-            self._rest(sparsity)
+                raise UserError(f"sparsity {sparsity} is not a share of the weights; it must be at least 0 and below 1")
+            self._remaining_sparsity(sparsity)
         masks.groups_of({}, scope)
-        if unknown := set(names) - {"none", "dense", *schedules.SCHEDULES}:
-            raise UserError(f"there is no schedule {min(unknown)!r}; there are {', '.join(schedules.SCHEDULES)}")
+        known = ("none", "dense", *schedules.SCHEDULES)
+        if unknown := set(names) - set(known):
+            raise UserError(f"there is no schedule {min(unknown)!r}; there are {', '.join(known)}")
         runs = list(product(names, sparsities, seeds))
-        rows = [self._outcome(name, ratio, scope, seed) for name, ratio, seed in track(runs, "schedules")]
+        rows = [self._row(name, ratio, scope, seed) for name, ratio, seed in track(runs, "schedules")]
         common = self.budget.model_dump(include={"epochs", "examples", "learning_rate", "distilled"})
         return pd.DataFrame(rows).drop_duplicates().assign(**common)
 
-    def _outcome(self, name: str, sparsity: float, scope: Scope, seed: int) -> dict[str, Any]:
+    def _row(self, name: str, sparsity: float, scope: Scope, seed: int) -> dict[str, Any]:
         subject = self.subject
-        reached = 1 - self._left if name == "dense" else sparsity
-        told = {"removed": str(self.removal), "schedule": name, "sparsity": reached, "scope": scope, "seed": seed}
+        reached = 1 - self._remaining if name == "dense" else sparsity
+        settings = {"removed": str(self.removal), "schedule": name, "sparsity": reached, "scope": scope, "seed": seed}
         weights = file_hash(subject.folder / "model.safetensors")
-        key = key_of(
-            STAGES, weights, subject.task.fingerprint, self.budget.model_dump_json(), IMPORTANCE_EXAMPLES, told
-        )
+        inputs = (weights, subject.task.fingerprint, self.budget.model_dump_json(), IMPORTANCE_EXAMPLES, settings)
+        key = key_of(STAGES, *inputs)
 
         def measure() -> dict[str, Any]:
-            answers = evaluation.logits(self._made(name, sparsity, scope, seed), subject.examples)
-            found = evaluation.metrics(answers, subject.examples.labels)
+            logits = evaluation.logits(self._model(name, sparsity, scope, seed), subject.examples)
+            metrics = evaluation.metrics(logits, subject.examples.labels)
             dense = evaluation.evaluate(subject.model, subject.examples).accuracy
-            note(f"{subject.name}: {told}, accuracy {found['accuracy']:.3f}")
-            return {"model": subject.name, "task": subject.task.name, **told, **found, "dense_accuracy": dense}
+            note(f"{subject.name}: {settings}, accuracy {metrics['accuracy']:.3f}")
+            return {"model": subject.name, "task": subject.task.name, **settings, **metrics, "dense_accuracy": dense}
 
         return kept_row(subject.folder / "schedules" / f"{key['inputs']}.json", key, measure)
 
-    def _made(self, name: str, sparsity: float, scope: Scope, seed: int) -> nn.Module:
+    def _model(self, name: str, sparsity: float, scope: Scope, seed: int) -> nn.Module:
         """The model of a row, of which `sparsity` counts what was removed as well as what was set to zero."""
         if name == "dense":
             return self.recovered(seed)
-        rest = self._rest(sparsity)
+        sparsity = self._remaining_sparsity(sparsity)
         if name != "none":
-            return self.scheduled(schedules.Schedule(name=name, sparsity=rest, scope=scope), seed)  # type: ignore
+            return self.scheduled(validated(schedules.Schedule, name=name, sparsity=sparsity, scope=scope), seed)
         model = copy.deepcopy(self.start)
-        schedules.apply(self._prunable(model), rest, scope)
+        schedules.apply(self._prunable(model), sparsity, scope)
         return model
 
-    def _rest(self, sparsity: float) -> float:
-        """Share of what the removal has left that is to be zero, so that `sparsity` of the dense model is gone."""
-        if self._left < 1 - sparsity:
+    def _remaining_sparsity(self, sparsity: float) -> float:
+        """Share of the weights that the removal leaves to set to zero, for `sparsity` of the dense model's."""
+        if self._remaining < 1 - sparsity:
             raise UserError(
-                f"{self.removal} leaves {self._left:.1%} of the weights, less than the {1 - sparsity:.1%} asked for"
+                f"{self.removal} leaves {self._remaining:.1%} of the weights, less than the {1 - sparsity:.1%} that "
+                f"sparsity {sparsity} keeps; take a larger sparsity or remove less"
             )
-        return 1 - (1 - sparsity) / self._left
+        return 1 - (1 - sparsity) / self._remaining
 
     @cached_property
-    def _left(self) -> float:
+    def _remaining(self) -> float:
         """Share of the dense model's prunable weights that the removal leaves."""
-        models = (self.start, self.subject.model)
-        left, whole = (sum(weight.numel() for weight in self._prunable(model).values()) for model in models)
-        return left / whole
+        remaining, total = (
+            sum(weight.numel() for weight in self._prunable(model).values())
+            for model in (self.start, self.subject.model)
+        )
+        return remaining / total
 
-    def _prunable(self, model: nn.Module) -> dict[str, Any]:
+    def _prunable(self, model: nn.Module) -> dict[str, Tensor]:
         return prunable_weights(model, self.subject.task.classes)
 
     @cached_property
     def targets(self) -> Tensor:
-        """Probabilities (n, classes) to learn: the labels, mixed with what the dense model answers."""
+        """Probabilities (n, classes) to learn: the labels, mixed with the dense model's predictions."""
         labels = functional.one_hot(torch.from_numpy(self.split.labels), self.subject.task.classes).float()
         if not self.budget.distilled:
             return labels
         examples = evaluation.prepare(self.split, self.tokenizer, self.subject.spec.max_length)
         precision: evaluation.Precision = "bfloat16" if self.budget.bfloat16 else "float32"
-        answers = evaluation.logits(self.subject.model, examples, precision=precision)
-        return torch.lerp(labels, answers.softmax(-1).float(), self.budget.distilled)
+        logits = evaluation.logits(self.subject.model, examples, precision=precision)
+        return torch.lerp(labels, logits.softmax(-1).float(), self.budget.distilled)
 
     def _train(self, model: nn.Module, rows: slice, name: str, seed: int, callbacks: Sequence[Any]) -> None:
         spec = self.subject.spec.model_copy(

@@ -2,52 +2,70 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Literal
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
-
-from transformers import GPT2LMHeadModel  # isort: skip
-from typing import Any
+from torch import Tensor, nn
 
 from prunecast.errors import UserError
 from prunecast.models.kan import KanLayer, KanNetwork
 from prunecast.models.language import LanguageModel, batches_of, token_losses
+
+from transformers import GPT2LMHeadModel  # isort: skip
 
 EDGES = 1 << 22  # edge values held at a time while nodes are scored: 16 MiB in single precision
 
 
 @torch.no_grad()
 def node_scores(network: KanNetwork, images: Tensor) -> dict[str, Tensor]:
-    """A score (nodes,) for the outputs of every hidden layer: the largest edge into a node or out of it, the smaller.
+    """Scores of the nodes of every hidden layer, the lowest pruned first.
 
-    The size of an edge is the mean of |φ(x)| over the images (n, …), and a node needs both (Liu et al., 2024).
-    Raises UserError where there are no images.
+    Of the largest edge into a node and the largest edge out of it, the score is the smaller. The size of an edge is
+    the mean of `|φ(x)|` over the images.
+
+    Args:
+        network: The network, which is left unchanged.
+        images: Images (n, …).
+
+    Returns:
+        Scores (nodes,) by layer, in the unit of the network's hidden values.
+
+    Raises:
+        UserError: There are no images.
+
+    Source: Liu et al. (2024), "KAN: Kolmogorov-Arnold Networks", section 2.5.1, incoming and outgoing scores.
     """
     if not len(images):
         raise UserError("there are no images to score the nodes by")
-    layers: list[KanLayer] = list(network.layers)  # type: ignore[arg-type]
+    layers = _layers(network)
     sizes = [torch.zeros_like(layer.base_weight) for layer in layers]
-    for part in images.split(max(1, EDGES // max(size.numel() for size in sizes))):
+    for part in torch.split(images, max(1, EDGES // max(size.numel() for size in sizes))):
         x = part.to(sizes[0].device).flatten(1)
         for layer, size in zip(layers, sizes, strict=True):
             size += layer.edges(x).abs().sum(0) / len(images)
             x = layer(x)
     return {
-        f"layers.{place}": torch.minimum(into.amax(1), out.amax(0))
-        for place, (into, out) in enumerate(zip(sizes, sizes[1:], strict=False))
+        f"layers.{place}": torch.minimum(into.amax(1), out.amax(0)) for place, (into, out) in enumerate(pairwise(sizes))
     }
 
 
 @contextmanager
 def nodes_off(network: KanNetwork, keep: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside the context the hidden nodes whose entry of `keep`, booleans (nodes,) by layer, is False are not there.
+    """Inside the context some hidden nodes are removed: they are zero, and so are the edges out of them.
 
-    They are zero and so are the edges out of them; weights stay as they are. Raises UserError for a layer that is
-    none or not hidden, and for anything but one boolean a node.
+    Args:
+        network: The network, whose weights are left unchanged.
+        keep: Booleans (nodes,) by hidden layer, false for a node to remove; other layers keep all their nodes.
+
+    Raises:
+        UserError: A layer does not exist or is not hidden, or its entry is not one boolean a node.
+
+    Source: Liu et al. (2024), "KAN: Kolmogorov-Arnold Networks", section 2.5.1.
     """
-    layers: list[KanLayer] = list(network.layers)  # type: ignore[arg-type]
-    hidden = {f"layers.{place}": pair for place, pair in enumerate(zip(layers, layers[1:], strict=False))}
+    layers = _layers(network)
+    hidden = {f"layers.{place}": pair for place, pair in enumerate(pairwise(layers))}
     for name, stays in keep.items():
         if name not in hidden:
             raise UserError(f"{name!r} is no hidden layer of the network; there are {', '.join(hidden) or 'none'}")
@@ -59,7 +77,7 @@ def nodes_off(network: KanNetwork, keep: Mapping[str, Tensor]) -> Iterator[None]
         for name, stays in keep.items():
             layer, following = hidden[name]
             on = stays.to(layer.base_weight.device)
-            undo.callback(layer.register_forward_hook(lambda module, x, y, on=on: y * on).remove)
+            undo.callback(layer.register_forward_hook(partial(_multiplied, on)).remove)
             undo.callback(setattr, following, "open", following.open)
             following.open = on if following.open is None else following.open & on
         yield
@@ -69,11 +87,24 @@ HeadCriterion = Literal["weight_norm", "taylor"]
 
 
 def head_scores(language: LanguageModel, criterion: HeadCriterion) -> dict[str, Tensor]:
-    """By attention layer a score for each head (heads,), in double precision; the lowest go first.
+    """Scores of the attention heads, the lowest pruned first.
 
-    weight_norm  Frobenius norm of the head's rows of the output projection,
-    taylor       mean over the calibration blocks of |d loss / d gate|, where a gate of 1 multiplies what the head hands
-                 to the output projection (Michel et al., 2019, before their normalisation by layer), in nats.
+    - weight_norm: Frobenius norm of the head's rows of the output projection.
+    - taylor: mean over the calibration blocks of `|d loss / d gate|`, where a gate of 1 multiplies the head's input to
+      the output projection.
+
+    Args:
+        language: The model with its calibration blocks; it is left unchanged.
+        criterion: One of the two.
+
+    Returns:
+        Scores (heads,) by attention layer, in double precision; those of taylor are in nats.
+
+    Raises:
+        UserError: The criterion is unknown.
+
+    Source: taylor: Michel et al. (2019), "Are Sixteen Heads Really Better than One?", equation 2, without their
+    normalisation by layer.
     """
     model, layers = language.model, _attention(language.model)
     if criterion == "taylor":
@@ -86,19 +117,34 @@ def head_scores(language: LanguageModel, criterion: HeadCriterion) -> dict[str, 
 
 @contextmanager
 def heads_off(model: GPT2LMHeadModel, keep: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside the context those heads hand on zeros whose entry in `keep`, by layer booleans (heads,), is false.
+    """Inside the context some attention heads give zeros to the output projection.
 
-    Layers that `keep` does not name keep all heads; no weight is touched.
+    Args:
+        model: The model, whose weights are left unchanged.
+        keep: Booleans (heads,) by attention layer, false for a head to remove; other layers keep all their heads.
+
+    Raises:
+        UserError: A layer does not exist, or its entry is not one boolean a head.
+
+    Source: Michel et al. (2019), "Are Sixteen Heads Really Better than One?", section 2.3, masked heads.
     """
     layers = _attention(model)
     for name, kept in keep.items():
         if name not in layers:
             raise UserError(f"there is no attention layer {name!r}; there are {', '.join(layers)}")
-        heads, got = layers[name].num_heads, f"{tuple(kept.shape)} of {kept.dtype}"
+        heads, given = layers[name].num_heads, f"{tuple(kept.shape)} of {kept.dtype}"
         if kept.dtype != torch.bool or kept.shape != (heads,):
-            raise UserError(f"layer {name} needs one boolean for each of its {heads} heads, not {got}")
+            raise UserError(f"layer {name} needs one boolean for each of its {heads} heads, not {given}")
     with _gated(model, keep):
         yield
+
+
+def _multiplied(factors: Tensor, _layer: nn.Module, _inputs: tuple[Tensor, ...], outputs: Tensor) -> Tensor:
+    return outputs * factors
+
+
+def _layers(network: KanNetwork) -> list[KanLayer]:
+    return [layer for layer in network.layers if isinstance(layer, KanLayer)]
 
 
 def _attention(model: GPT2LMHeadModel) -> dict[str, Any]:
@@ -107,23 +153,23 @@ def _attention(model: GPT2LMHeadModel) -> dict[str, Any]:
 
 @contextmanager
 def _gated(model: GPT2LMHeadModel, gates: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside the context what each head hands to the output projection is multiplied by its gate, (…, heads)."""
+    """Inside the context each head's input to the output projection is multiplied by its gate, (…, heads)."""
     layers = _attention(model)
 
-    def multiplied(gate: Tensor, inputs: Tensor) -> Tensor:
-        return (inputs.unflatten(-1, (gate.shape[-1], -1)) * gate.to(inputs)[..., None]).flatten(-2)
+    def multiply(gate: Tensor, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        by_head = torch.unflatten(inputs[0], -1, (gate.shape[-1], -1))
+        return (by_head * gate.to(inputs[0])[..., None]).flatten(-2)
 
     with ExitStack() as hooks:
         for name, gate in gates.items():
-            hook = layers[name].c_proj.register_forward_pre_hook(lambda _, inputs, g=gate: multiplied(g, *inputs))
-            hooks.callback(hook.remove)
+            hooks.callback(layers[name].c_proj.register_forward_pre_hook(partial(multiply, gate)).remove)
         yield
 
 
 def _gate_gradients(model: GPT2LMHeadModel, blocks: Tensor) -> dict[str, Tensor]:
     heads = {name: layer.num_heads for name, layer in _attention(model).items()}
     scores = {name: torch.zeros(count, dtype=torch.float64) for name, count in heads.items()}
-    for batch in batches_of(blocks):  # every block has gates of its own, so one backward pass tells them apart
+    for batch in batches_of(blocks):  # every block has gates of its own, so one backward pass separates them
         gates = {name: torch.ones(len(batch), 1, count, requires_grad=True) for name, count in heads.items()}
         with _gated(model, gates):
             loss = token_losses(model, batch).mean(1).sum()

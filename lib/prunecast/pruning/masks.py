@@ -1,23 +1,25 @@
 """Masks: which weights are set to zero at a threshold, in a scope.
 
-A threshold t from 0 to 10 means, on the axis
-    sigma       prune every weight whose magnitude is below t (population) standard deviations of the weights in scope,
-    absolute    prune every weight whose magnitude is below t hundredths,
-    percentile  prune the t · 10 % weights of lowest score, exactly.
+A threshold t from 0 to 10 means, by axis:
+
+- sigma: prune every weight whose magnitude is below t (population) standard deviations of the weights in scope;
+- absolute: prune every weight whose magnitude is below t hundredths;
+- percentile: prune the t · 10 % weights of lowest score, exactly.
+
 The scope is the whole model (`global`) or each layer by itself (`layer`).
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from prunecast.errors import UserError
-from prunecast.pruning.criteria import Criterion
+from prunecast.pruning.criteria import Criterion, Weights
 
 Scope = Literal["global", "layer"]
 Axis = Literal["sigma", "absolute", "percentile"]
@@ -27,7 +29,6 @@ ABSOLUTE_UNIT = 0.01
 PERCENTILES = 10  # a percentile threshold counts tenths of the weights
 MAXIMUM = 10.0
 
-Weights = Mapping[str, Tensor]
 Counts = dict[str, int]
 
 
@@ -35,8 +36,13 @@ Counts = dict[str, int]
 class Ranking:
     """The scores in a scope, sorted once, so that any threshold can be counted and any mask be cut.
 
-    By group of the scope (one group of all layers, or one group a layer): `groups` its layers, `ordered` its scores
-    from lowest to highest, `deviations` the standard deviation of its weights.
+    A group is the set of layers whose weights are compared with each other: all layers, or each layer by itself.
+
+    Attributes:
+        scope: Whether all layers form one group, or each layer a group.
+        groups: Names of the layers, by group.
+        ordered: Scores from lowest to highest (n,), by group.
+        deviations: Population standard deviation of the weights, by group.
     """
 
     scope: Scope
@@ -52,7 +58,13 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a group is cut: scores below `score` go, and of those equal to it the first `ties` in the model's order."""
+    """Where a group is cut.
+
+    Attributes:
+        score: Weights of a lower score are pruned, weights of a higher one stay.
+        ties: Of the weights of exactly this score, how many are pruned: the first ones in the model's order.
+        all_ties: Whether all weights of exactly this score are pruned.
+    """
 
     score: float
     ties: int
@@ -65,7 +77,15 @@ Cuts = dict[str, Cut]
 def groups_of(weights: Weights, scope: Scope) -> dict[str, list[str]]:
     """The layers whose weights are compared with each other, by group of the scope.
 
-    Raises UserError for a scope that there is not.
+    Args:
+        weights: Weights by layer, of any shape.
+        scope: One of `SCOPES`.
+
+    Returns:
+        Names of the layers by group: one group `all`, or a group for each layer, named like the layer.
+
+    Raises:
+        UserError: The scope is unknown.
     """
     if scope not in SCOPES:
         raise UserError(f"there is no scope {scope!r}; there are {', '.join(SCOPES)}")
@@ -73,7 +93,19 @@ def groups_of(weights: Weights, scope: Scope) -> dict[str, list[str]]:
 
 
 def rank(weights: Weights, criterion: Criterion, scope: Scope) -> Ranking:
-    """Sort the scores of each group in `scope`; holds one copy of the weights, and no second while it sorts."""
+    """Sort the scores of each group; holds one copy of the weights in memory, and no second while it sorts.
+
+    Args:
+        weights: Weights by layer, of any shape.
+        criterion: From a layer's name and weights to scores in the shape of the weights.
+        scope: One of `SCOPES`.
+
+    Returns:
+        The ranking, with scores in single precision.
+
+    Raises:
+        UserError: The scope is unknown.
+    """
     groups = groups_of(weights, scope)
     ordered, deviations = {}, {}
     for group, names in groups.items():
@@ -89,9 +121,18 @@ def rank(weights: Weights, criterion: Criterion, scope: Scope) -> Ranking:
 
 
 def pruned_counts(ranking: Ranking, axis: Axis, threshold: float) -> Counts:
-    """How many weights of each group the threshold prunes; raises UserError for a threshold outside 0 to 10.
+    """How many weights of each group a threshold prunes.
 
-    On the axes sigma and absolute the ranking must be by magnitude: they count scores below a limit.
+    Args:
+        ranking: The scores; on the axes sigma and absolute, which count scores below a limit, those of magnitude.
+        axis: One of `AXES`.
+        threshold: From 0 to 10, in the unit of the axis.
+
+    Returns:
+        Numbers of weights by group.
+
+    Raises:
+        UserError: The threshold is outside 0 to 10.
     """
     if not 0 <= threshold <= MAXIMUM:
         raise UserError(f"threshold {threshold} is outside 0 to {MAXIMUM:g}")
@@ -105,64 +146,93 @@ def pruned_counts(ranking: Ranking, axis: Axis, threshold: float) -> Counts:
 
 
 def sparsity(ranking: Ranking, counts: Counts) -> float:
-    """Share of all prunable weights that `counts` set to zero."""
+    """Share of all weights of the ranking that `counts` set to zero, from 0 to 1."""
     return sum(counts.values()) / sum(ranking.sizes.values())
 
 
 def cut(ranking: Ranking, counts: Counts) -> Cuts:
-    """Where each group is cut so that exactly `counts` of its weights go."""
+    """Where each group is cut so that exactly some numbers of weights are pruned.
+
+    Args:
+        ranking: The scores.
+        counts: Numbers of weights to prune, by group.
+
+    Returns:
+        The cuts by group.
+    """
     return {group: _cut(ranking.ordered[group], counts[group]) for group in ranking.groups}
 
 
 def masks(weights: Weights, criterion: Criterion, groups: Mapping[str, list[str]], cuts: Cuts) -> dict[str, Tensor]:
-    """Boolean masks by layer, in the layer's shape, true where the weight stays."""
+    """Boolean masks by layer, true where the weight stays.
+
+    Args:
+        weights: Weights by layer, of any shape.
+        criterion: The criterion that the cuts were made by.
+        groups: Names of the layers by group, as in the ranking.
+        cuts: Where each group is cut.
+
+    Returns:
+        Masks by layer, each in the shape of the layer's weights.
+    """
     return dict(_masks(weights, criterion, groups, cuts))
 
 
 class Pruner:
-    """Prunes a model in place, again and again, and gives its weights back at the end of the `with` block.
+    """Prunes a model in place, repeatedly, and restores its weights at the end of the `with` block.
 
-    Holds one copy of the prunable weights and one mask of a layer at a time.
+    Holds one copy of the prunable weights in memory, and one mask of a layer at a time.
+
+    Attributes:
+        weights: The model's weights by layer, which are overwritten.
+        criterion: The criterion that the cuts are made by.
+        groups: Names of the layers by group, as in the ranking.
+        original: Copies of the weights as they were before any pruning, by layer.
+        cuts: The cuts that the model is pruned at; None before the first.
     """
 
     def __init__(self, weights: Weights, criterion: Criterion, groups: Mapping[str, list[str]]):
         self.weights, self.criterion, self.groups = weights, criterion, groups
-        self.kept = {name: weight.detach().clone() for name, weight in weights.items()}
+        self.original = {name: weight.detach().clone() for name, weight in weights.items()}
         self.cuts: Cuts | None = None
 
     def prune(self, cuts: Cuts) -> None:
-        """Set to zero what the cuts take away; everything else is as it was before any pruning."""
+        """Set the weights below the cuts to zero; all others have their original values.
+
+        Args:
+            cuts: Where each group is cut; the same object as in the last call changes nothing.
+        """
         if cuts is self.cuts:
             return
         self.cuts = cuts
         with torch.no_grad():
-            for name, mask in _masks(self.kept, self.criterion, self.groups, cuts):
-                torch.mul(self.kept[name], mask, out=self.weights[name].data)
+            for name, mask in _masks(self.original, self.criterion, self.groups, cuts):
+                torch.mul(self.original[name], mask, out=self.weights[name].data)
 
-    def __enter__(self) -> "Pruner":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         with torch.no_grad():
             for name, weight in self.weights.items():
-                weight.copy_(self.kept[name])
+                weight.copy_(self.original[name])
 
 
 def _masks(
     weights: Weights, criterion: Criterion, groups: Mapping[str, list[str]], cuts: Cuts
 ) -> Iterator[tuple[str, Tensor]]:
     for group, names in groups.items():
-        where = cuts[group]
-        left = where.ties
+        place = cuts[group]
+        left = place.ties
         for name in names:
             scores = criterion(name, weights[name])
-            if where.all_ties:
-                yield name, scores > where.score
+            if place.all_ties:
+                yield name, scores > place.score
                 continue
-            tied = scores == where.score
+            tied = scores == place.score
             stays = tied.flatten().cumsum(0).view_as(tied) > left  # of equal scores the first ones go
             left = max(0, left - int(tied.sum()))
-            yield name, (scores > where.score) | (tied & stays)
+            yield name, (scores > place.score) | (tied & stays)
 
 
 def _cut(scores: np.ndarray, count: int) -> Cut:
@@ -176,4 +246,6 @@ def _cut(scores: np.ndarray, count: int) -> Cut:
 def _deviation(weights: list[Tensor]) -> float:
     count = sum(weight.numel() for weight in weights)
     mean = sum(float(weight.detach().sum(dtype=torch.float64)) for weight in weights) / count
-    return float(sum(float(((weight.detach().double() - mean) ** 2).sum()) for weight in weights) / count) ** 0.5
+    variance = sum(float(((weight.detach().double() - mean) ** 2).sum()) for weight in weights) / count
+    deviation: float = variance**0.5
+    return deviation

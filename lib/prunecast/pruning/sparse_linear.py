@@ -1,4 +1,4 @@
-"""Sparse kernels on a processor: a masked model whose zeros are neither stored nor multiplied."""
+"""Sparse linear layers on a processor: a masked model whose zeros are neither stored nor multiplied."""
 
 import warnings
 from copy import deepcopy
@@ -11,20 +11,38 @@ from prunecast.models.prunable import prunable_weights
 
 
 class SparseLinear(nn.Module):
-    """A linear layer from its `weight` (out, in) and `bias` (out,) that keeps the nonzero weights alone.
+    """A linear layer that stores and multiplies the nonzero weights alone.
 
-    They are kept one by one (CSR), or with a `block` above 1 as all weights of the block × block squares in which
-    one is not zero (BSR). Raises UserError where the weights cannot be cut into such squares.
+    They are stored one by one (CSR), or as all weights of the square blocks in which one is not zero (BSR).
+
+    Attributes:
+        weight: Sparse weights (out, in).
+        bias: Bias (out,), or None.
+        in_features: Number of inputs.
+        out_features: Number of outputs.
     """
 
     weight: Tensor
     bias: Tensor | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None, block: int = 1):
+        """Copy the weights of a dense layer.
+
+        Args:
+            weight: Dense weights (out, in).
+            bias: Bias (out,), or None.
+            block: Side of the blocks in weights; 1 for weights that are stored one by one.
+
+        Raises:
+            UserError: The weights cannot be divided into such blocks.
+        """
         super().__init__()
         self.out_features, self.in_features = weight.shape
         if self.out_features % block or self.in_features % block:
-            raise UserError(f"{self.out_features} by {self.in_features} weights cannot be cut into blocks of {block}")
+            raise UserError(
+                f"{self.out_features} by {self.in_features} weights cannot be cut into blocks of {block}, which must "
+                "divide both"
+            )
         dense = weight.detach()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse .* support is in beta")
@@ -40,16 +58,25 @@ class SparseLinear(nn.Module):
 
 
 def sparse_kernel(model: nn.Module, classes: int, block: int = 1) -> nn.Module:
-    """A copy of a masked model whose prunable linear layers are `SparseLinear`; everything else stays as it is.
+    """A copy of a masked model with sparse layers in place of its prunable linear ones; all else is unchanged.
 
-    Raises UserError for a model without prunable linear layers.
+    Args:
+        model: The masked model.
+        classes: Number of outputs of the output layer, which stays dense.
+        block: Side of the blocks in weights; 1 for weights that are stored one by one.
+
+    Returns:
+        The copy, in evaluation mode.
+
+    Raises:
+        UserError: The model has no prunable linear layers, or one that cannot be divided into such blocks.
     """
     from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer, whose weight is (in, out)
 
     sparse = deepcopy(model).eval()
-    found = {name.removesuffix(".weight") for name in prunable_weights(sparse, classes)}
+    prunable = {name.removesuffix(".weight") for name in prunable_weights(sparse, classes)}
     layers = {
-        name: layer for name, layer in sparse.named_modules() if name in found and type(layer) in (nn.Linear, Conv1D)
+        name: layer for name, layer in sparse.named_modules() if name in prunable and type(layer) in (nn.Linear, Conv1D)
     }
     if not layers:
         raise UserError(f"{type(model).__name__} has no prunable linear layer, and only these have sparse kernels")

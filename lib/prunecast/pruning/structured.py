@@ -1,6 +1,7 @@
 """Parts of a network physically removed: attention heads, neurons or channels, and whole transformer layers.
 
-What hangs together is found by the dependency graph of Torch-Pruning (Fang et al., CVPR 2023, "DepGraph").
+Which weights must be removed together is computed by the dependency graph of Torch-Pruning (Fang et al., CVPR 2023,
+"DepGraph: Towards Any Structural Pruning").
 """
 
 import gc
@@ -31,12 +32,23 @@ Inputs = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Removal:
-    """What to remove: a share of the `heads` and of the `neurons` of every layer, and a number of whole `layers`.
+    """What to remove: shares of the heads and of the neurons of every layer, and a number of whole layers.
 
     Shares are rounded to the nearest number of heads or neurons, and one always stays; the neurons of a
-    convolution are its channels, and layers joined by a shortcut lose the same ones. `importance` says which go:
-    those of smallest squared magnitude, or of smallest first-order change of the loss (Molchanov et al., 2019).
-    Raises UserError for a share outside 0 to 1, a negative number of layers and an unknown importance.
+    convolution are its channels, and layers joined by a shortcut lose the same ones.
+
+    Attributes:
+        heads: Share of the attention heads of every layer, from 0 to below 1.
+        neurons: Share of the feed-forward neurons or channels of every layer, from 0 to below 1.
+        layers: Number of transformer layers.
+        importance: Which heads and neurons are removed: those whose weights have the smallest sum of squares
+            (`magnitude`), or the smallest sum of first-order changes of the loss, `|w · g|` (`taylor`).
+
+    Raises:
+        UserError: A share is outside 0 to 1, the number of layers is negative, or the importance is unknown.
+
+    Source: taylor: Molchanov et al. (2019), "Importance Estimation for Neural Network Pruning", the first-order
+    criterion, with the absolute value in place of the square.
     """
 
     heads: float
@@ -51,11 +63,11 @@ class Removal:
         if self.layers < 0:
             raise UserError(f"layers is {self.layers}, but the number of layers to remove is at least 0")
         if self.importance not in get_args(Importance):
-            raise UserError(f"{self.importance!r} is no importance: there are {', '.join(get_args(Importance))}")
+            raise UserError(f"there is no importance {self.importance!r}; there are {', '.join(get_args(Importance))}")
 
     @property
     def is_nothing(self) -> bool:
-        """Whether everything stays."""
+        """Whether nothing is removed."""
         return not (self.heads or self.neurons or self.layers)
 
     def __str__(self) -> str:
@@ -69,12 +81,25 @@ NOTHING = Removal(0.0, 0.0, 0, "magnitude")
 
 @torch.enable_grad()
 def remove(model: nn.Module, removal: Removal, inputs: Inputs, labels: Tensor | None) -> nn.Module:
-    """A smaller copy of the model, in evaluation mode: whole layers go first, then heads and neurons.
+    """A smaller copy of a model: whole layers are removed first, then heads and neurons.
 
-    `inputs` is one batch (n, …) by the names the model calls it, and `labels` (n,) its classes, which the importance
-    taylor needs. The layers that go are those whose absence changes the probabilities of this batch least. The
-    residual stream, the embeddings and the classifier of a transformer stay. Raises UserError for a network that
-    cannot be made smaller in this way, or not by this much.
+    Layers are removed one by one, each time the one without which the probabilities of the batch change least, by
+    their Kullback-Leibler divergence from the dense model's. The residual stream, the embeddings and the classifier of
+    a transformer stay.
+
+    Args:
+        model: A transformer of `FAMILIES`, or an image classifier; it is left unchanged.
+        removal: What to remove.
+        inputs: One batch (n, …), by the names of the model's arguments.
+        labels: Classes (n,) of the batch; only the importance taylor needs them.
+
+    Returns:
+        The smaller model, in evaluation mode.
+
+    Raises:
+        UserError: Such parts, or so many, cannot be removed from this model, or the labels are absent.
+
+    Source: Fang et al. (2023), "DepGraph: Towards Any Structural Pruning", for the weights that belong together.
     """
     smaller = deepcopy(model).eval().requires_grad_(True)
     if removal.is_nothing:
@@ -89,9 +114,16 @@ def remove(model: nn.Module, removal: Removal, inputs: Inputs, labels: Tensor | 
 
 
 def load_removed(folder: Path) -> nn.Module:
-    """Read back, in evaluation mode, a smaller model that `zoo.save` wrote: its layers take the shapes stored.
+    """Read a smaller model that `zoo.save` wrote; its layers have the shapes of the stored weights.
 
-    Raises UserError where there are no safetensors or no configuration, and where the weights are not its own.
+    Args:
+        folder: The folder with `model.safetensors` and `config.json`.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        UserError: The folder has no safetensors or no configuration, or the weights do not belong to it.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -103,7 +135,8 @@ def load_removed(folder: Path) -> nn.Module:
     if config.get("architecture") in VISION_ARCHITECTURES:
         model: nn.Module = ImageClassifier(**config)
     else:
-        model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder))
+        factory: Any = AutoModelForSequenceClassification
+        model = factory.from_config(AutoConfig.from_pretrained(folder))
     stored = load_file(folder / "model.safetensors")
     try:
         for name, module in model.named_modules():
@@ -111,7 +144,7 @@ def load_removed(folder: Path) -> nn.Module:
                 _take_shape(module, name, stored)
         model.load_state_dict(stored)
     except (KeyError, RuntimeError):
-        raise UserError(f"checkpoint {folder.name}: its weights are not those its config.json describes") from None
+        raise UserError(f"checkpoint {folder.name}: its weights are not those that its config.json describes") from None
     return model.eval()
 
 
@@ -127,7 +160,9 @@ def _refuse(model: Any, removal: Removal) -> None:
     if model.config.model_type not in FAMILIES:
         raise UserError(f"no parts can be removed from a {model.config.model_type}, only from {', '.join(FAMILIES)}")
     if removal.layers >= model.config.num_hidden_layers:
-        raise UserError(f"{removal.layers} layers cannot be removed from {model.config.num_hidden_layers}")
+        raise UserError(
+            f"{removal.layers} layers cannot be removed from {model.config.num_hidden_layers}, of which one must stay"
+        )
 
 
 def _remove_layers(model: Any, count: int, inputs: Inputs) -> None:
@@ -157,14 +192,15 @@ def _remove_layers(model: Any, count: int, inputs: Inputs) -> None:
 
 @torch.no_grad()
 def _log_probabilities(model: nn.Module, inputs: Inputs) -> Tensor:
-    return model(**inputs)["logits"].double().log_softmax(-1)
+    logits: Tensor = model(**inputs)["logits"]
+    return logits.double().log_softmax(-1)
 
 
 def _remove_units(model: Any, removal: Removal, inputs: Inputs, labels: Tensor | None) -> None:
     layers = {name: module for name, module in model.named_modules() if isinstance(module, WEIGHTED)}
     text = not isinstance(model, ImageClassifier)
     feed_forward = [module for name, module in layers.items() if not text or name.endswith(FEED_FORWARD)]
-    roots = feed_forward if text else feed_forward[:-1]  # the last layer of an image network tells the classes
+    roots = feed_forward if text else feed_forward[:-1]  # an image network ends in a layer of class scores
     head_sizes = {
         module: model.get_submodule(name.rpartition(".")[0]).attention_head_size
         for name, module in layers.items()
@@ -178,9 +214,9 @@ def _remove_units(model: Any, removal: Removal, inputs: Inputs, labels: Tensor |
         share, size = (removal.heads, head_sizes[root]) if root in head_sizes else (removal.neurons, 1)
         units = score(group).view(-1, size).mean(1)
         count = min(round(share * len(units)), len(units) - 1)
-        gone = units.argsort(stable=True)[:count]
+        removed = units.argsort(stable=True)[:count]
         if count:
-            group.prune((gone[:, None] * size + torch.arange(size, device=gone.device)).flatten().tolist())
+            group.prune((removed[:, None] * size + torch.arange(size, device=removed.device)).flatten().tolist())
     model.zero_grad()
     if text and removal.neurons:
         size_name = "hidden_dim" if model.config.model_type == "distilbert" else "intermediate_size"
@@ -192,7 +228,7 @@ def _scores(model: nn.Module, importance: Importance, inputs: Inputs, labels: Te
         return torch_pruning.importance.GroupMagnitudeImportance(normalizer=None)
     if labels is None:
         raise UserError("the importance taylor needs the labels of the batch")
-    functional.cross_entropy(model(**inputs)["logits"], labels).backward()
+    torch.autograd.backward(functional.cross_entropy(model(**inputs)["logits"], labels))
     return torch_pruning.importance.GroupTaylorImportance(normalizer=None)
 
 
