@@ -33,6 +33,7 @@ seed: int = 0  # seed of initialisation, training and random scores
 # %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
+import seaborn as sns
 import torch
 from myst_nb import glue
 from prunecast.models import checkpoints
@@ -58,13 +59,11 @@ flat = torch.cat([weight.detach().flatten() for weight in weights.values()]).dou
 # zero, magnitude pruning finds more small weights than the normal law predicts.
 
 # %% mystnb={"figure": {"caption": "Distribution of all prunable weights of the model in units of their standard deviation, beside the standard normal density.", "name": "fig-weights"}, "image": {"alt": "Histogram of standardised weights with the bell curve of the normal distribution drawn over it."}} tags=["hide-input"]
-figure, panels = style.grid_of_panels([f"{model}, all prunable weights"], height=2.8)
-_, panel = next(panels)
-standardised = (flat / flat.std()).numpy()
-_ = panel.hist(standardised, bins=np.linspace(-4, 4, 81), density=True, color="#bbbbbb", label="weights")
-panel.plot(*style.normal_density(4), color=style.BLUE, label="normal")
-_ = panel.set(xlabel="weight / standard deviation", ylabel="density")
-style.legend_above(figure)
+bars = {"stat": "density", "color": style.LIGHT_GREY, "label": "weights", "height": 2.8, "aspect": 1.6}
+grid = sns.displot(x=(flat / flat.std()).numpy(), bins=np.linspace(-4, 4, 81), **bars)
+_ = grid.ax.plot(*style.normal_density(4), color=style.BLUE, label="normal")
+_ = grid.set(title=f"{model}, all prunable weights")
+_ = style.finish(grid, "weight, standard deviations", "density")
 
 # %% [markdown]
 # ## Three axes
@@ -87,14 +86,7 @@ style.table(realised)
 # anything happens differs widely.
 
 # %% mystnb={"figure": {"caption": "One model's accuracy against the threshold on each of the three axes, both scopes.", "name": "fig-axes"}, "image": {"alt": "Three panels with accuracy against threshold: on the sigma axis the curve collapses early, on the absolute axis it depends on the scale of the weights, on the percentile axis it falls late."}} tags=["hide-input"]
-figure, panels = style.grid_of_panels(list(AXES), height=2.6)
-for axis, panel in panels:
-    on_axis = sweeps[(sweeps["axis"] == axis) & (sweeps["criterion"] == "magnitude")]
-    curves.draw_scopes(panel, on_axis, x="threshold")
-    style.draw_level(panel, subject.task.majority_accuracy, "majority class")
-figure.supxlabel("threshold")
-figure.supylabel("accuracy")
-style.legend_above(figure)
+_ = curves.draw_axes(sweeps, subject.task.majority_accuracy)
 
 # %% [markdown]
 # A curve is measured once per scope, over sparsity, and read on the other axes by interpolation; such a row
@@ -122,12 +114,11 @@ half = masks(weights, magnitude, ranking.groups, cut(ranking, pruned_counts(rank
 layers = pd.Series({name: 1 - float(mask.float().mean()) for name, mask in half.items()})
 glue("layer_lowest", float(layers.min()), display=False)
 glue("layer_highest", float(layers.max()), display=False)
-figure, panels = style.grid_of_panels(["global scope, half of all weights pruned"], height=2.8)
-_, panel = next(panels)
-_ = panel.bar(range(1, len(layers) + 1), layers, color="#bbbbbb", edgecolor=style.GREY)
-style.draw_level(panel, 0.5, "layer scope")
-_ = panel.set(xlabel="layer", ylabel="share pruned", ylim=(0, 1))
-style.legend_above(figure)
+bars = {"kind": "bar", "errorbar": None, "native_scale": True, "color": style.LIGHT_GREY, "edgecolor": style.GREY}
+grid = sns.catplot(x=range(1, len(layers) + 1), y=layers.to_numpy(), **bars, height=2.8, aspect=1.6)
+grid.refline(y=0.5, color=style.GREY, linestyle=":", label="layer scope")
+_ = grid.set(title="global scope, half of all weights pruned", ylim=(0, 1))
+_ = style.finish(grid, "layer", "share pruned")
 
 # %% [markdown]
 # Under global scope a layer loses between {glue:text}`layer_lowest:.2f` and {glue:text}`layer_highest:.2f` of its

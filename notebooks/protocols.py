@@ -82,8 +82,8 @@ errors = [ablation.summary(rows, models, seeds[0]) for rows in forecasts]
 others = [ablation.on_axis(on_axes[axis], forecasts[0], splits, seeds[0]) for axis in ("sigma", "absolute")]
 errors += [ablation.summary(rows, models, seeds[0]) for rows in others]
 if thorough:
-    errors += ablation.inputs_matter(percentile, seeds[0], models)
-    recommendations = ablation.recommended(percentile, ("lstm", "lstm_agreement"), seeds[0], epsilon, measurements=5)
+    errors += ablation.input_ablation(percentile, seeds[0], models)
+    recommendations = ablation.recommendations(percentile, ("lstm", "lstm_agreement"), seeds[0], epsilon, measurements=5)
     _ = tables.write("recommendations", recommendations, paths.outputs(run))
 board = pd.concat(errors, ignore_index=True)
 _ = tables.write("forecast_errors", board, paths.outputs(run))
@@ -117,12 +117,7 @@ for protocol in splits[:2]:
 # %% mystnb={"figure": {"caption": "Forecasts for models left out of training, percentile axis, global scope. Grey and thick: measured.", "name": "fig-forecasts"}, "image": {"alt": "One panel a model: the measured curve in thick grey, and over it the forecasts of the LSTM, the straight line and the mean curve."}} tags=["hide-input"]
 drawn = ("lstm", "straight_line", "mean_curve")
 unseen = forecasts[0].query("protocol == 'leave_one_model_out' and scope == 'global' and surrogate in @drawn")
-figure, panels = style.grid_of_panels(list(models["model"]))
-for name, panel in panels:
-    curves.draw_forecasts(panel, unseen[unseen["model"] == name])
-figure.supxlabel("threshold, tens of per cent")
-figure.supylabel("accuracy")
-style.legend_above(figure)
+_ = curves.draw_forecasts(unseen, list(models["model"]))
 
 # %% [markdown]
 # ## What this shows

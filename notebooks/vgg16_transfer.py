@@ -76,12 +76,7 @@ style.table(by_model.loc[rows], precision=4)
 # %% mystnb={"figure": {"caption": "Zero-shot forecasts of convolutional networks by surrogates trained on transformers, global scope. Grey and thick: measured.", "name": "fig-transfer"}, "image": {"alt": "Two panels, VGG16 and PreResNet-20. The measured accuracy falls at about seven tenths sparsity; the LSTM's forecast stays high until about nine tenths."}} tags=["hide-input"]
 drawn = ["lstm", "lstm_agreement", "straight_line"]
 zero = convolutional.query("protocol == 'vgg16' and scope == 'global' and surrogate in @drawn")
-figure, panels = style.grid_of_panels(sorted(zero["model"].unique()))
-for name, panel in panels:
-    curves.draw_forecasts(panel, zero[zero["model"] == name])
-figure.supxlabel("threshold, tens of per cent")
-figure.supylabel("accuracy")
-style.legend_above(figure)
+_ = curves.draw_forecasts(zero, sorted(zero["model"].unique()))
 
 # %% [markdown]
 # ## Why: the statistics are stale

@@ -89,11 +89,7 @@ depletion = tables.read("signals", folder).query("scope == 'global'")
 curves = tables.read("sweeps", folder).query("axis == 'percentile' and scope == 'global' and criterion == 'magnitude'")
 names = ["sst2_minilm", "trec6_minilm", "cr_minilm_3_layers", "trec6_bert", "ag_news_roberta", "imdb_llama"]
 names = [name for name in names if name in set(depletion["model"])]
-figure, panels = style.grid_of_panels(names)
-for name, panel in panels:
-    draw_depletion(panel, curves[curves["model"] == name], depletion[depletion["model"] == name])
-figure.supxlabel("sparsity")
-style.legend_above(figure)
+_ = draw_depletion(curves, depletion, names)
 
 # %% tags=["hide-input"]
 half = depletion[depletion["threshold"] == 5].set_index("model")

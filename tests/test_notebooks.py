@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from products import RUN, executed_pages, missing_run
 from prunecast import paths
-from prunecast.workflow import studies
+from prunecast.workflow import pages
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 LONGEST_CELL, CELLS = 15, range(8, 21)
@@ -18,7 +18,7 @@ def _cells(page):
     return jupytext.read(paths.NOTEBOOKS / f"{page}.py").cells
 
 
-@pytest.mark.parametrize("page", studies.pages())
+@pytest.mark.parametrize("page", pages.pages())
 def test_a_page_keeps_the_style_of_the_house(page):
     cells = _cells(page)
     code = [cell for cell in cells if cell.cell_type == "code"]
@@ -33,11 +33,11 @@ def test_a_page_keeps_the_style_of_the_house(page):
     assert "## Exercises" in headings
 
 
-@pytest.mark.parametrize("page", studies.pages())
+@pytest.mark.parametrize("page", pages.pages())
 def test_every_figure_has_a_caption_an_alternative_text_and_a_mention(page):
     cells = _cells(page)
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    drawing = [cell for cell in cells if "grid_of_panels" in cell.source or "figures.draw_" in cell.source]
+    drawing = [cell for cell in cells if re.search(r"draw_\w+\(|style\.finish\(", cell.source)]
     assert drawing
     for cell in drawing:
         settings = cell.metadata["mystnb"]
@@ -46,7 +46,7 @@ def test_every_figure_has_a_caption_an_alternative_text_and_a_mention(page):
         assert f"{{numref}}`{settings['figure']['name']}`" in prose
 
 
-@pytest.mark.parametrize("page", studies.pages())
+@pytest.mark.parametrize("page", pages.pages())
 def test_no_measured_number_is_typed_into_prose(page):
     """Digits in prose are axis definitions, exercises and what a term means; decimals must be glued."""
     prose = [cell.source for cell in _cells(page) if cell.cell_type == "markdown" and "## Exercises" not in cell.source]
@@ -76,4 +76,4 @@ def test_executing_every_page_again_gives_the_same_outputs_and_tables(tmp_path):
         [sys.executable, paths.ROOT / "tests" / "reproduce.py", tmp_path], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout[-3000:]
-    assert (tmp_path / "laptop" / "models" / ANEW / "looks.jsonl").stat().st_size > 0
+    assert (tmp_path / "laptop" / "models" / ANEW / "evaluations.jsonl").stat().st_size > 0

@@ -1,118 +1,161 @@
 """Figures of pruning curves and of their forecasts."""
 
+from collections.abc import Mapping, Sequence
+
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from prunecast.plotting.style import BLUE, GREY, LINES, ORANGE, VARIANTS, draw_level, grid_of_panels, legend_above
+from prunecast.plotting.style import BLUE, FLAT, LEVEL, ORANGE, draw_levels, draw_series, finish, long_form, words
 
-
-def draw_scopes(panel: Axes, curves: pd.DataFrame, x: str = "sparsity") -> None:
-    """Accuracy against the column `x` in one panel: a line for magnitude in each scope, and one for random."""
-    for (criterion, scope), rows in curves.groupby(["criterion", "scope"]):
-        name = scope if criterion == "magnitude" else criterion
-        label = f"magnitude, {scope} scope" if criterion == "magnitude" else str(criterion)
-        panel.plot(rows[x], rows["accuracy"], label=label, **LINES[str(name)])
+SPARSITY, THRESHOLD = "sparsity, share of the prunable weights", "threshold, tens of per cent"
+UNITS = {"sigma": "standard deviations", "absolute": "hundredths", "percentile": "tens of per cent"}
 
 
 def draw_curves(models: pd.DataFrame, sweeps: pd.DataFrame) -> Figure:
-    """Accuracy against sparsity, a panel for each row of `models`: both scopes, and the majority class."""
-    figure, panels = grid_of_panels(list(models["model"]), height=1.9)
-    majority = models.set_index("model")["majority_accuracy"]
-    for name, panel in panels:
-        draw_scopes(panel, sweeps[(sweeps["model"] == name) & (sweeps["axis"] == "percentile")])
-        draw_level(panel, majority[name], "majority class")
-    figure.supxlabel("sparsity")
-    figure.supylabel("accuracy")
-    legend_above(figure)
-    return figure
+    """Draw accuracy against sparsity, a panel for each model: a line for each scope and for random pruning.
+
+    Args:
+        models: Rows of `models.csv`, in the order of the panels; a thin line is their majority class.
+        sweeps: Rows of `sweeps.csv`.
+
+    Returns:
+        The figure.
+    """
+    rows = sweeps[(sweeps["axis"] == "percentile") & sweeps["model"].isin(models["model"])]
+    grid = draw_series(_by_scope(rows), "sparsity", "accuracy", "model", col_order=list(models["model"]), **FLAT)
+    draw_levels(grid, models.set_index("model")["majority_accuracy"], "majority class")
+    return finish(grid, SPARSITY, "accuracy")
+
+
+def draw_axes(sweeps: pd.DataFrame, majority: float) -> Figure:
+    """Draw accuracy against the threshold, a panel for each axis, a line for each scope of magnitude pruning.
+
+    Args:
+        sweeps: Rows of `sweeps.csv` of one model.
+        majority: Accuracy of always answering the majority class: a thin line.
+
+    Returns:
+        The figure.
+    """
+    rows = sweeps[sweeps["criterion"] == "magnitude"]
+    rows = rows.assign(panel=rows["axis"] + ": " + rows["axis"].map(UNITS))
+    grid = draw_series(_by_scope(rows), "threshold", "accuracy", "panel")
+    grid.refline(y=majority, label="majority class", **LEVEL)
+    return finish(grid, "threshold", "accuracy")
 
 
 def draw_variants(bases: pd.Series, sweeps: pd.DataFrame) -> Figure:
-    """Accuracy against sparsity, magnitude pruning in global scope: a panel for each base, a line for each variant.
+    """Draw accuracy against sparsity, magnitude pruning in global scope: a panel a base, a line a variant of it.
 
-    `bases` gives the base of each model, by its name; a model that has no variants gets no panel.
+    Args:
+        bases: Base of each model, by the name of the model; a base that has no variants gets no panel.
+        sweeps: Rows of `sweeps.csv`.
+
+    Returns:
+        The figure.
     """
-    families = [(base, members) for base, members in bases.groupby(bases, sort=False) if len(members) > 1]
-    figure, panels = grid_of_panels([str(base) for base, _ in families], height=1.9)
-    chosen = sweeps[(sweeps["criterion"] == "magnitude") & (sweeps["scope"] == "global")]
-    for (base, panel), (_, members) in zip(panels, families, strict=True):
-        for style, model in zip(VARIANTS, members.index, strict=False):
-            rows = chosen[(chosen["model"] == model) & (chosen["axis"] == "percentile")]
-            label = model.removeprefix(f"{base}_").replace("_", " ") if model != base else "as it is"
-            panel.plot(rows["sparsity"], rows["accuracy"], label=label, **style)
-    figure.supxlabel("sparsity")
-    figure.supylabel("accuracy")
-    legend_above(figure)
-    return figure
+    rows = sweeps.query("criterion == 'magnitude' and scope == 'global' and axis == 'percentile'")
+    rows = rows.assign(base=rows["model"].map(bases[bases.duplicated(keep=False)])).dropna(subset="base")
+    names = [model.removeprefix(base) for model, base in zip(rows["model"], rows["base"], strict=True)]
+    series = [words(name).strip() or "as it is" for name in names]
+    rows = rows.assign(series=series).sort_values("series", kind="stable")
+    return finish(draw_series(rows, "sparsity", "accuracy", "base", reference=True, **FLAT), SPARSITY, "accuracy")
 
 
-def draw_forecasts(panel: Axes, predictions: pd.DataFrame) -> None:
-    """The measured curve of one model and scope, and over it a line for each surrogate's forecast."""
-    for index, (surrogate, rows) in enumerate(predictions.groupby("surrogate")):
-        if index == 0:
-            panel.plot(rows["threshold"], rows["accuracy"], color="#bbbbbb", linewidth=5, label="measured")
-        label = str(surrogate).replace("_", " ")
-        panel.plot(rows["threshold"], rows["predicted"], label=label, **LINES[str(surrogate)])
+def draw_forecasts(predictions: pd.DataFrame, models: Sequence[str]) -> Figure:
+    """Draw measured curves, thick and grey, and a line for each surrogate's forecast; a panel for each model.
+
+    Args:
+        predictions: Rows of `predictions.csv` of one protocol, axis and scope.
+        models: Names of the models, in the order of the panels.
+
+    Returns:
+        The figure.
+    """
+    measured = predictions.drop_duplicates(["model", "threshold"]).assign(series="measured")
+    forecasts = predictions.assign(series=predictions["surrogate"].map(words), accuracy=predictions["predicted"])
+    rows = pd.concat([measured, forecasts.sort_values("series", kind="stable")])
+    grid = draw_series(rows, "threshold", "accuracy", "model", reference=True, col_order=list(models))
+    return finish(grid, THRESHOLD, "accuracy")
 
 
-def draw_prediction(curve: pd.DataFrame, recommended: dict[str, float], dense: float) -> Figure:
-    """Forecast accuracy with its interval against sparsity, a panel for each scope, and the recommended sparsity."""
-    figure, panels = grid_of_panels([f"{scope} scope" for scope in recommended])
-    for scope, (_, panel) in zip(recommended, panels, strict=True):
-        rows = curve[curve["scope"] == scope]
-        panel.fill_between(rows["sparsity"], rows["lower"], rows["upper"], color=BLUE, alpha=0.2, label="90 % interval")
-        panel.plot(rows["sparsity"], rows["predicted"], color=BLUE, label="forecast")
-        draw_level(panel, dense, "dense accuracy")
+def draw_prediction(curve: pd.DataFrame, recommended: Mapping[str, float], dense: float) -> Figure:
+    """Draw forecast accuracy with its interval against sparsity, a panel for each scope.
+
+    Args:
+        curve: Columns scope, sparsity, predicted, lower and upper.
+        recommended: Recommended sparsity by scope, in the order of the panels: a dashed line.
+        dense: Accuracy before pruning: a thin line.
+
+    Returns:
+        The figure.
+    """
+    grid = draw_series(curve.assign(series="forecast"), "sparsity", "predicted", "scope", col_order=list(recommended))
+    grid.map(plt.fill_between, "sparsity", "lower", "upper", color=BLUE, alpha=0.2, label="90 % interval")
+    grid.refline(y=dense, label="dense accuracy", **LEVEL)
+    for scope, panel in grid.axes_dict.items():
         panel.axvline(recommended[scope], color=ORANGE, linestyle="--", label="recommended")
-    figure.supxlabel("sparsity")
-    figure.supylabel("accuracy")
-    legend_above(figure)
-    return figure
+    return finish(grid, SPARSITY, "accuracy", "{col_name} scope")
 
 
 def draw_leaderboard(board: pd.DataFrame, published: float) -> Figure:
-    """Error against cost in evaluations, a mark for each protocol; `board` holds protocol, surrogate, mae and cost."""
-    figure, panel = plt.subplots(figsize=(7.6, 4.6))
-    for (protocol, rows), marker in zip(board.groupby("protocol", sort=False), "os^Dv", strict=False):
-        panel.scatter(rows["cost"], rows["mae"], marker=marker, color=GREY, s=30, label=str(protocol).replace("_", " "))
-        marks = rows.sort_values("mae").to_dict("records")
-        for mark in marks:
-            first = mark is marks[0] or mark["surrogate"] == "agreement"
-            if first or (mark["cost"] == 0 and mark["surrogate"] in ("lstm", "straight_line")):
-                name = mark["surrogate"].replace("_", " ")
-                panel.annotate(name, (mark["cost"], mark["mae"]), (5, 3), textcoords="offset points", fontsize=8)
-    draw_level(panel, published, "printed by the source study")
-    panel.set_xscale("symlog", linthresh=0.1)
-    panel.set_xlim(-0.03, 20)
-    panel.set_yscale("log")
-    panel.set_xlabel("cost, evaluations of the model")
-    panel.set_ylabel("mean absolute error")
-    legend_above(figure)
-    return figure
+    """Draw error against cost, a mark for each surrogate in each protocol; some of them by name.
+
+    Args:
+        board: Columns protocol, surrogate, mae (in accuracy) and cost (in evaluations of the model).
+        published: Mean absolute error that the source study prints: a thin line.
+
+    Returns:
+        The figure.
+    """
+    rows = board.assign(series=board["protocol"].map(words))
+    grid = draw_series(rows, "cost", "mae", kind="scatter", height=4.2, aspect=1.7)
+    rows["lowest"] = rows.groupby("protocol")["mae"].transform("min")
+    named = "mae == lowest or surrogate == 'agreement' or cost == 0 and surrogate in ('lstm', 'straight_line')"
+    for name, *place in rows.query(named)[["surrogate", "cost", "mae"]].itertuples(index=False):
+        grid.ax.annotate(words(name), place, (5, 3), textcoords="offset points", fontsize=8)
+    grid.refline(y=published, label="printed by the source study", **LEVEL)
+    grid.set(xlim=(-0.03, 20), yscale="log").ax.set_xscale("symlog", linthresh=0.1)
+    return finish(grid, "cost, evaluations of the model", "mean absolute error, accuracy")
 
 
 def draw_recalibration(measured: pd.DataFrame, forecast: pd.DataFrame) -> Figure:
-    """Accuracy before and after recalibration, and a forecast; a panel for each model and scope."""
-    keys = ["model", "scope"]
-    curves = dict(iter(measured.groupby(keys)))
-    forecasts = dict(iter(forecast.groupby(keys)))
-    figure, panels = grid_of_panels([f"{model}, {scope}" for model, scope in curves], columns=2)
-    for key, (_, panel) in zip(curves, panels, strict=True):
-        rows = curves[key]
-        panel.plot(rows["threshold"], rows["accuracy"], color=GREY, linewidth=3, label="as pruned")
-        panel.plot(rows["threshold"], rows["recalibrated"], color=BLUE, linestyle="--", label="recalibrated")
-        if key in forecasts:
-            told = forecasts[key]
-            panel.plot(told["threshold"], told["predicted"], color=ORANGE, linestyle=":", label="forecast of the LSTM")
-    figure.supxlabel("threshold, tens of per cent")
-    figure.supylabel("accuracy")
-    legend_above(figure)
-    return figure
+    """Draw accuracy as pruned and after recalibration, and a forecast; a panel for each model and scope.
+
+    Args:
+        measured: Rows of `recalibration.csv`.
+        forecast: Rows of `predictions.csv` of one surrogate; those of models and scopes not measured are left out.
+
+    Returns:
+        The figure.
+    """
+    labels = {"accuracy": "as pruned", "recalibrated": "recalibrated", "predicted": "forecast of the LSTM"}
+    rows = pd.concat([measured, forecast[["model", "scope", "threshold", "predicted"]]])
+    rows = long_form(rows.assign(panel=rows["model"] + ", " + rows["scope"]), labels).dropna(subset="value")
+    order = list(rows["panel"][rows["series"] == "as pruned"].unique())
+    grid = draw_series(rows, "threshold", "value", "panel", reference=True, col_order=order, col_wrap=2)
+    return finish(grid, THRESHOLD, "accuracy")
 
 
-def draw_depletion(panel: Axes, curve: pd.DataFrame, signals: pd.DataFrame) -> None:
-    """Accuracy of one model against sparsity, and the share that its most depleted layer has lost."""
-    panel.plot(signals["sparsity"], signals["lost_max"], color=GREY, linewidth=4, alpha=0.5, label="lost by one layer")
-    panel.plot(curve["sparsity"], curve["accuracy"], color=BLUE, label="accuracy")
+def draw_depletion(curves: pd.DataFrame, signals: pd.DataFrame, models: Sequence[str]) -> Figure:
+    """Draw accuracy against sparsity, and the share of its sum of squares that the most depleted layer has lost.
+
+    Args:
+        curves: Rows of `sweeps.csv` of one axis, scope and criterion.
+        signals: Rows of `signals.csv` of the same scope.
+        models: Names of the models, in the order of the panels.
+
+    Returns:
+        The figure.
+    """
+    lost = signals.assign(series="lost by one layer", value=signals["lost_max"])
+    rows = pd.concat([lost, curves.assign(series="accuracy", value=curves["accuracy"])]).query("model in @models")
+    grid = draw_series(rows, "sparsity", "value", "model", reference=True, col_order=list(models))
+    return finish(grid, SPARSITY, "share lost; accuracy")
+
+
+def _by_scope(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the column `series`: magnitude in each scope, or another criterion; sorted by it."""
+    series = rows["criterion"].mask(rows["criterion"] == "magnitude", "magnitude, " + rows["scope"] + " scope")
+    return rows.assign(series=series).sort_values("series", kind="stable")

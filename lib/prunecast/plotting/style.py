@@ -1,105 +1,155 @@
-"""One house style for figures: opaque white ground, colours told apart by dashes and markers as well."""
+"""The common style of all figures and tables, and what every figure is drawn with."""
 
+import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from IPython.display import HTML
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from pandas.io.formats.style import Styler
 
-BLUE, ORANGE, GREEN, GREY = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#666666",
-)  # Okabe and Ito, safe for colour blindness
-LINES: dict[str, dict[str, Any]] = {
-    "global": {"color": BLUE, "linestyle": "-"},
-    "layer": {"color": ORANGE, "linestyle": "--"},
-    "random": {"color": GREEN, "linestyle": ":"},
-    "lstm": {"color": BLUE, "linestyle": "-"},
-    "straight_line": {"color": ORANGE, "linestyle": "--"},
-    "mean_curve": {"color": GREEN, "linestyle": "-."},
-    "lstm_agreement": {"color": GREEN, "linestyle": ":"},
-}
-VARIANTS: list[dict[str, Any]] = [
-    {"color": GREY, "linestyle": "-", "linewidth": 3},
-    {"color": BLUE, "linestyle": "--"},
-    {"color": ORANGE, "linestyle": "-."},
-    {"color": GREEN, "linestyle": ":"},
-]
-COLUMNS = 3
+PALETTE, MARKERS = sns.color_palette("colorblind").as_hex(), ["o", "^", "s", "D", "v", "P", "X"]
+BLUE, ORANGE, GREEN = PALETTE[:3]
+GREY, LIGHT_GREY = "#666666", "#bbbbbb"
+LEVEL: dict[str, Any] = {"color": GREY, "linestyle": "-", "linewidth": 0.8}  # a thin line to compare with
+TERMS = {"_": " ", "lstm": "LSTM", "nsga2": "NSGA-II", "cpu": "CPU", "flops": "operations"}
+FLAT: dict[str, Any] = {"height": 1.9, "aspect": 1.37}  # panels, in inches and width over height
+TALL: dict[str, Any] = {"height": 2.8, "aspect": 0.93}
 
 
 def use_style() -> None:
     """Set sizes, colours and file format for all figures of a page: SVG, the same bytes for the same data."""
-    set_matplotlib_formats("svg", metadata={"Date": None})
-    mpl.rcParams.update(
-        {
-            "figure.facecolor": "white",
-            "axes.facecolor": "white",
-            "svg.hashsalt": "prunecast",
-            "font.size": 10,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.color": "#dddddd",
-            "grid.linewidth": 0.6,
-            "lines.linewidth": 1.8,
-            "legend.frameon": False,
-            "figure.constrained_layout.use": True,
-        }
-    )
+    set_matplotlib_formats("svg", metadata={"Date": None})  # type: ignore[no-untyped-call]
+    own = {"svg.hashsalt": "prunecast", "legend.frameon": False, "lines.linewidth": 1.8, "figure.labelsize": "medium"}
+    own |= {"grid.linewidth": 0.6, "grid.color": "#dddddd", "axes.edgecolor": GREY}
+    sns.set_theme("paper", "whitegrid", "colorblind", font="DejaVu Sans", rc=own)
 
 
-def grid_of_panels(
-    titles: list[str], height: float = 2.3, columns: int = COLUMNS
-) -> tuple[Figure, Iterator[tuple[str, Axes]]]:
-    """A figure with one titled panel each, at most `columns` in a row, axes shared; unused panels are removed."""
-    columns = min(columns, len(titles))
-    rows = -(-len(titles) // columns)
-    size = (2.6 * columns + 0.4, height * rows + 0.4)
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=True, sharex=True, squeeze=False)
-    panels = list(axes.flat)
-    for spare in panels[len(titles) :]:
-        spare.remove()
-    for title, panel in zip(titles, panels, strict=False):
-        panel.set_title(title, fontsize=10)
-    return figure, zip(titles, panels, strict=False)
+def words(name: str) -> str:
+    """Write a name from a table as a reader would: words instead of underscores, the field's spelling of terms.
+
+    Args:
+        name: Name of a model, a column, a surrogate or a quantity.
+
+    Returns:
+        The label.
+    """
+    return functools.reduce(lambda text, short: text.replace(short, TERMS[short]), TERMS, name)
 
 
-def draw_level(panel: Axes, height: float, label: str) -> None:
-    """A thin line across a panel, such as the majority class."""
-    panel.axhline(height, color=GREY, linewidth=0.8, label=label)
+def long_form(rows: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
+    """Stack columns of a table, each as one series of a figure.
+
+    Args:
+        rows: The table.
+        labels: Label of the series for each column that becomes one, in the order of the legend.
+
+    Returns:
+        A row for each row of `rows` and each label: the other columns, the value in `value`, the label in `series`.
+    """
+    others = [column for column in rows.columns if column not in labels]
+    return rows.melt(others, list(labels), "series", "value").replace({"series": dict(labels)})
 
 
-def legend_above(figure: Figure) -> None:
-    """One legend for all panels above them, each label once."""
-    found: dict[str, Any] = {}
+def draw_series(
+    rows: pd.DataFrame, x: str, y: str, panel: str | None = None, reference: bool = False, **options: Any
+) -> sns.FacetGrid:
+    """Draw every series of a table, by default as lines through the values as they are, without any statistic.
+
+    Series are distinguished by colour, and by dashes (lines) or markers (scatter) as well.
+
+    Args:
+        rows: One row a point; the column `series` holds the label of its series, in the order of the legend.
+        x: Column of the horizontal position.
+        y: Column of the vertical position.
+        panel: Column that gives the panel of each row; None: one panel for all.
+        reference: Whether the first series is what the others are compared with: a thick grey line.
+        **options: Further options of `seaborn.relplot`; `kind="scatter"` draws marks.
+
+    Returns:
+        The grid of panels, three a row unless `options` say otherwise, to be completed by `finish`.
+    """
+    count, panels = rows["series"].nunique(), rows[panel].nunique() if panel else 0
+    given = {"x": x, "y": y, "col": panel, "hue": "series", "style": "series", "palette": PALETTE[:count]}
+    given |= {"height": 2.3, "aspect": 1.15, "facet_kws": {"legend_out": False}, "col_wrap": min(3, panels) or None}
+    lines = {"kind": "line", "estimator": None, "errorbar": None, "sort": False}
+    given |= {"markers": MARKERS[:count], "s": 40} if options.get("kind") == "scatter" else lines
+    if reference:
+        given |= {"palette": [LIGHT_GREY, *PALETTE][:count], "size": "series", "sizes": [4.5, *[1.8] * (count - 1)]}
+    return sns.relplot(rows.reset_index(drop=True), **given | options)
+
+
+def draw_levels(grid: sns.FacetGrid, heights: pd.Series, label: str) -> None:
+    """Draw a thin line across every panel, such as the majority class.
+
+    Args:
+        grid: The panels.
+        heights: Height of the line, by the name of the panel.
+        label: Its label in the legend.
+    """
+    for name, panel in grid.axes_dict.items():
+        panel.axhline(heights[name], label=label, **LEVEL)
+
+
+def finish(grid: sns.FacetGrid, x: str, y: str, title: str = "{col_name}") -> Figure:
+    """Title the panels, label the axes and gather the legend above all panels, each label once.
+
+    Args:
+        grid: The panels, drawn.
+        x: Label of the horizontal axes, with the unit.
+        y: Label of the vertical axes, with the unit.
+        title: Title of a panel; `col_name` stands for its value in the column that gives the panel.
+
+    Returns:
+        The figure.
+    """
+    figure: Figure = grid.set_titles(title).set_axis_labels("", "").figure
+    figure.set(layout_engine="constrained", size_inches=figure.get_size_inches() + 0.4)
+    _ = figure.supxlabel(x), figure.supylabel(y)
+    figure.legends.clear()  # seaborn's own, as those of the panels
+    entries: dict[str, Any] = {}
     for panel in figure.axes:
-        handles, labels = panel.get_legend_handles_labels()
-        found |= dict(zip(labels, handles, strict=True))
-    _ = figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(4, len(found)))
+        panel.set(title=words(panel.get_title()))
+        panel.legend_ = None
+        entries |= dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
+    inches, width = [0.5 + 0.065 * len(label) for label in entries], figure.get_figwidth()  # of each entry, about
+    columns = len(entries) if sum(inches) < width else max(1, int(width / max(inches)))
+    _ = figure.legend(entries.values(), entries, loc="outside upper center", ncols=columns)
+    return figure
 
 
 def table(frame: pd.DataFrame, precision: int = 3) -> HTML:
-    """A table for a page: names without underscores, decimals cut to `precision`, an empty cell for what is missing."""
+    """Format a table for a page: column names without underscores, an empty cell for a missing value.
+
+    Args:
+        frame: The table.
+        precision: Decimals of a number.
+
+    Returns:
+        The table as HTML, the same text for the same table.
+    """
     plain = frame.rename(columns=lambda name: str(name).replace("_", " "))
     plain.index.names = [None] * frame.index.nlevels
     plain.columns.name = None
     name = hashlib.sha256(plain.to_csv().encode()).hexdigest()[:8]  # by default a random one
     styled = Styler(plain, uuid=name, cell_ids=False).format(precision=precision, thousands=" ", na_rep="")
-    return HTML(styled.format_index(precision=2, axis=0).to_html())  # a Styler would print its address
+    text = styled.format_index(precision=2, axis=0).to_html()
+    return HTML(text)  # type: ignore[no-untyped-call]  # a Styler would print its address
 
 
 def normal_density(width: float) -> tuple[np.ndarray, np.ndarray]:
-    """Positions from -width to width and the standard normal density there."""
+    """Standard normal density at 201 positions.
+
+    Args:
+        width: Largest position, standard deviations; the smallest is its negative.
+
+    Returns:
+        The positions, (201,), and the density there, (201,).
+    """
     positions = np.linspace(-width, width, 201)
     return positions, np.exp(-(positions**2) / 2) / np.sqrt(2 * np.pi)

@@ -1,0 +1,47 @@
+import matplotlib as mpl
+import pandas as pd
+import pytest
+import seaborn as sns
+from prunecast.plotting import style
+
+
+def test_a_page_gets_the_palette_of_seaborn_on_opaque_white() -> None:
+    assert mpl.rcParams["axes.prop_cycle"].by_key()["color"][: len(style.PALETTE)] == [
+        mpl.colors.to_rgb(color) for color in style.PALETTE
+    ]
+    assert sns.color_palette("colorblind").as_hex() == style.PALETTE
+    assert mpl.colors.to_rgba(mpl.rcParams["figure.facecolor"]) == (1, 1, 1, 1)
+    assert mpl.rcParams["svg.hashsalt"] == "prunecast"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("sst2_minilm", "sst2 minilm"),
+        ("lstm_agreement", "LSTM agreement"),
+        ("nsga2", "NSGA-II"),
+        ("flops", "operations"),
+    ],
+)
+def test_names_are_said_in_words(name: str, said: str) -> None:
+    assert style.words(name) == said
+
+
+def test_columns_become_series_and_the_others_stay() -> None:
+    table = pd.DataFrame({"model": ["a", "b"], "pruned": [1, 2], "dense": [3, 4]})
+    rows = style.long_form(table, {"pruned": "after", "dense": "before"})
+    assert rows.to_dict("list") == {
+        "model": ["a", "b", "a", "b"],
+        "series": ["after", "after", "before", "before"],
+        "value": [1, 2, 3, 4],
+    }
+
+
+def test_a_long_legend_stays_inside_the_figure() -> None:
+    names = [f"a series with a long name, number {number}" for number in range(6)]
+    rows = pd.DataFrame({"series": names, "x": range(6), "y": range(6)})
+    figure = style.finish(style.draw_series(rows, "x", "y", kind="scatter"), "x", "y")
+    figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
