@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+from curves_to_learn import EXAMPLES, KNOWN, MODELS, THRESHOLDS, baseline_predictions, mean_errors, predictions
+from numpy.typing import NDArray
+from prunecast.surrogates import benchmark, lstm, splits
+
+
+def test_all_hidden_points_are_forecast_and_no_others() -> None:
+    (fold,) = splits.points(KNOWN, 0)
+    assert fold.hidden is not None
+    rows = baseline_predictions()
+    rows = rows[(rows["protocol"] == "points") & (rows["surrogate"] == "mean_curve")]
+    hidden = {(*KNOWN.names[curve], THRESHOLDS[step]) for curve, step in np.argwhere(fold.hidden)}
+    assert set(rows[["model", "scope", "threshold"]].itertuples(index=False, name=None)) == hidden
+    assert len(rows) == len(hidden)
+
+
+@pytest.mark.slow
+def test_few_shots_cost_their_evaluations_and_are_not_forecast() -> None:
+    rows = predictions()
+    rows = rows[rows["surrogate"] == "lstm"]
+    three = rows[rows["protocol"] == "few_shot_3"]
+    assert (three["samples"] == 3 * EXAMPLES).all()
+    assert (three["probes"] == 3).all()
+    assert (three.groupby(["model", "scope"]).size() == len(THRESHOLDS) - 3).all()
+    none = rows[rows["protocol"] == "leave_one_architecture_out"]
+    assert mean_errors(three)["lstm"] < mean_errors(none)["lstm"]
+
+
+def test_one_evaluation_is_not_exceeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lstm, "STEPS", 20)  # the cost does not depend on the quality
+    few = KNOWN.at(np.isin(KNOWN.models, MODELS[3:5]))  # of two architectures: two surrogates to train
+    outcomes = {name: _outcomes(KNOWN.names.index(name)) for name in few.names}
+    rows = benchmark.forecast(few, ("leave_one_architecture_out",), 0, outcomes, ("lstm_agreement",))
+    once = rows[rows["protocol"] == "one_evaluation"]
+    assert set(once["surrogate"]) == {"lstm_agreement", "agreement"}
+    assert (once.groupby(["surrogate", "model", "scope"]).size() == len(THRESHOLDS)).all()
+    assert (once["samples"] <= EXAMPLES).all()
+    assert (once["samples"] > EXAMPLES / 2).all()
+
+
+def _outcomes(index: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    chance = np.random.default_rng(index).random(100)
+    correct = KNOWN.accuracy[index][:, None] > chance
+    return correct == correct[0], correct
