@@ -21,7 +21,7 @@ def _tensor(values: list[float] | np.ndarray) -> Tensor:
 
 
 def _by_sorting(scores: Tensor, beta: float) -> Tensor:
-    """The rule as the paper states it, with a stable sort of everything: of equal scores the first go."""
+    """The rule as the paper states it, with a stable sort of everything: of equal scores the first are pruned."""
     flat = scores.double().flatten().numpy()
     flat = flat - min(flat.min(), 0.0)
     n_eff = flat.sum() ** 2 / (flat**2).sum()

@@ -60,8 +60,8 @@ def test_what_is_pruned_is_never_larger_than_what_stays(
     groups = [list(weights)] if scope == "global" else [[name] for name in weights]
     for names in groups:
         stays = torch.cat([weights[name].abs()[kept[name]] for name in names])
-        goes = torch.cat([weights[name].abs()[~kept[name]] for name in names])
-        assert not len(stays) or not len(goes) or goes.max() <= stays.min()
+        pruned = torch.cat([weights[name].abs()[~kept[name]] for name in names])
+        assert not len(stays) or not len(pruned) or pruned.max() <= stays.min()
 
 
 def test_sigma_and_absolute_thresholds_mean_what_they_say() -> None:

@@ -170,8 +170,8 @@ def preserved_at_least(kept: int, entries: int) -> float:
         raise UserError(f"the bound holds for 2 to {entries} kept entries of {entries}, not for {kept}")
     if kept == entries:
         return 1.0
-    away = (entries - kept) / entries
-    return kept / entries + away * sqrt((entries - kept - 1) / ((kept + 1) * (entries - 1)))
+    pruned = (entries - kept) / entries
+    return kept / entries + pruned * sqrt((entries - kept - 1) / ((kept + 1) * (entries - 1)))
 
 
 def _chunks(parts: Parts) -> Iterator[np.ndarray]:

@@ -230,7 +230,7 @@ def _masks(
                 yield name, scores > place.score
                 continue
             tied = scores == place.score
-            stays = tied.flatten().cumsum(0).view_as(tied) > left  # of equal scores the first ones go
+            stays = tied.flatten().cumsum(0).view_as(tied) > left  # of equal scores the first are pruned
             left = max(0, left - int(tied.sum()))
             yield name, (scores > place.score) | (tied & stays)
 

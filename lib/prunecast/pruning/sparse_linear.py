@@ -52,7 +52,7 @@ class SparseLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (…, out) of inputs (…, in)."""
-        columns = x.reshape(-1, self.in_features).T  # the sparse matrix stands on the left in every kernel torch has
+        columns = x.reshape(-1, self.in_features).T  # every kernel of torch takes the sparse matrix on the left
         outputs = self.weight @ columns if self.bias is None else torch.addmm(self.bias[:, None], self.weight, columns)
         return outputs.T.reshape(*x.shape[:-1], self.out_features)
 

@@ -179,8 +179,8 @@ def _remove_layers(model: Any, count: int, inputs: Inputs) -> None:
         changes = []
         for index in range(len(kept)):
             setattr(parent, name, nn.ModuleList(kept[:index] + kept[index + 1 :]))
-            answers = _log_probabilities(model, inputs)
-            changes.append(float(functional.kl_div(answers, dense, reduction="batchmean", log_target=True)))
+            shallower = _log_probabilities(model, inputs)
+            changes.append(float(functional.kl_div(shallower, dense, reduction="batchmean", log_target=True)))
         del kept[changes.index(min(changes))]
     setattr(parent, name, nn.ModuleList(kept))
     model.config.num_hidden_layers = len(kept)
