@@ -56,12 +56,12 @@ class CurvePosterior:
             which no point but the dense one is known.
         """
         prior = self.fitted.predict(curves).predicted
-        found = []
+        accuracies = []
         for index in range(len(curves.names)):
             candidates, weights = self._weighted(curves, prior, index)
             quantiles = [_quantile(candidates, weights, share) for share in (0.5, *INTERVAL)]
-            found.append(curves.majority[index] + curves.span[index] * np.stack(quantiles))
-        predicted, lower, upper = np.stack(found, 1)
+            accuracies.append(curves.majority[index] + curves.span[index] * np.stack(quantiles))
+        predicted, lower, upper = np.stack(accuracies, 1)
         unprobed = np.all(np.isnan(curves.accuracy[:, 1:]), axis=1)
         predicted = np.where(unprobed[:, None], prior, through_known(predicted, curves))
         return Forecast(predicted, np.minimum(lower, predicted), np.maximum(upper, predicted))
@@ -99,12 +99,12 @@ class CurvePosterior:
             Probabilities (C, T), falling along each curve.
         """
         prior = self.fitted.predict(curves).predicted
-        found = []
+        chances = []
         for index in range(len(curves.names)):
             candidates, weights = self._weighted(curves, prior, index)
             holds = np.minimum.accumulate(candidates, 1) >= 1 - epsilon / curves.span[index]
-            found.append(weights @ holds)
-        return np.array(found)
+            chances.append(weights @ holds)
+        return np.array(chances)
 
     def _weighted(self, curves: CurveSet, prior: Floats, index: int) -> tuple[Floats, Floats]:
         """Candidates (n, T) for one curve, as retained shares, and their weights (n,)."""
@@ -118,7 +118,7 @@ class CurvePosterior:
         return candidates, weights / weights.sum()
 
     def _candidates(self, retained: Floats, sparsity: Floats, name: str) -> Floats:
-        generator = seed_everything(self.seed, "warped", name)
+        generator = seed_everything(self.seed, "warped", name)  # another name would be another draw
         which = generator.integers(len(self.shapes), size=CANDIDATES)
         which[generator.random(CANDIDATES) < OWN] = -1
         place = np.log(np.clip(sparsity, EDGE, 1 - EDGE) / (1 - np.clip(sparsity, EDGE, 1 - EDGE)))
