@@ -25,8 +25,8 @@ TALL: dict[str, Any] = {"height": 2.8, "aspect": 0.93}
 def use_style() -> None:
     """Set sizes, colours and file format for all figures of a page: SVG, the same bytes for the same data."""
     set_matplotlib_formats("svg", metadata={"Date": None})  # type: ignore[no-untyped-call]
-    own = {"svg.hashsalt": "prunecast", "legend.frameon": False, "lines.linewidth": 1.8, "figure.labelsize": "medium"}
-    own |= {"grid.linewidth": 0.6, "grid.color": "#dddddd", "axes.edgecolor": GREY}
+    lines = {"lines.linewidth": 1.8, "grid.linewidth": 0.6, "grid.color": "#dddddd", "axes.edgecolor": GREY}
+    own = lines | {"svg.hashsalt": "prunecast", "figure.labelsize": "medium"}
     sns.set_theme("paper", "whitegrid", "colorblind", font="DejaVu Sans", rc=own)
 
 
@@ -119,7 +119,7 @@ def finish(grid: sns.FacetGrid, x: str, y: str, title: str = "{col_name}") -> Fi
         entries |= dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
     inches, width = [0.5 + 0.065 * len(label) for label in entries], figure.get_figwidth()  # of each entry, about
     columns = len(entries) if sum(inches) < width else max(1, int(width / max(inches)))
-    _ = figure.legend(entries.values(), entries, loc="outside upper center", ncols=columns)
+    figure.legend(entries.values(), entries, loc="outside upper center", ncols=columns, fontsize=8.8, frameon=False)
     return figure
 
 
