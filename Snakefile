@@ -74,7 +74,7 @@ for PAGE in pages.pages():
             [update(f"{RUN}/tables/{table}") for table in pages.files_of(PAGE).writes],
         params:
             STUDY.pages.get(PAGE),
-        threads: max(workflow.cores or 1, STUDY.threads) if pages.files_of(PAGE).measures_time else STUDY.threads
+        threads: max(workflow.cores or 1, STUDY.threads) if pages.files_of(PAGE).all_cores else STUDY.threads
         shell:
             f"prunecast run {PAGE} --study {STUDY_FILE}"
 

@@ -20,6 +20,7 @@
 #       - data/measured/campaign/recommendations.csv
 #       - data/measured/campaign/forecast_errors.csv
 #     writes: [emp.csv]
+#     all_cores: true
 # ---
 
 # %% [markdown]
@@ -86,7 +87,7 @@ parts = [
 ]
 rows = pd.concat(parts, ignore_index=True)
 _ = tables.write("emp", rows, paths.outputs(run))
-style.table(effective_number.shown(rows), precision=2)
+style.table(effective_number.overview(rows), precision=2)
 
 # %% [markdown]
 # What is pruned is small in sum: the scores kept make up most of the total. {numref}`fig-bound` shows how much at
@@ -153,7 +154,7 @@ _ = effective_number_figures.draw_recommended(classifiers[classifiers["criterion
 
 # %% tags=["hide-input"]
 campaign = paths.MEASURED / "campaign"
-by_rule = rules_of_thumb.judged(
+by_rule = rules_of_thumb.evaluate_rules(
     classifiers, tables.read("sweeps", campaign), tables.read("recommendations", campaign), epsilon
 )
 errors = tables.read("forecast_errors", campaign).query("inputs.str.startswith('prior alone')").groupby("inputs")["mae"]
@@ -183,7 +184,7 @@ faster, smaller = cost.loc["global_unstructured"] / cost.loc["effective number"]
 glue("scores", int(speed["entries"].iloc[0]), display=False)
 glue("faster", float(faster), display=False)
 glue("smaller", float(smaller), display=False)
-style.table(effective_number.shown(others), precision=2)
+style.table(effective_number.overview(others), precision=2)
 
 # %% mystnb={"figure": {"caption": "A photograph, what the rule keeps of it at beta 1, and as many entries at random.", "name": "fig-photograph"}, "image": {"alt": "Five pictures of a temple. By channel its dark parts turn black and the rest is untouched; by patch the sky takes a faint tint; at random both are full of noise."}} tags=["hide-input"]
 _ = effective_number_figures.draw_images(images)

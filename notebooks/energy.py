@@ -14,6 +14,7 @@
 #       - data/measured/selection/costs.csv
 #       - data/measured/selection/meter.csv
 #     writes: [costs.csv, meter.csv]
+#     all_cores: true
 # ---
 # %% [markdown]
 # # Energy and cost

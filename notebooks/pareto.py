@@ -18,6 +18,7 @@
 #       - data/measured/selection/searches.csv
 #       - data/measured/selection/selections.csv
 #     writes: [scans.csv, candidates.csv, searches.csv, selections.csv]
+#     all_cores: true
 # ---
 # %% [markdown]
 # # Selection

@@ -15,6 +15,7 @@
 #       - tables/signals.csv.gz
 #       - tables/probes.csv.gz
 #     writes: [predictions.csv.gz, forecast_errors.csv]
+#     all_cores: true
 # ---
 
 # %% [markdown]

@@ -14,6 +14,7 @@
 #       - data/measured/selection/schedules.csv
 #       - data/measured/compression/schedules.csv
 #     writes: [schedules.csv]
+#     all_cores: true
 # ---
 
 # %% [markdown]

@@ -15,6 +15,7 @@
 #       - data/measured/campaign/predictions.csv.gz
 #       - data/measured/campaign/recalibration.csv
 #     writes: [recalibration.csv]
+#     all_cores: true
 # ---
 
 # %% [markdown]

@@ -73,7 +73,7 @@ _ = curves.draw_prediction(prediction.curve, prediction.recommended, dense)
 
 # %% tags=["hide-input"]
 warnings = pd.DataFrame(
-    {"the interval is widened, because": prediction.doubts or ["nothing: the model is like those trained on"]}
+    {"the interval is widened, because": prediction.warnings or ["nothing: the model is like those trained on"]}
 )
 style.table(warnings)
 

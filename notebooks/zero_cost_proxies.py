@@ -14,6 +14,7 @@
 #       - data/measured/campaign/signals.csv.gz
 #       - data/measured/campaign/sweeps.csv
 #     writes: [signals.csv.gz, probes.csv.gz]
+#     all_cores: true
 # ---
 
 # %% [markdown]

@@ -1,1 +1,1 @@
-"""Experiments of single chapters: the effective number, and the figures of the papers beside ours."""
+"""Experiments of single chapters: effective model pruning, and the figures of the papers beside ours."""

@@ -1,4 +1,4 @@
-"""Effective model pruning beside its controls, as rows of `emp`: the same sparsity by magnitude and at random."""
+"""Effective model pruning compared with its controls at the same sparsity, magnitude and random, as rows of `emp`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -25,7 +25,7 @@ SCOPE_OF_GRANULARITY: dict[Granularity, Scope] = {
     "head": "global",
     "node": "layer",
 }
-GRID = 100  # sparsities among which the measured optimum is sought
+GRID = 100  # sparsities among which the measured optimum is searched for
 ROUNDING = 1e-9  # a loss of exactly epsilon is within it
 
 Scores = Mapping[str, Tensor]
@@ -34,71 +34,98 @@ Masks = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Case:
-    """What is pruned and how it is judged.
+    """A model to be pruned, and how it is evaluated.
 
-    `under` leaves, inside its context, only the entries that masks in the shapes of the scores mark; `measure` gives
-    the metric and the loss in nats. Accuracy is worse when lower, perplexity when higher. What is measured is kept in
-    `folder` as long as the `fingerprint` of model and data is the same.
+    Attributes:
+        model: Name of the model.
+        dataset: Name of the data that it is evaluated on.
+        metric: Accuracy, a fraction, lower when worse; or perplexity, higher when worse.
+        masked: Context in which only the entries that boolean masks mark, in the shapes of the scores, are left.
+        measure: Measures the metric, and the loss in nats.
+        folder: Where measurements are cached.
+        fingerprint: Hash of model and data; cached measurements of another one are made again.
+        seed: Seed of the random control.
     """
 
     model: str
     dataset: str
     metric: Literal["accuracy", "perplexity"]
-    under: Callable[[Masks], AbstractContextManager[None]]
+    masked: Callable[[Masks], AbstractContextManager[None]]
     measure: Callable[[], tuple[float, float]]
     folder: Path
     fingerprint: str
     seed: int
 
-    def judged(self, kept: Masks) -> tuple[float, float]:
-        """Metric and loss with these entries alone."""
-        with self.under(kept):
+    def evaluate(self, retained: Masks) -> tuple[float, float]:
+        """Metric and loss, in nats, with the entries that boolean masks mark."""
+        with self.masked(retained):
             return self.measure()
 
     def holds(self, metric: float, dense: float, epsilon: float) -> bool:
-        """Whether a metric is within epsilon of the dense one: of accuracy absolutely, of perplexity relatively."""
-        lost = dense - metric if self.metric == "accuracy" else metric / dense - 1
-        return lost <= epsilon + ROUNDING
+        """Whether a metric is within epsilon of the dense one, absolutely for accuracy, relatively for perplexity."""
+        loss = dense - metric if self.metric == "accuracy" else metric / dense - 1
+        return loss <= epsilon + ROUNDING
 
 
-def compared(
-    target: Case,
+def compare(
+    case: Case,
     by_criterion: Mapping[str, Scores],
     granularity: Granularity,
     betas: Sequence[float],
     epsilon: float,
     optima: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
-    """Rows of `emp`: for every criterion and beta, what the rule keeps, and the same counts by magnitude and at random.
+    """Prune by the effective number under several criteria, and the same counts by magnitude and at random.
 
-    `by_criterion` must hold the magnitude. `optimum` is the largest sparsity, in hundredths, that the criterion reaches
-    within `epsilon`: found by halving, or taken from `optima` by criterion where these are given.
+    Args:
+        case: What is pruned; measurements are cached in its folder, a file for each criterion.
+        by_criterion: Nonnegative scores by criterion and layer, in the shapes of its masks; magnitude must be included.
+        granularity: Groups of entries whose scores are compared with each other.
+        betas: Factors of the effective number.
+        epsilon: Loss that is accepted: of accuracy as a fraction, of perplexity relative to the dense one.
+        optima: Measured optima by criterion, as sparsities; without them they are searched for by bisection.
+
+    Returns:
+        Rows of the table `emp`, one for each criterion and beta. `optimum` is the largest sparsity, in hundredths,
+        that the criterion reaches within epsilon.
+
+    Raises:
+        UserError: If magnitude is missing, a beta is not positive, or scores are not finite or all zero.
+
+    Source: Wang et al. (2026), effective model pruning.
     """
-    by_criterion = {  # in single precision, as `masks.rank` sorts them: else controls at their cut keep one entry more
+    by_criterion = {  # in single precision, in which `masks.rank` sorts: else controls may retain one entry more
         criterion: {name: score.float() for name, score in scores.items()} for criterion, scores in by_criterion.items()
     }
     if "magnitude" not in by_criterion:
         raise UserError(f"the criteria are {', '.join(by_criterion)}; magnitude must be among them, as the control")
     magnitude = by_criterion["magnitude"]
-    chance = {name: criteria.random(name, score, target.seed) for name, score in magnitude.items()}
+    chance = {name: criteria.random(name, score, case.seed) for name, score in magnitude.items()}
     if granularity == "row":
-        whole = target.under
-        target = replace(target, under=lambda kept: whole(_joined(kept)))
+        whole = case.masked
+        case = replace(case, masked=lambda retained: whole(_joined(retained)))
         by_criterion = {criterion: _split(scores) for criterion, scores in by_criterion.items()}
         magnitude, chance = by_criterion["magnitude"], _split(chance)
     controls = {"magnitude": magnitude, "random": chance}
     rows = []
-    for criterion, scores in track(list(by_criterion.items()), f"effective number, {target.model}, {granularity}"):
-        measure = partial(_measured, target, criterion, scores, controls, granularity, betas, epsilon, optima)
+    for criterion, scores in track(list(by_criterion.items()), f"effective number, {case.model}, {granularity}"):
+        measure = partial(_measure, case, criterion, scores, controls, granularity, betas, epsilon, optima)
         stages = ["evaluation", "effective_number"]
-        key = key_of(stages, target.fingerprint, target.seed, list(scores), betas, epsilon, optima)
-        path = target.folder / "effective" / f"{granularity}_{criterion}.json"
+        key = key_of(stages, case.fingerprint, case.seed, list(scores), betas, epsilon, optima)
+        path = case.folder / "effective" / f"{granularity}_{criterion}.json"
         rows += kept_row(path, key, measure)["rows"]
     return pd.DataFrame(rows)
 
 
-def shown(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `emp` for the eye, by model and by what was pruned; a beta of one is not named."""
+def overview(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the table `emp` with labels for readers.
+
+    Args:
+        rows: Rows of the table `emp`.
+
+    Returns:
+        Sparsities and metrics by model and by granularity, criterion and beta; a beta of one is not named.
+    """
     columns = {
         "sparsity": "sparsity",
         "pruned": "pruned",
@@ -113,24 +140,30 @@ def shown(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(rows: pd.DataFrame, epsilon: float) -> pd.DataFrame:
-    """Rows of `emp` judged by accuracy, by granularity and criterion: models, and means over them.
+    """Means over the rows of the table `emp` whose metric is accuracy.
 
-    `within epsilon`, `above magnitude` and `above chance` are shares of the rows, the last two at the same sparsity.
+    Args:
+        rows: Such rows.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Returns:
+        By granularity and criterion: the number of models; the means of sparsity, optimum and accuracy lost; and the
+        shares of the rows within epsilon, above magnitude and above chance at the same sparsity.
     """
     lost = rows["dense"] - rows["pruned"]
-    told = rows.assign(
+    compared = rows.assign(
         lost=lost,
         **{"within epsilon": lost <= epsilon + ROUNDING},
         **{"above magnitude": rows["pruned"] > rows["magnitude_at_same_sparsity"]},
         **{"above chance": rows["pruned"] > rows["random_at_same_sparsity"]},
     )
-    groups = told.groupby(["granularity", "criterion"], sort=False)
+    groups = compared.groupby(["granularity", "criterion"], sort=False)
     columns = ["sparsity", "optimum", "lost", "within epsilon", "above magnitude", "above chance"]
     return groups["model"].nunique().to_frame("models").join(groups[columns].mean())
 
 
-def _measured(
-    target: Case,
+def _measure(
+    case: Case,
     criterion: str,
     scores: Scores,
     controls: Mapping[str, Scores],
@@ -141,64 +174,64 @@ def _measured(
 ) -> dict[str, Any]:
     scope = SCOPE_OF_GRANULARITY[granularity]
     rankings = {name: masks.rank(control, _itself, scope) for name, control in controls.items()}
-    dense, dense_loss = target.measure()
-    best = _optimum(target, scores, scope, dense, epsilon) if optima is None else optima.get(criterion, float("nan"))
+    dense, dense_loss = case.measure()
+    optimum = _optimum(case, scores, scope, dense, epsilon) if optima is None else optima.get(criterion, float("nan"))
     rows = []
     for beta in betas:
-        found, cuts = effective_number.cuts(scores, _itself, scope, beta)
-        kept = masks.masks(scores, _itself, masks.groups_of(scores, scope), cuts)
-        metric, loss = target.judged(kept)
-        gone = {group: what.entries - what.kept for group, what in found.items()}
-        entries, keeps = (sum(getattr(what, name) for what in found.values()) for name in ("entries", "kept"))
-        beside = {
-            name: metric if name == criterion else _judged_without(target, control, rankings[name], gone)
+        groups, cuts = effective_number.cuts(scores, _itself, scope, beta)
+        retained = masks.masks(scores, _itself, masks.groups_of(scores, scope), cuts)
+        metric, loss = case.evaluate(retained)
+        pruned = {name: group.entries - group.kept for name, group in groups.items()}
+        entries, kept = (sum(getattr(group, name) for group in groups.values()) for name in ("entries", "kept"))
+        at_same_sparsity = {
+            name: metric if name == criterion else _metric_without(case, control, rankings[name], pruned)
             for name, control in controls.items()
         }
         rows.append(
-            {"model": target.model, "dataset": target.dataset, "criterion": criterion, "granularity": granularity}
-            | {"beta": beta, "entries": entries, "n_eff": sum(what.n_eff for what in found.values())}
-            | {"kept": keeps, "sparsity": 1 - keeps / entries, "preserved": _preserved(scores, kept)}
-            | {"metric": target.metric, "dense": dense, "pruned": metric}
-            | {f"{name}_at_same_sparsity": value for name, value in beside.items()}
-            | {"dense_loss": dense_loss, "pruned_loss": loss, "epsilon": epsilon, "optimum": best}
-            | {"seed": target.seed}
+            {"model": case.model, "dataset": case.dataset, "criterion": criterion, "granularity": granularity}
+            | {"beta": beta, "entries": entries, "n_eff": sum(group.n_eff for group in groups.values())}
+            | {"kept": kept, "sparsity": 1 - kept / entries, "preserved": _preserved(scores, retained)}
+            | {"metric": case.metric, "dense": dense, "pruned": metric}
+            | {f"{name}_at_same_sparsity": value for name, value in at_same_sparsity.items()}
+            | {"dense_loss": dense_loss, "pruned_loss": loss, "epsilon": epsilon, "optimum": optimum}
+            | {"seed": case.seed}
         )
     return {"rows": rows}
 
 
-def _judged_without(target: Case, scores: Scores, ranking: masks.Ranking, gone: masks.Counts) -> float:
-    return target.judged(masks.masks(scores, _itself, ranking.groups, masks.cut(ranking, gone)))[0]
+def _metric_without(case: Case, scores: Scores, ranking: masks.Ranking, pruned: masks.Counts) -> float:
+    return case.evaluate(masks.masks(scores, _itself, ranking.groups, masks.cut(ranking, pruned)))[0]
 
 
-def _optimum(target: Case, scores: Scores, scope: Scope, dense: float, epsilon: float) -> float:
+def _optimum(case: Case, scores: Scores, scope: Scope, dense: float, epsilon: float) -> float:
     ranking = masks.rank(scores, _itself, scope)
     low, high = 0, GRID
     while high - low > 1:
         middle = (low + high) // 2
-        gone = {group: round(middle / GRID * size) for group, size in ranking.sizes.items()}
-        holds = target.holds(_judged_without(target, scores, ranking, gone), dense, epsilon)
+        pruned = {group: round(middle / GRID * size) for group, size in ranking.sizes.items()}
+        holds = case.holds(_metric_without(case, scores, ranking, pruned), dense, epsilon)
         low, high = (middle, high) if holds else (low, middle)
     sizes = ranking.sizes.values()
     return sum(round(low / GRID * size) for size in sizes) / sum(sizes)
 
 
-def _itself(layer: str, score: Tensor) -> Tensor:
+def _itself(_layer: str, score: Tensor) -> Tensor:
     return score
 
 
-def _preserved(scores: Scores, kept: Masks) -> float:
-    """Share of the sum of the scores that is kept."""
+def _preserved(scores: Scores, retained: Masks) -> float:
+    """Share of the sum of the scores that is retained."""
     total = sum(float(score.sum(dtype=torch.float64)) for score in scores.values())
-    left = sum(float(scores[name][mask].sum(dtype=torch.float64)) for name, mask in kept.items())
-    return min(left / total, 1.0)  # where only zeros go, sums of another order may differ by a rounding
+    left = sum(float(scores[name][mask].sum(dtype=torch.float64)) for name, mask in retained.items())
+    return min(left / total, 1.0)  # where only zeros are pruned, sums in another order may differ by a rounding
 
 
 def _split(scores: Scores) -> dict[str, Tensor]:
     return {f"{name}[{index}]": row for name, score in scores.items() for index, row in enumerate(score)}
 
 
-def _joined(kept: Masks) -> dict[str, Tensor]:
+def _joined(retained: Masks) -> dict[str, Tensor]:
     rows: dict[str, list[Tensor]] = {}
-    for name, mask in kept.items():
+    for name, mask in retained.items():
         rows.setdefault(name.rpartition("[")[0], []).append(mask)
     return {name: torch.stack(parts) for name, parts in rows.items()}

@@ -1,30 +1,38 @@
-"""A photograph pruned by its pixels: effective model pruning where the loss can be seen (Wang et al., 2026)."""
+"""A photograph pruned by its pixels, in which the loss of effective model pruning is visible (Wang et al., 2026)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+import skimage.metrics
 import torch
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from numpy.typing import NDArray
+from torch import Tensor
 
 from prunecast.errors import UserError
 from prunecast.pruning.effective_number import effective, mask
 from prunecast.seeding import seed_everything
 
 Order = Literal["effective", "random"]
-WINDOW = 7  # pixels a side that structural similarity looks at
+Image = NDArray[np.float64]  # (height, width, 3), from 0 to 1
+WINDOW = 7  # pixels a side of the window of structural similarity
 
 
 @dataclass(frozen=True)
-class Pruned:
-    """An image (height, width, 3) after pruning: of its `entries`, `kept` are as they were and the others zero.
+class PrunedImage:
+    """An image after pruning.
 
-    `n_eff` is the effective number of entries, summed over groups; `psnr` the peak signal-to-noise ratio in decibels,
-    infinite where nothing changed, and `ssim` the structural similarity, at most 1, both against the image as it was.
+    Attributes:
+        image: The image (height, width, 3): retained entries as before, the others zero.
+        entries: Number of entries.
+        n_eff: Effective number of entries, summed over the groups.
+        kept: Number of entries that were retained.
+        psnr: Peak signal-to-noise ratio against the image before, in decibels; infinite where nothing changed.
+        ssim: Structural similarity with the image before, at most 1.
     """
 
-    image: np.ndarray
+    image: Image
     entries: int
     n_eff: float
     kept: int
@@ -32,25 +40,56 @@ class Pruned:
     ssim: float
 
 
-def photograph() -> np.ndarray:
-    """A photograph of a temple that comes with scikit-learn, (427, 640, 3), floats from 0 to 1."""
+def photograph() -> Image:
+    """A photograph of a temple that comes with scikit-learn, (427, 640, 3), with values from 0 to 1."""
     from sklearn.datasets import load_sample_image
 
-    return load_sample_image("china.jpg") / 255.0
+    return np.asarray(load_sample_image("china.jpg") / 255.0, float)
 
 
-def by_channel(image: np.ndarray, beta: float, order: Order = "effective", seed: int = 0) -> Pruned:
-    """Keep the ν = ⌊β · N_eff⌋ brightest entries of every colour channel of an image (height, width, 3) from 0 to 1.
+def by_channel(image: Image, beta: float, order: Order = "effective", seed: int = 0) -> PrunedImage:
+    """Prune an image in every colour channel to its ν = ⌊β · N_eff⌋ brightest entries.
 
-    In the order random, each group keeps as many entries of its own, drawn with `seed`. A group that is black has
-    nothing to prune and keeps everything. Raises UserError for an image, a beta or an order that is none.
+    A channel that is black is retained.
+
+    Args:
+        image: The image (height, width, 3), from 0 to 1.
+        beta: Factor of the effective number.
+        order: `effective`, or `random` for the control, in which every channel retains as many random entries.
+        seed: Seed of the random order.
+
+    Returns:
+        The image after pruning.
+
+    Raises:
+        UserError: If the image has another shape, type or range, beta is not positive, or the order is unknown.
+
+    Source: Wang et al. (2026).
     """
     _check(image, order)
-    return _pruned(image, ((slice(None), slice(None), channel) for channel in range(3)), beta, order, seed)
+    return _pruned(
+        image, ((slice(None), slice(None), slice(channel, channel + 1)) for channel in range(3)), beta, order, seed
+    )
 
 
-def by_patch(image: np.ndarray, beta: float, patch: int = 4, order: Order = "effective", seed: int = 0) -> Pruned:
-    """As `by_channel`, in every patch × patch × 3 entries; at the right and lower edge patches may be smaller."""
+def by_patch(image: Image, beta: float, patch: int = 4, order: Order = "effective", seed: int = 0) -> PrunedImage:
+    """Prune an image as `by_channel` does, in every patch of all three channels.
+
+    Args:
+        image: The image (height, width, 3), from 0 to 1.
+        beta: Factor of the effective number.
+        patch: Pixels a side of a patch; at the right and lower edge patches may be smaller.
+        order: `effective`, or `random` for the control, in which every patch retains as many random entries.
+        seed: Seed of the random order.
+
+    Returns:
+        The image after pruning.
+
+    Raises:
+        UserError: As for `by_channel`, and if a patch is smaller than a pixel.
+
+    Source: Wang et al. (2026).
+    """
     _check(image, order)
     if patch < 1:
         raise UserError(f"patch is {patch}; a patch is at least one pixel a side")
@@ -59,7 +98,7 @@ def by_patch(image: np.ndarray, beta: float, patch: int = 4, order: Order = "eff
     return _pruned(image, groups, beta, order, seed)
 
 
-def _check(image: np.ndarray, order: str) -> None:
+def _check(image: Image, order: str) -> None:
     colour = image.ndim == 3 and image.shape[2] == 3 and min(image.shape[:2]) >= WINDOW
     if not (colour and np.issubdtype(image.dtype, np.floating) and image.min() >= 0 and image.max() <= 1):
         raise UserError(
@@ -67,10 +106,12 @@ def _check(image: np.ndarray, order: str) -> None:
             f"and at least {WINDOW} pixels a side"
         )
     if order not in get_args(Order):
-        raise UserError(f"{order!r} is no order: there are {', '.join(get_args(Order))}")
+        raise UserError(f"there is no order {order!r}; there are {', '.join(get_args(Order))}")
 
 
-def _pruned(image: np.ndarray, groups: Iterator[tuple], beta: float, order: Order, seed: int) -> Pruned:
+def _pruned(
+    image: Image, groups: Iterator[tuple[slice, slice, slice]], beta: float, order: Order, seed: int
+) -> PrunedImage:
     choice = seed_everything(seed, "pixels")
     stays = np.ones(image.shape, bool)
     n_eff = 0.0
@@ -79,12 +120,17 @@ def _pruned(image: np.ndarray, groups: Iterator[tuple], beta: float, order: Orde
         if not scores.any():
             n_eff += scores.size  # all are equal
             continue
-        brightest = torch.from_numpy(np.ascontiguousarray(scores))
-        n_eff += effective(lambda part=brightest: [part], beta).n_eff  # type: ignore[misc]
-        kept = mask(brightest, beta).numpy()
+        brightness = torch.from_numpy(np.ascontiguousarray(scores))
+        n_eff += _n_eff(brightness, beta)
+        kept = mask(brightness, beta).numpy()
         stays[group] = kept if order == "effective" else choice.permutation(kept.ravel()).reshape(kept.shape)
     left = np.where(stays, image, 0.0)
+    metrics: Any = skimage.metrics  # its functions have no annotations
     with np.errstate(divide="ignore"):
-        psnr = peak_signal_noise_ratio(image, left, data_range=1)
-    ssim = structural_similarity(image, left, channel_axis=2, data_range=1)
-    return Pruned(left, image.size, n_eff, int(stays.sum()), float(psnr), float(ssim))
+        psnr = metrics.peak_signal_noise_ratio(image, left, data_range=1)
+    ssim = metrics.structural_similarity(image, left, channel_axis=2, data_range=1)
+    return PrunedImage(left, image.size, n_eff, int(stays.sum()), float(psnr), float(ssim))
+
+
+def _n_eff(scores: Tensor, beta: float) -> float:
+    return effective(lambda: [scores], beta).n_eff

@@ -1,4 +1,4 @@
-"""The figures of the source studies on selection and on the effective number beside ours: rows of `reproductions`."""
+"""Published figures on selection and on the effective number beside ours, as rows of `reproductions`."""
 
 from pathlib import Path
 from typing import Any
@@ -18,49 +18,61 @@ UNITS = {
     "mcc": "correlation",
 }
 DENSE, PRUNED = "MiniLM before pruning", "MiniLM with 5.5 times fewer prunable parameters, trained on"
-SHOWN = {  # rows of tables 1 to 3 that have a counterpart here; the other models were not measured
+COUNTERPARTS = {  # of rows of tables 1 to 3; the other models were not measured here
     "BERT-base reference": DENSE,
     "BERT-base": DENSE,
     "MiniLM": DENSE,
     "BERT-base pruned": PRUNED,
     "Pruned": PRUNED,
 }
-CHANGES = {  # quantities of table 4, and what each is called here
+CHANGES = {  # columns of the table `selections` by quantity of table 4
     "accuracy_pct": "accuracy",
     "flops_billion": "flops_effective",
     "cpu_latency_ms": "latency_ms_median",
     "energy_joule": "energy_j",
 }
-FACTORS = {"accuracy": 100.0, "flops_effective": 1e-9, "latency_ms_median": 1.0, "energy_j": 1.0}
+UNIT_FACTORS = {"accuracy": 100.0, "flops_effective": 1e-9, "latency_ms_median": 1.0, "energy_j": 1.0}
+
+
+NOT_MEASURED = "not measured here"
 
 
 def beside_paper(published: pd.DataFrame, folder: Path, schedules: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `reproductions` for `published` figures (source, table, row, quantity, value) from a study's tables.
+    """Published figures on compression and selection beside those of a study.
 
-    `schedules` are rows of that table, of any study.
+    Args:
+        published: Figures of Smarts, Selvaraj and Kuthadi (2025), with the columns source, table, row, quantity, value.
+        folder: Tables `models`, `candidates` and `selections` of the study.
+        schedules: Rows of the table `schedules`, of any study.
+
+    Returns:
+        Rows of the table `reproductions`, one for each published figure and in its unit.
+
+    Raises:
+        UserError: If a table is missing.
     """
     of_models, of_costs = _of_models(folder, schedules), _of_costs(folder)
     rows = []
-    for claim in published.to_dict("records"):
-        if claim["table"] == "table 4":
-            ours = of_costs.get((claim["row"], claim["quantity"]))
-            what = "the model chosen for a phone beside the dense one; latency at batch 1, joules at batch 32"
+    for figure in published.to_dict("records"):
+        if figure["table"] == "table 4":
+            ours = of_costs.get((figure["row"], figure["quantity"]))
+            note = "the model chosen for a phone beside the dense one; latency at batch 1, joules at batch 32"
         else:
-            kind = SHOWN.get(claim["row"], "")
-            ours = of_models.get((kind, claim["quantity"]))
-            what = kind
-        quantity = claim["quantity"] if claim["table"] != "table 4" else claim["row"]
-        unit = "per cent" if claim["quantity"] == "relative_change_pct" else UNITS.get(quantity.split("_")[-1], "times")
+            note = COUNTERPARTS.get(figure["row"], "")
+            ours = of_models.get((note, figure["quantity"]))
+        quantity = figure["quantity"] if figure["table"] != "table 4" else figure["row"]
+        unit = (
+            "per cent" if figure["quantity"] == "relative_change_pct" else UNITS.get(quantity.split("_")[-1], "times")
+        )
         rows.append(
-            {"source": claim["source"], "table": claim["table"], "row": f"{claim['row']}: {claim['quantity']}"}
-            | {"published": claim["value"], "ours": ours, "unit": unit, "same_protocol": False}
-            | {"note": NOT if ours is None or pd.isna(ours) else what}
+            {"source": figure["source"], "table": figure["table"], "row": f"{figure['row']}: {figure['quantity']}"}
+            | {"published": figure["value"], "ours": ours, "unit": unit, "same_protocol": False}
+            | {"note": NOT_MEASURED if ours is None or pd.isna(ours) else note}
         )
     return pd.DataFrame(rows).astype({"ours": float})
 
 
-NOT = "not measured here"
-OURS = {  # what stands beside a row of Wang et al.: model, granularity, whether the protocol is theirs, and a note
+OURS = {  # beside a row of Wang et al.: model, granularity, whether the protocol is theirs, and a note
     "FC2 MNIST": ("mnist_fc2_100", "global", True, "last epoch, not the best on the test set"),
     "FC5 MNIST": ("mnist_fc5_1000", "global", True, "last epoch, not the best on the test set"),
     "FC12 MNIST": ("mnist_fc12_1000", "global", True, "last epoch, not the best on the test set"),
@@ -72,28 +84,46 @@ OURS = {  # what stands beside a row of Wang et al.: model, granularity, whether
 
 
 def of_effective(published: pd.DataFrame, emp: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `reproductions` for figures of Wang et al. (source, table, row, quantity, value) from rows of `emp`.
+    """Published figures on effective model pruning beside means over our seeds.
 
-    Ours are means over seeds.
+    Args:
+        published: Figures of Wang et al. (2026), with the columns source, table, row, quantity, value.
+        emp: Rows of the table `emp`.
+
+    Returns:
+        Rows of the table `reproductions`, one for each published figure and in its unit.
     """
     rows = []
-    for claim in published.to_dict("records"):
-        name, beta, criterion = [*claim["row"].split(", "), "attribution" if "KAN" in claim["row"] else "magnitude"][:3]
-        model, granularity, same, note = OURS.get(name, ("", "", False, NOT))
+    for figure in published.to_dict("records"):
+        name, beta, criterion = _parts(figure["row"])
+        model, granularity, same, note = OURS.get(name, ("", "", False, NOT_MEASURED))
         chosen = emp[(emp["model"] == model) & (emp["granularity"] == granularity) & (emp["criterion"] == criterion)]
-        ours = _quantities(chosen[chosen["beta"] == float(beta.removeprefix("beta "))]).get(claim["quantity"])
-        unit = "times" if claim["quantity"] == "perplexity_ratio" else "per cent"
+        ours = _quantities(chosen[chosen["beta"] == beta]).get(figure["quantity"])
+        unit = "times" if figure["quantity"] == "perplexity_ratio" else "per cent"
         measured = ours is not None and not pd.isna(ours)
         rows.append(
-            {"source": claim["source"], "table": claim["table"], "row": f"{claim['row']}: {claim['quantity']}"}
-            | {"published": claim["value"], "ours": ours if measured else None, "unit": unit}
-            | {"same_protocol": same and measured, "note": note if measured else NOT}
+            {"source": figure["source"], "table": figure["table"], "row": f"{figure['row']}: {figure['quantity']}"}
+            | {"published": figure["value"], "ours": ours if measured else None, "unit": unit}
+            | {"same_protocol": same and measured, "note": note if measured else NOT_MEASURED}
         )
     return pd.DataFrame(rows).astype({"ours": float})
 
 
+def _parts(row: str) -> tuple[str, float, str]:
+    """Network, beta and criterion of a row of Wang et al.; the criterion is printed for language models alone."""
+    name, beta, criterion = [*row.split(", "), "attribution" if "KAN" in row else "magnitude"][:3]
+    return name, float(beta.removeprefix("beta ")), criterion
+
+
 def side_by_side(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `reproductions` named "what: quantity" as a table: a row each what, two columns each quantity."""
+    """Published and own figures as a table with a row for each model.
+
+    Args:
+        rows: Rows of the table `reproductions` whose column `row` has the form "model: quantity".
+
+    Returns:
+        For each quantity the columns published and ours; models and quantities in the order of the rows.
+    """
     parts = rows["row"].str.extract(r"(?P<what>.*): (?P<quantity>.*)").join(rows[["published", "ours"]])
     quantities = list(dict.fromkeys(parts["quantity"]))
     wide = parts.pivot(index="what", columns="quantity", values=["published", "ours"]).swaplevel(axis=1)
@@ -102,7 +132,14 @@ def side_by_side(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def printed_accuracies(published: pd.DataFrame) -> pd.DataFrame:
-    """The accuracies that Wang et al. print for networks trained here as there: columns model, beta and pruned."""
+    """Printed accuracies of the networks that are trained here as in the paper.
+
+    Args:
+        published: Figures of Wang et al. (2026), with the columns source, table, row, quantity, value.
+
+    Returns:
+        The columns model, beta, and pruned, the accuracy as a fraction.
+    """
     chosen = published[(published["quantity"] == "pruned_accuracy_pct") & published["row"].str.contains(" MNIST, beta")]
     parts = chosen["row"].str.extract(r"(.*), beta (.*)")
     models = parts[0].map({name: model for name, (model, _, same, _) in OURS.items() if same})
@@ -124,34 +161,42 @@ def _quantities(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def compressed(schedules: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Runs of one model at 82 % sparsity, under whatever lost least accuracy on average over at least two seeds."""
+    """Runs of one model at 82 % sparsity with the settings that lost least accuracy on average over the seeds.
+
+    Args:
+        schedules: Rows of the table `schedules`.
+        model: Name of the model.
+
+    Returns:
+        The rows of these settings, with two seeds or more; none if there are no such settings.
+    """
     ratio = 1 - 1 / COMPRESSION
     runs = schedules[(schedules["model"] == model) & ((schedules["sparsity"] - ratio).abs() < 0.005)]
-    ways = ["removed", "schedule", "scope", "epochs", "examples", "learning_rate", "distilled"]
-    groups = [part for _, part in runs.groupby(ways) if len(part) > 1]
+    settings = ["removed", "schedule", "scope", "epochs", "examples", "learning_rate", "distilled"]
+    groups = [part for _, part in runs.groupby(settings) if len(part) > 1]
     return max(groups, key=lambda part: part["accuracy"].mean()) if groups else runs.iloc[:0]
 
 
 def _of_models(folder: Path, schedules: pd.DataFrame) -> dict[tuple[str, str], float]:
     """Our figures for tables 1 to 3, by the kind of model and the quantity."""
     candidates = tables.read("candidates", folder)
-    found: dict[tuple[str, str], float] = {(DENSE, "compression"): 1.0, (PRUNED, "compression"): COMPRESSION}
+    ours: dict[tuple[str, str], float] = {(DENSE, "compression"): 1.0, (PRUNED, "compression"): COMPRESSION}
     figures: Any
     for task, model in MODELS.items():
         dense: Any = candidates[(candidates["model"] == model) & (candidates["form"] == "dense")].iloc[0]
         pruned: Any = compressed(schedules, model)[["accuracy", "f1", "matthews"]].mean()
         for kind, figures in ((DENSE, dense), (PRUNED, pruned)):
-            found[kind, f"{task}_accuracy_pct"] = 100 * figures["accuracy"]
-            found[kind, f"{task}_f1_pct"] = 100 * figures["f1"]
-            found[kind, f"{task}_mcc"] = figures["matthews"]
+            ours[kind, f"{task}_accuracy_pct"] = 100 * figures["accuracy"]
+            ours[kind, f"{task}_f1_pct"] = 100 * figures["f1"]
+            ours[kind, f"{task}_mcc"] = figures["matthews"]
         if task == "sst2":
-            found[DENSE, "parameters_millions"] = dense["parameters"] / 1e6
-            found[DENSE, "top1_error_pct"] = 100 * (1 - dense["accuracy"])
-            found[PRUNED, "top1_error_pct"] = 100 * (1 - pruned["accuracy"])
+            ours[DENSE, "parameters_millions"] = dense["parameters"] / 1e6
+            ours[DENSE, "top1_error_pct"] = 100 * (1 - dense["accuracy"])
+            ours[PRUNED, "top1_error_pct"] = 100 * (1 - pruned["accuracy"])
             prunable: Any = tables.read("models", folder).set_index("model").loc[model, "prunable_parameters"]
             left = dense["parameters"] - prunable * (1 - 1 / COMPRESSION)
-            found[PRUNED, "parameters_millions"] = left / 1e6
-    return found
+            ours[PRUNED, "parameters_millions"] = left / 1e6
+    return ours
 
 
 def _of_costs(folder: Path) -> dict[tuple[str, str], float]:
@@ -163,12 +208,12 @@ def _of_costs(folder: Path) -> dict[tuple[str, str], float]:
         "latency_ms_median": chosen["latency_ms_median"] / chosen["latency_ratio"],
         "energy_j": chosen["energy_j"] / chosen["energy_ratio"],
     }
-    found: dict[tuple[str, str], float] = {}
+    ours: dict[tuple[str, str], float] = {}
     for row, name in CHANGES.items():
-        first, last = FACTORS[name] * before[name], FACTORS[name] * chosen[name]
-        found |= {
+        first, last = UNIT_FACTORS[name] * before[name], UNIT_FACTORS[name] * chosen[name]
+        ours |= {
             (row, "original"): first,
             (row, "pruned"): last,
             (row, "relative_change_pct"): 100 * (last / first - 1),
         }
-    return found
+    return ours

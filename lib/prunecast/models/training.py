@@ -42,6 +42,8 @@ def train(
         callbacks: Called by the Trainer at each step.
     """
     seed_everything(seed, "train", name)
+    if tokenizer is None:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster in bfloat16
     with TemporaryDirectory() as folder:
         trainer = Trainer(
             model=model,
@@ -53,7 +55,7 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-    model.cpu().eval()
+    model.to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
 
 
 def _arguments(spec: ModelSpec, folder: Path, text: bool) -> TrainingArguments:

@@ -18,14 +18,14 @@ class Files(BaseModel):
     Attributes:
         reads: Files relative to the repository, or tables of its own run as `tables/NAME`.
         writes: Names of tables of its own run.
-        measures_time: Whether it measures seconds or joules, so that nothing may run beside it.
+        all_cores: Whether nothing may run beside it, because it measures seconds or joules or computes in parallel.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
-    measures_time: bool = False
+    all_cores: bool = False
 
 
 def pages() -> list[str]:
