@@ -62,6 +62,7 @@ def browser() -> Iterator:
         opened.close()
 
 
+@pytest.mark.browser
 @missing_book
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("page", PAGES)
@@ -87,6 +88,7 @@ def test_a_page_opens_without_a_network_an_error_or_a_sideways_scroll(browser, p
     context.close()
 
 
+@pytest.mark.browser
 @missing_book
 def test_no_link_inside_the_book_is_broken():
     identifiers = {page: set(re.findall(r'\bid="([^"]+)"', (HTML / page).read_text())) for page in PAGES}
@@ -101,6 +103,7 @@ def test_no_link_inside_the_book_is_broken():
                 assert unquote(parts.fragment) in identifiers[target] | {"", "top"}, f"{page} links to {link}"
 
 
+@pytest.mark.browser
 @missing_book
 def test_the_headline_figures_are_those_of_the_tables():
     import pandas as pd
@@ -119,6 +122,7 @@ def test_the_headline_figures_are_those_of_the_tables():
         assert f"{error:.4f}" in index
 
 
+@pytest.mark.browser
 @missing_book
 def test_no_path_of_the_machine_is_in_the_book():
     for path in (*HTML.glob("*.html"), *HTML.glob("_sources/*")):

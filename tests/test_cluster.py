@@ -128,6 +128,7 @@ def _wait_for(happened: Callable[[], object], seconds: float = 120):
         time.sleep(0.1)
 
 
+@pytest.mark.cluster
 def test_each_model_is_a_job_that_can_be_stopped_and_the_tables_are_those_of_one_machine(house, slurm):
     journal = house / "runs" / "slurm" / "cluster" / "models" / "long" / "evaluations.jsonl"
     with _running([*SNAKEMAKE, *ON_SLURM], house / "snakemake.log", slurm) as snakemake:

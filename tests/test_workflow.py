@@ -1,4 +1,4 @@
-"""What Snakemake runs again after an edit, tried on a copy of the house with the products of `make book`."""
+"""What Snakemake runs again after an edit, tried on a copy of the project with the products of `make book`."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import pytest
 from products import missing_book, missing_run
 from prunecast import paths
 
-pytestmark = [missing_run, missing_book]
+pytestmark = [pytest.mark.pages, missing_run, missing_book]
 LEFT_OUT = {".git", ".venv", "_build/source", "runs/campaign", "runs/page", ".mypy_cache"}
 
 
@@ -71,9 +71,9 @@ def _edit(file: Path, old: str, new: str):
         ),
         ("studies/laptop.yml", "splits: [points,", "splits: [vgg16,", {"protocols", "book"}),
         (
-            "lib/prunecast/sweep.py",
-            "Sweeps: one model",
-            "Sweeps: a model",
+            "lib/prunecast/sweeps/sweeper.py",
+            "Sweeps of one model",
+            "Sweeps of a model",
             {
                 "model",
                 "collect_sweeps",

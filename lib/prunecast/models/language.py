@@ -16,15 +16,17 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import GPT2Config, GPT2LMHeadModel, get_scheduler
 
 from prunecast import paths
+from prunecast import torchvision_compat as _before_transformers  # noqa: F401
 from prunecast.cache import alone, kept_folder, key_of
 from prunecast.datasets.corpora import load_corpus
 from prunecast.errors import UserError, first_complaint
 from prunecast.models.prunable import prunable_weights
 from prunecast.progress import note, track
 from prunecast.seeding import seed_everything
+
+from transformers import GPT2Config, GPT2LMHeadModel, get_scheduler  # isort: skip
 
 CALIBRATION_BLOCKS = 64  # blocks of the train text that are saved to score heads
 TOKENS = 1024  # of a batch outside training
