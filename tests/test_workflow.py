@@ -87,7 +87,7 @@ def _edit(file: Path, old: str, new: str):
                 "effective_number",
                 "your_model",
                 "book",
-            },  # fmt: skip
+            },
         ),
     ],
 )
