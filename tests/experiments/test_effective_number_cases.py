@@ -1,5 +1,7 @@
 import gzip
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,10 +11,12 @@ from conftest import apart
 from prunecast import paths, tables
 from prunecast.errors import UserError
 from prunecast.experiments import effective_number_cases, image_pruning
+from prunecast.experiments.weight_scores import calibration_batches, every_weight, only
 from prunecast.models import checkpoints, language, zoo
+from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.evaluation import evaluate
 from prunecast.models.prunable import prunable_weights
-from prunecast.pruning import criteria, effective_number, gates
+from prunecast.pruning import effective_number, gates
 from prunecast.sweeps import collect, curve_metrics
 from tiny import plan
 
@@ -30,14 +34,14 @@ TALES = language.LanguageSpec(
 
 
 @pytest.fixture
-def networks(monkeypatch):
+def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry that holds a fully connected and a Kolmogorov-Arnold network for the digits."""
     monkeypatch.setattr(zoo, "registry", lambda: dict(NETWORKS))
 
 
 @pytest.fixture
-def teller(tmp_path, monkeypatch):
-    """A language model that has learnt to count."""
+def teller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> language.LanguageModel:
+    """A language model trained to count."""
     folder = tmp_path / "corpora" / "tales"
     folder.mkdir(parents=True)
     for split, lines in (("train", 300), ("validation", 40)):
@@ -48,54 +52,7 @@ def teller(tmp_path, monkeypatch):
     return language.trained_language_model("teller", "small", 0)
 
 
-@pytest.fixture
-def weights():
-    torch.manual_seed(0)
-    return {name: torch.nn.Parameter(torch.randn(shape)) for name, shape in {"a": (3, 4), "b": (5,)}.items()}
-
-
-def test_only_what_is_kept_is_there_and_everything_comes_back_even_after_an_error(weights):
-    before = {name: weight.detach().clone() for name, weight in weights.items()}
-    kept = {name: torch.arange(weight.numel()).view(weight.shape) % 3 > 0 for name, weight in weights.items()}
-    with effective_number_cases.only(weights, kept):
-        for name, weight in weights.items():
-            assert torch.equal(weight != 0, kept[name])
-            assert torch.equal(weight[kept[name]], before[name][kept[name]])
-    assert all(torch.equal(weights[name], weight) for name, weight in before.items())
-    with pytest.raises(RuntimeError, match="stop"), effective_number_cases.only(weights, kept):
-        weights["b"].data.fill_(7)
-        raise RuntimeError("stop")
-    assert all(torch.equal(weights[name], weight) for name, weight in before.items())
-    with pytest.raises(RuntimeError), effective_number_cases.only(weights, {"a": kept["a"], "b": kept["a"]}):
-        pass
-    assert all(torch.equal(weights[name], weight) for name, weight in before.items())
-
-
-def test_every_weight_includes_the_output_layer_which_is_not_prunable_otherwise(networks):
-    spec = zoo.spec_of("net")
-    model, _ = zoo.build(spec, zoo.task_of(spec))
-    whole, prunable = effective_number_cases.every_weight(model), prunable_weights(model, classes=10)
-    assert [tuple(weight.shape) for weight in whole.values()] == [(100, 64), (10, 100)]
-    assert [tuple(weight.shape) for weight in prunable.values()] == [(100, 64)]
-    assert all(whole[name] is weight for name, weight in prunable.items())
-
-
-def test_calibration_is_on_the_first_training_examples_in_their_order(own_subject, monkeypatch):
-    monkeypatch.setattr(effective_number_cases, "CALIBRATION_EXAMPLES", 100)
-    found = effective_number_cases.batches(own_subject)
-    assert [len(batch["labels"]) for batch in found] == [
-        effective_number_cases.BATCH,
-        100 - effective_number_cases.BATCH,
-    ]
-    assert torch.cat([batch["labels"] for batch in found]).tolist() == own_subject.task.train.labels[:100].tolist()
-    tokenizer = zoo.load(own_subject.folder)[1]
-    for batch, start in zip(found, (0, effective_number_cases.BATCH), strict=True):
-        texts = own_subject.task.train.inputs[start : start + len(batch["labels"])]
-        assert torch.equal(batch["input_ids"], tokenizer(list(texts), padding=True, return_tensors="pt")["input_ids"])
-        assert own_subject.model(**batch)["loss"].item() < math.log(3)
-
-
-def test_a_text_classifier_is_pruned_under_every_criterion(own_subject):
+def test_a_text_classifier_is_pruned_under_every_criterion(own_subject: TrainedModel) -> None:
     rows = tables.validate(
         "emp", effective_number_cases.of_classifier(own_subject, CRITERIA, "global", [0.1, 1000.0], EPSILON)
     )
@@ -107,40 +64,37 @@ def test_a_text_classifier_is_pruned_under_every_criterion(own_subject):
     assert set(whole["sparsity"]) == {0}
     assert set(whole["pruned"]) == set(whole["random_at_same_sparsity"]) == {dense.accuracy}
     assert set(whole["pruned_loss"]) == {dense.mean_loss}
-    few = rows[rows["beta"] == 0.1].set_index("criterion")
+    few: Any = rows[rows["beta"] == 0.1].set_index("criterion").to_dict("index")
     size = torch.cat([weight.detach().abs().flatten() for weight in own_subject.weights.values()])
-    assert few.loc["magnitude", "kept"] == int(effective_number.mask(size, 0.1).sum())
-    assert few.loc["magnitude", "magnitude_at_same_sparsity"] == few.loc["magnitude", "pruned"]
-    assert few.loc["random", "optimum"] < few.loc["magnitude", "optimum"]
+    assert few["magnitude"]["kept"] == int(effective_number.mask(size, 0.1).sum())
+    assert few["magnitude"]["magnitude_at_same_sparsity"] == few["magnitude"]["pruned"]
+    assert few["random"]["optimum"] < few["magnitude"]["optimum"]
 
 
-def test_an_unknown_criterion_is_refused_with_those_there_are(own_subject):
-    with pytest.raises(UserError, match="no criterion 'luck'; there are magnitude, random, taylor, saliency, wanda"):
-        effective_number_cases.of_classifier(own_subject, ["magnitude", "luck"], "global", [1.0], EPSILON)
-
-
-def test_models_of_a_study_have_the_optima_of_its_measured_curves(tiny_models, subject):
+@pytest.mark.usefixtures("tiny_models")
+def test_models_of_a_study_have_the_optima_of_its_measured_curves(subject: TrainedModel) -> None:
     apart(subject, paths.run("study") / "models")  # trained already
-    found = collect.collect(["tiny"], "study", plan(6))
+    study = collect.collect(["tiny"], "study", plan(6))
     for table in ("models", "sweeps"):
-        tables.write(table, getattr(found, table), paths.outputs("study"))
+        tables.write(table, getattr(study, table), paths.outputs("study"))
     names = ["magnitude", "random", "taylor"]
     rows = tables.validate("emp", effective_number_cases.of_study([], "study", names, EPSILON, 0))
-    told = list(rows[["model", "granularity", "criterion"]].itertuples(index=False, name=None))
-    assert told == [*(("tiny", "global", name) for name in names), ("tiny", "layer", "magnitude")]
+    keys = list(rows[["model", "granularity", "criterion"]].itertuples(index=False, name=None))
+    assert keys == [*(("tiny", "global", name) for name in names), ("tiny", "layer", "magnitude")]
     for row in rows.to_dict("records"):
         if row["criterion"] == "taylor":
             assert math.isnan(row["optimum"])
         else:
-            measured = curve_metrics.safe_sparsities(found.sweeps, EPSILON, row["criterion"])
-            assert row["optimum"] == measured.loc["tiny", row["granularity"]]
+            measured = curve_metrics.safe_sparsities(study.sweeps, EPSILON, row["criterion"])
+            assert row["optimum"] == measured[row["granularity"]].loc["tiny"]
     again = effective_number_cases.of_study(["tiny"], "study", names, EPSILON, 0)
     pd.testing.assert_frame_equal(tables.validate("emp", again), rows)
     with pytest.raises(UserError, match="study 'study' has no curve of 'large'; it has those of tiny"):
         effective_number_cases.of_study(["tiny", "large"], "study", names, EPSILON, 0)
 
 
-def test_every_seed_of_a_network_is_a_training_of_its_own_in_its_own_folder(networks):
+@pytest.mark.usefixtures("networks")
+def test_a_network_is_trained_once_for_every_seed_in_a_folder_of_its_own() -> None:
     betas, seeds = [0.5, 1.0, 5.0], [3, 8]
     rows = tables.validate("emp", effective_number_cases.of_networks(["net"], "anew", betas, seeds, EPSILON))
     assert list(rows[["seed", "beta"]].itertuples(index=False, name=None)) == [(s, b) for s in seeds for b in betas]
@@ -150,11 +104,9 @@ def test_every_seed_of_a_network_is_a_training_of_its_own_in_its_own_folder(netw
     assert rows.loc[rows["beta"] == 5, "sparsity"].to_list() == [0, 0]
     folders = [paths.run("anew") / f"seed_{seed}" / "models" / "net" for seed in seeds]
     one, other = (zoo.load(folder)[0] for folder in folders)
-    assert not torch.equal(one.network[1].weight, other.network[1].weight)
+    assert not torch.equal(*(model.get_parameter("network.1.weight") for model in (one, other)))
     for model, of in zip((one, other), (rows[rows["seed"] == seed] for seed in seeds), strict=True):
-        size = torch.cat(
-            [weight.detach().abs().flatten() for weight in effective_number_cases.every_weight(model).values()]
-        )
+        size = torch.cat([weight.detach().abs().flatten() for weight in every_weight(model).values()])
         assert of["kept"].to_list() == [int(effective_number.mask(size, beta).sum()) for beta in betas]
     times = [(folder / "trained.json").stat().st_mtime_ns for folder in folders]
     pd.testing.assert_frame_equal(
@@ -163,24 +115,26 @@ def test_every_seed_of_a_network_is_a_training_of_its_own_in_its_own_folder(netw
     assert [(folder / "trained.json").stat().st_mtime_ns for folder in folders] == times
 
 
-def test_nodes_of_a_kolmogorov_arnold_network_are_switched_off(networks):
+@pytest.mark.usefixtures("networks")
+def test_nodes_of_a_kolmogorov_arnold_network_are_switched_off() -> None:
     subject = checkpoints.trained_classifier("splines", "small", 0)
+    network: Any = subject.model.network
     before = [weight.clone() for weight in subject.model.parameters()]
     rows = tables.validate("emp", effective_number_cases.of_kan(subject, [0.3, 1.0], EPSILON))
     assert set(rows["granularity"]) == {"node"}
     assert rows["criterion"].to_list() == ["attribution"] * 2 + ["magnitude"] * 2
     assert (rows["entries"] == 64).all()
     assert all(torch.equal(a, b) for a, b in zip(before, subject.model.parameters(), strict=True))
-    images = torch.cat([batch["pixel_values"] for batch in effective_number_cases.batches(subject)])
-    scores = gates.node_scores(subject.model.network, images)
+    images = torch.cat([batch["pixel_values"] for batch in calibration_batches(subject)])
+    scores = gates.node_scores(network, images)
     for row in rows[rows["criterion"] == "attribution"].to_dict("records"):
         kept = {name: effective_number.mask(score, row["beta"]) for name, score in scores.items()}
         assert sum(int(mask.sum()) for mask in kept.values()) == row["kept"]
-        with gates.nodes_off(subject.model.network, kept):
+        with gates.nodes_off(network, kept):
             assert evaluate(subject.model, subject.examples).accuracy == row["pruned"]
 
 
-def test_rows_and_heads_of_a_language_model_are_pruned(teller):
+def test_rows_and_heads_of_a_language_model_are_pruned(teller: language.LanguageModel) -> None:
     before = [weight.clone() for weight in teller.model.parameters()]
     rows = tables.validate("emp", effective_number_cases.of_language(teller, ["magnitude", "wanda"], [1.0], EPSILON))
     assert list(rows[["granularity", "criterion"]].itertuples(index=False, name=None)) == [
@@ -196,20 +150,20 @@ def test_rows_and_heads_of_a_language_model_are_pruned(teller):
     assert set(rows.loc[rows["granularity"] == "row", "entries"]) == {sum(w.numel() for w in weights.values())}
     assert set(rows.loc[rows["granularity"] == "head", "entries"]) == {4}
     by_hand = {name: effective_number.row_masks(weight.detach().abs().T).T for name, weight in weights.items()}
-    with effective_number_cases.only(weights, by_hand):
+    with only(weights, by_hand):
         assert language.perplexity(teller.model, teller.blocks) == rows["pruned"].iloc[0]
     norms = gates.head_scores(teller, "weight_norm")
     with gates.heads_off(teller.model, {name: effective_number.mask(score) for name, score in norms.items()}):
         assert language.perplexity(teller.model, teller.blocks) == pytest.approx(rows["pruned"].iloc[2], rel=1e-12)
 
 
-def test_a_photograph_is_pruned_by_channels_and_patches_beside_chance(monkeypatch):
-    corner = image_pruning.photograph()[150:190, 200:250].clip(1 / 255)  # all takes long; what is black now was pruned
+def test_a_photograph_is_pruned_by_channels_and_patches_beside_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    corner = image_pruning.photograph()[150:190, 200:250].clip(1 / 255)  # without black: zeros are pruned entries
     monkeypatch.setattr(image_pruning, "photograph", lambda: corner)
-    found, images = effective_number_cases.of_photograph([1.0, 0.5], 0)
-    rows = tables.validate("emp", found)
-    told = list(rows[["granularity", "beta"]].itertuples(index=False, name=None))
-    assert told == [("channel", 1.0), ("channel", 0.5), ("patch", 1.0), ("patch", 0.5)]
+    photograph, images = effective_number_cases.of_photograph([1.0, 0.5], 0)
+    rows = tables.validate("emp", photograph)
+    keys = list(rows[["granularity", "beta"]].itertuples(index=False, name=None))
+    assert keys == [("channel", 1.0), ("channel", 0.5), ("patch", 1.0), ("patch", 0.5)]
     assert (rows["entries"] == corner.size).all()
     assert (rows["pruned"] > rows["random_at_same_sparsity"]).all()
     assert list(images) == ["photograph", "channel", "channel, at random", "patch", "patch, at random"]
@@ -218,16 +172,3 @@ def test_a_photograph_is_pruned_by_channels_and_patches_beside_chance(monkeypatc
         assert set(np.unique((image == 0) | (image == corner))) == {True}
         assert row["kept"] == np.count_nonzero(image) == np.count_nonzero(chance)
         assert row["preserved"] == pytest.approx(image.sum() / corner.sum())
-
-
-def test_weights_are_scored_by_the_criterion_that_was_asked_for(own_subject):
-    weights, calibration = own_subject.weights, effective_number_cases.batches(own_subject)
-    found = effective_number_cases.weight_scores(CRITERIA, own_subject.model, weights, lambda: calibration, 0)
-    assert list(found) == CRITERIA
-    for name in criteria.DATA_DEPENDENT:
-        alone = criteria.data_dependent_scores(name, own_subject.model, weights, calibration)
-        assert all(torch.equal(found[name][layer], alone[layer]) for layer in weights)
-    other = effective_number_cases.weight_scores(["magnitude", "random"], own_subject.model, weights, list, 1)
-    assert all(torch.equal(found["magnitude"][layer], weights[layer].detach().abs()) for layer in weights)
-    assert all(torch.equal(found["magnitude"][layer], other["magnitude"][layer]) for layer in weights)
-    assert not any(torch.equal(found["random"][layer], other["random"][layer]) for layer in weights)

@@ -1,40 +1,45 @@
+from collections.abc import Callable
 from math import floor
+from typing import Any
 
 import numpy as np
 import pytest
 from prunecast.errors import UserError
 from prunecast.experiments import image_pruning
+from prunecast.experiments.image_pruning import Image, Order, PrunedImage
+
+Prune = Callable[..., PrunedImage]
 
 
 @pytest.fixture(scope="module")
-def photograph():
+def photograph() -> Image:
     return image_pruning.photograph()
 
 
 @pytest.fixture
-def noise():
+def noise() -> Image:
     return np.random.default_rng(0).random((10, 14, 3))
 
 
-def _effective_number(scores):
-    return scores.sum() ** 2 / (scores**2).sum()
+def _effective_number(scores: Image) -> float:
+    return float(scores.sum() ** 2 / (scores**2).sum())
 
 
-def test_the_photograph_is_in_colour_and_scaled(photograph):
+def test_the_photograph_is_in_colour_and_scaled(photograph: Image) -> None:
     assert photograph.shape == (427, 640, 3)
     assert photograph.min() == 0
     assert photograph.max() == 1
 
 
 @pytest.mark.parametrize("order", ["effective", "random"])
-def test_every_channel_keeps_exactly_its_number(order, photograph):
-    found = image_pruning.by_channel(photograph, 0.7, order)
+def test_every_channel_retains_exactly_its_number(order: Order, photograph: Image) -> None:
+    pruned = image_pruning.by_channel(photograph, 0.7, order)
     numbers = [_effective_number(photograph[..., channel]) for channel in range(3)]
-    assert found.n_eff == pytest.approx(sum(numbers))
-    assert found.kept == sum(floor(0.7 * number) for number in numbers)
-    assert found.entries == photograph.size
-    for channel, number in enumerate(numbers):  # some of the kept entries are black themselves
-        left, all_of_it = found.image[..., channel], photograph[..., channel]
+    assert pruned.n_eff == pytest.approx(sum(numbers))
+    assert pruned.kept == sum(floor(0.7 * number) for number in numbers)
+    assert pruned.entries == photograph.size
+    for channel, number in enumerate(numbers):  # some of the retained entries are black themselves
+        left, all_of_it = pruned.image[..., channel], photograph[..., channel]
         assert np.count_nonzero(left) <= floor(0.7 * number)
         assert ((left == 0) | (left == all_of_it)).all()
         if order == "effective":
@@ -43,43 +48,45 @@ def test_every_channel_keeps_exactly_its_number(order, photograph):
 
 
 @pytest.mark.parametrize("order", ["effective", "random"])
-def test_every_patch_keeps_exactly_its_number(order, noise):
-    found = image_pruning.by_patch(noise, 0.6, 4, order)
+def test_every_patch_retains_exactly_its_number(order: Order, noise: Image) -> None:
+    pruned = image_pruning.by_patch(noise, 0.6, 4, order)
     numbers = []
     for row in (0, 4, 8):
         for column in (0, 4, 8, 12):
             here = np.s_[row : row + 4, column : column + 4]
             numbers.append(_effective_number(noise[here]))
-            assert np.count_nonzero(found.image[here]) == floor(0.6 * numbers[-1])
-    assert found.n_eff == pytest.approx(sum(numbers))
-    assert found.kept == np.count_nonzero(found.image)
+            assert np.count_nonzero(pruned.image[here]) == floor(0.6 * numbers[-1])
+    assert pruned.n_eff == pytest.approx(sum(numbers))
+    assert pruned.kept == np.count_nonzero(pruned.image)
 
 
 @pytest.mark.parametrize("prune", [image_pruning.by_channel, image_pruning.by_patch])
-def test_an_image_that_keeps_everything_is_untouched(prune, noise):
-    found = prune(noise, 1000.0)
-    assert np.array_equal(found.image, noise)
-    assert (found.kept, found.psnr) == (noise.size, np.inf)
-    assert found.ssim == pytest.approx(1)
+def test_an_image_of_which_all_entries_are_retained_is_unchanged(prune: Prune, noise: Image) -> None:
+    pruned = prune(noise, 1000.0)
+    assert np.array_equal(pruned.image, noise)
+    assert (pruned.kept, pruned.psnr) == (noise.size, np.inf)
+    assert pruned.ssim == pytest.approx(1)
 
 
 @pytest.mark.parametrize("prune", [image_pruning.by_channel, image_pruning.by_patch])
-def test_the_brightest_entries_keep_more_of_the_photograph_than_random_ones(prune, photograph):
-    part = photograph[100:260, 200:360]
+def test_the_brightest_entries_preserve_more_of_the_photograph_than_random_ones(
+    prune: Prune, photograph: Image
+) -> None:
+    part = photograph[100:180, 200:280]
     best, control = (prune(part, 1.0, order=order) for order in ("effective", "random"))
     assert (best.kept, best.n_eff) == (control.kept, control.n_eff)
     assert best.psnr > control.psnr + 3
     assert best.ssim > control.ssim + 0.2
 
 
-def test_a_black_patch_keeps_everything(noise):
+def test_a_black_patch_is_retained(noise: Image) -> None:
     noise[:4, 4:8] = 0
-    found = image_pruning.by_patch(noise, 0.5)
-    assert found.kept == np.count_nonzero(found.image) + 4 * 4 * 3
+    pruned = image_pruning.by_patch(noise, 0.5)
+    assert pruned.kept == np.count_nonzero(pruned.image) + 4 * 4 * 3
     assert image_pruning.by_channel(np.zeros((8, 8, 3)), 0.5).kept == 8 * 8 * 3
 
 
-def test_random_entries_follow_the_seed(noise):
+def test_random_entries_depend_on_the_seed(noise: Image) -> None:
     one, two, other = (image_pruning.by_patch(noise, 0.5, order="random", seed=seed).image for seed in (1, 1, 2))
     assert np.array_equal(one, two)
     assert not np.array_equal(one, other)
@@ -92,11 +99,11 @@ def test_random_entries_follow_the_seed(noise):
         (np.zeros((8, 6, 3)), {}, "at least 7 pixels a side"),
         (np.zeros((8, 8, 3), np.uint8), {}, "of uint8; it must be"),
         (np.full((8, 8, 3), 2.0), {}, "floats from 0 to 1"),
-        (np.ones((8, 8, 3)), {"order": "darkest"}, "'darkest' is no order: there are effective, random"),
+        (np.ones((8, 8, 3)), {"order": "darkest"}, "there is no order 'darkest'; there are effective, random"),
         (np.ones((8, 8, 3)), {"patch": 0}, "patch is 0"),
         (np.ones((8, 8, 3)), {"beta": 0.0}, "beta is 0"),
     ],
 )
-def test_what_cannot_be_pruned_is_one_sentence(image, settings, sentence):
+def test_an_invalid_image_or_argument_is_refused(image: np.ndarray, settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         image_pruning.by_patch(image, **{"beta": 1.0} | settings)

@@ -1,4 +1,6 @@
 import math
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from prunecast.experiments import reproductions
 
 SST2, COLA = "sst2_minilm", "cola_minilm"
 AT = round(1 - 1 / 5.5, 4)
-ELSEWHERE = {
+NOT_MEASURED = {
     "BERT-large reference", "BERT-large pruned", "BERT-large", "DistilBERT", "TinyBERT", "BioBERT", "MobileBERT",
     "LadaBERT-1", "LadaBERT-2", "gpu_latency_ms",
 }  # fmt: skip
@@ -15,19 +17,19 @@ DENSE = {"form": "dense", "configuration": "dense", "energy_source": "estimated"
 
 
 @pytest.fixture
-def published():
+def published() -> pd.DataFrame:
     return pd.read_csv(paths.PUBLISHED / "smarts.csv")
 
 
-def _row(table, **given):
+def _row(table: str, **given: Any) -> dict[str, Any]:
     """A row of a table with these cells; the others hold the least that the contract allows."""
-    plain = {"str": "x", "bool": False}
+    plain: dict[str, Any] = {"str": "x", "bool": False}
     rules = tables.contracts()[table]["columns"].items()
     least = {name: rule.get("allowed", [plain.get(rule["type"], rule.get("minimum", 0))])[0] for name, rule in rules}
     return least | given
 
 
-def _run(model, schedule, seed, accuracy, **given):
+def _run(model: str, schedule: str, seed: int, accuracy: float, **given: Any) -> dict[str, Any]:
     figures = {"accuracy": accuracy, "f1": accuracy - 0.1, "matthews": accuracy - 0.3, "sparsity": AT}
     return _row("schedules", model=model, schedule=schedule, seed=seed, **{"removed": "nothing"} | figures | given)
 
@@ -39,7 +41,7 @@ RUNS = [
 ]  # fmt: skip
 
 
-def _study(folder, energy_j=30.0):
+def _study(folder: Path, energy_j: float = 30.0) -> Path:
     """The tables of a study that measured MiniLM on both tasks."""
     models = [_row("models", model=model, prunable_parameters=10_600_000) for model in (SST2, COLA)]
     candidates = [
@@ -47,7 +49,12 @@ def _study(folder, energy_j=30.0):
         _row("candidates", model=SST2, accuracy=0.5, form="masked", configuration="masked magnitude global 0.9"),
         _row("candidates", model=COLA, accuracy=0.81, f1=0.87, matthews=0.55, parameters=22_700_000, **DENSE),
     ]
-    chosen = {"accuracy": 0.9, "dense_accuracy": 0.91, "flops_effective": 1_000_000_000, "latency_ms_median": 2.0}
+    chosen: dict[str, Any] = {
+        "accuracy": 0.9,
+        "dense_accuracy": 0.91,
+        "flops_effective": 1_000_000_000,
+        "latency_ms_median": 2.0,
+    }
     chosen |= {
         "flops_ratio": 0.25,
         "latency_ratio": 0.25,
@@ -67,30 +74,31 @@ def _study(folder, energy_j=30.0):
     return folder
 
 
-def _beside(published, folder):
-    found = reproductions.beside_paper(published, folder, pd.DataFrame(RUNS))
-    return found.set_index(["table", "row"])
+def _beside(published: pd.DataFrame, folder: Path) -> dict[tuple[str, str], Any]:
+    """Rows of `reproductions` by table and row."""
+    rows = reproductions.beside_paper(published, folder, pd.DataFrame(RUNS)).to_dict("records")
+    return {(row["table"], row["row"]): row for row in rows}
 
 
-def test_every_published_figure_appears_once_in_its_order(published, tmp_path):
-    found = reproductions.beside_paper(published, _study(tmp_path), pd.DataFrame(RUNS))
-    tables.validate("reproductions", found)
-    assert found["published"].to_list() == published["value"].to_list()
-    assert found["table"].to_list() == published["table"].to_list()
-    assert found["row"].to_list() == (published["row"] + ": " + published["quantity"]).to_list()
-    assert not found["same_protocol"].any()
+def test_every_published_figure_appears_once_in_its_order(published: pd.DataFrame, tmp_path: Path) -> None:
+    reproduced = reproductions.beside_paper(published, _study(tmp_path), pd.DataFrame(RUNS))
+    tables.validate("reproductions", reproduced)
+    assert reproduced["published"].to_list() == published["value"].to_list()
+    assert reproduced["table"].to_list() == published["table"].to_list()
+    assert reproduced["row"].to_list() == (published["row"] + ": " + published["quantity"]).to_list()
+    assert not reproduced["same_protocol"].any()
 
 
-def test_what_has_no_counterpart_is_empty_and_says_so(published, tmp_path):
-    found = reproductions.beside_paper(published, _study(tmp_path), pd.DataFrame(RUNS))
-    absent = published["row"].isin(ELSEWHERE)
+def test_a_figure_without_counterpart_is_empty_and_says_so(published: pd.DataFrame, tmp_path: Path) -> None:
+    reproduced = reproductions.beside_paper(published, _study(tmp_path), pd.DataFrame(RUNS))
+    absent = published["row"].isin(NOT_MEASURED)
     assert absent.any()
-    assert found["ours"].isna().to_list() == absent.to_list()
-    assert found["note"].str.startswith("not measured").to_list() == absent.to_list()
+    assert reproduced["ours"].isna().to_list() == absent.to_list()
+    assert reproduced["note"].str.startswith("not measured").to_list() == absent.to_list()
 
 
-def test_figures_of_models_are_ours_in_the_units_of_the_paper(published, tmp_path):
-    found = _beside(published, _study(tmp_path))
+def test_figures_of_models_are_ours_in_the_units_of_the_paper(published: pd.DataFrame, tmp_path: Path) -> None:
+    reproduced = _beside(published, _study(tmp_path))
     left = (22.7e6 - 10.6e6 * (1 - 1 / 5.5)) / 1e6
     for row, ours, unit in [
         (("table 1", "BERT-base reference: top1_error_pct"), 9.0, "per cent"),
@@ -106,33 +114,34 @@ def test_figures_of_models_are_ours_in_the_units_of_the_paper(published, tmp_pat
         (("table 3", "MiniLM: sst2_accuracy_pct"), 91.0, "per cent"),
         (("table 3", "Pruned: cola_mcc"), 0.35, "correlation"),
     ]:
-        assert found.loc[row, "ours"] == pytest.approx(ours), row
-        assert found.loc[row, "unit"] == unit
-    assert "MiniLM" in found.loc[("table 2", "BERT-base: sst2_f1_pct"), "note"]
+        assert reproduced[row]["ours"] == pytest.approx(ours), row
+        assert reproduced[row]["unit"] == unit
+    assert "MiniLM" in reproduced["table 2", "BERT-base: sst2_f1_pct"]["note"]
 
 
-def test_changes_of_the_costs_are_those_computed_by_hand(published, tmp_path):
-    found = _beside(published, _study(tmp_path)).loc["table 4"]
+def test_changes_of_the_costs_are_those_computed_by_hand(published: pd.DataFrame, tmp_path: Path) -> None:
+    reproduced = _beside(published, _study(tmp_path))
     for quantity, original, pruned, change, unit in [
         ("accuracy_pct", 91.0, 90.0, -100 / 91, "per cent"),
         ("flops_billion", 4.0, 1.0, -75.0, "billions"),
         ("cpu_latency_ms", 8.0, 2.0, -75.0, "ms"),
         ("energy_joule", 30.0, 12.0, -60.0, "J"),
     ]:
-        rows = found.loc[[f"{quantity}: {part}" for part in ("original", "pruned", "relative_change_pct")]]
-        assert rows["ours"].to_list() == pytest.approx([original, pruned, change])
-        assert rows["unit"].to_list() == [unit, unit, "per cent"]
+        parts = ("original", "pruned", "relative_change_pct")
+        rows = [reproduced["table 4", f"{quantity}: {part}"] for part in parts]
+        assert [row["ours"] for row in rows] == pytest.approx([original, pruned, change])
+        assert [row["unit"] for row in rows] == [unit, unit, "per cent"]
 
 
-def test_energy_that_was_not_measured_says_so(published, tmp_path):
-    found = _beside(published, _study(tmp_path, energy_j=math.nan)).loc["table 4"]
-    rows = found[found.index.str.startswith("energy_joule")]
+def test_energy_that_was_not_measured_says_so(published: pd.DataFrame, tmp_path: Path) -> None:
+    reproduced = _beside(published, _study(tmp_path, energy_j=math.nan))
+    rows = [row for (table, name), row in reproduced.items() if table == "table 4" and name.startswith("energy_joule")]
     assert len(rows) == 3
-    assert rows["ours"].isna().all()
-    assert rows["note"].str.startswith("not measured").all()
+    assert all(math.isnan(row["ours"]) for row in rows)
+    assert all(row["note"].startswith("not measured") for row in rows)
 
 
-def test_the_compressed_model_is_trained_in_the_way_that_is_best_over_two_seeds_at_least():
+def test_the_compressed_model_has_the_settings_that_are_best_over_two_seeds_at_least() -> None:
     runs = reproductions.compressed(pd.DataFrame(RUNS), SST2)
     assert set(runs["schedule"]) == {"gradual"}
     assert runs["accuracy"].to_list() == [0.86, 0.88]
@@ -142,7 +151,14 @@ def test_the_compressed_model_is_trained_in_the_way_that_is_best_over_two_seeds_
     assert set(reproductions.compressed(pd.DataFrame([*RUNS, *removed]), SST2)["removed"]) == {"heads 0.5"}
 
 
-def _effective(model, granularity="global", criterion="magnitude", beta=1.0, seed=0, **given):
+def _effective(
+    model: str,
+    granularity: str = "global",
+    criterion: str = "magnitude",
+    beta: float = 1.0,
+    seed: int = 0,
+    **given: Any,
+) -> dict[str, Any]:
     figures = {"model": model, "granularity": granularity, "criterion": criterion, "beta": beta, "seed": seed}
     return _row("emp", **figures | {"entries": 200, "n_eff": 120.0, "metric": "accuracy"} | given)
 
@@ -161,7 +177,7 @@ EFFECTIVE = pd.DataFrame(
         _effective("wikitext2_gpt2", "row", "wanda", dense=50.0, pruned=75.0, sparsity=0.45),
     ]
 )
-WANG = {  # what stands beside a printed figure, worked out by hand from the rows above
+WANG = {  # our figures beside printed ones, computed by hand from the rows above
     "FC2 MNIST, beta 1: sparsity_pct": 35.0,
     "FC2 MNIST, beta 1: dense_accuracy_pct": 93.0,
     "FC2 MNIST, beta 1: pruned_accuracy_pct": 92.0,
@@ -181,46 +197,46 @@ WANG = {  # what stands beside a printed figure, worked out by hand from the row
 
 
 @pytest.fixture
-def of_wang():
+def of_wang() -> pd.DataFrame:
     return pd.read_csv(paths.PUBLISHED / "emp.csv")
 
 
-def test_figures_of_the_effective_number_stand_beside_means_over_our_seeds(of_wang):
-    found = tables.validate("reproductions", reproductions.of_effective(of_wang, EFFECTIVE))
-    assert found["published"].to_list() == of_wang["value"].to_list()
-    assert found["row"].to_list() == (of_wang["row"] + ": " + of_wang["quantity"]).to_list()
-    measured = found[found["ours"].notna()].set_index("row")
+def test_figures_of_the_effective_number_stand_beside_means_over_our_seeds(of_wang: pd.DataFrame) -> None:
+    reproduced = tables.validate("reproductions", reproductions.of_effective(of_wang, EFFECTIVE))
+    assert reproduced["published"].to_list() == of_wang["value"].to_list()
+    assert reproduced["row"].to_list() == (of_wang["row"] + ": " + of_wang["quantity"]).to_list()
+    measured = reproduced[reproduced["ours"].notna()].set_index("row")
     assert measured["ours"].to_dict() == pytest.approx(WANG)
     ratios = measured.index.str.endswith("perplexity_ratio")
     assert set(measured.loc[ratios, "unit"]) == {"times"}
     assert set(measured.loc[~ratios, "unit"]) == {"per cent"}
 
 
-def test_only_the_networks_trained_as_the_paper_does_share_its_protocol(of_wang):
-    found = reproductions.of_effective(of_wang, EFFECTIVE)
-    same = {row.split(",")[0] for row in found.loc[found["same_protocol"], "row"]}
+def test_only_the_networks_trained_as_in_the_paper_share_its_protocol(of_wang: pd.DataFrame) -> None:
+    reproduced = reproductions.of_effective(of_wang, EFFECTIVE)
+    same = {row.split(",")[0] for row in reproduced.loc[reproduced["same_protocol"], "row"]}
     assert same == {"FC2 MNIST"}
-    absent = found["ours"].isna()
-    assert set(found.loc[absent, "note"]) == {"not measured here"}
-    assert not found.loc[absent, "same_protocol"].any()
-    assert "not measured here" not in set(found.loc[~absent, "note"])
+    absent = reproduced["ours"].isna()
+    assert set(reproduced.loc[absent, "note"]) == {"not measured here"}
+    assert not reproduced.loc[absent, "same_protocol"].any()
+    assert "not measured here" not in set(reproduced.loc[~absent, "note"])
     every = pd.DataFrame([_effective(f"mnist_{net}", dense=0.9) for net in ("fc2_100", "fc5_1000", "fc12_1000")])
-    found = reproductions.of_effective(of_wang, pd.concat([every, EFFECTIVE]))
-    same = {row.split(",")[0] for row in found.loc[found["same_protocol"], "row"]}
+    reproduced = reproductions.of_effective(of_wang, pd.concat([every, EFFECTIVE]))
+    same = {row.split(",")[0] for row in reproduced.loc[reproduced["same_protocol"], "row"]}
     assert same == {"FC2 MNIST", "FC5 MNIST", "FC12 MNIST"}
 
 
-def test_printed_accuracies_are_those_of_the_networks_trained_alike(of_wang):
-    found = reproductions.printed_accuracies(of_wang)
-    assert set(found["model"]) == {"mnist_fc2_100", "mnist_fc5_1000", "mnist_fc12_1000"}
+def test_printed_accuracies_are_those_of_the_networks_trained_alike(of_wang: pd.DataFrame) -> None:
+    printed = reproductions.printed_accuracies(of_wang)
+    assert set(printed["model"]) == {"mnist_fc2_100", "mnist_fc5_1000", "mnist_fc12_1000"}
     names = {"mnist_fc2_100": "FC2 MNIST", "mnist_fc5_1000": "FC5 MNIST", "mnist_fc12_1000": "FC12 MNIST"}
     values = of_wang[of_wang["quantity"] == "pruned_accuracy_pct"].set_index("row")["value"]
-    assert len(found) == values.index.str.contains(r"^FC\d+ MNIST").sum()
-    for row in found.itertuples():
-        assert 100 * row.pruned == pytest.approx(values[f"{names[row.model]}, beta {row.beta:g}"])
+    assert len(printed) == values.index.str.contains(r"^FC\d+ MNIST").sum()
+    for row in printed.to_dict("records"):
+        assert 100 * row["pruned"] == pytest.approx(values[f"{names[row['model']]}, beta {row['beta']:g}"])
 
 
-def test_quantities_stand_side_by_side_in_the_order_they_are_printed():
+def test_quantities_stand_side_by_side_in_the_order_they_are_printed() -> None:
     rows = pd.DataFrame(
         [
             ("b, beta 2: y", 3.0, 4.0),
@@ -232,5 +248,6 @@ def test_quantities_stand_side_by_side_in_the_order_they_are_printed():
     )
     wide = reproductions.side_by_side(rows)
     assert list(wide.index) == ["b, beta 2", "a, beta 1"]
-    assert list(wide.columns) == [("y", "published"), ("y", "ours"), ("x", "published"), ("x", "ours")]
+    assert wide.columns.get_level_values(0).to_list() == ["y", "y", "x", "x"]
+    assert wide.columns.get_level_values(1).to_list() == ["published", "ours", "published", "ours"]
     assert wide.to_numpy().tolist() == [[3, 4, 1, 2], [5, 6, 7, 8]]
