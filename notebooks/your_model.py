@@ -13,6 +13,9 @@
 #       - tables/models.csv
 #       - data/pretrained/surrogate.json
 #       - data/pretrained/surrogate.safetensors
+#       - data/measured/campaign/models.csv
+#       - data/measured/campaign/sweeps.csv
+#       - data/measured/campaign/signals.csv.gz
 #     writes: []
 # ---
 
@@ -73,7 +76,7 @@ _ = curves.draw_prediction(prediction.curve, prediction.recommended, dense)
 
 # %% tags=["hide-input"]
 warnings = pd.DataFrame(
-    {"the interval is widened, because": prediction.warnings or ["nothing: the model is like those trained on"]}
+    {"warning": prediction.warnings or ["none: the model is like those that the surrogate was trained on"]}
 )
 style.table(warnings)
 

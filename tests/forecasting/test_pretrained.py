@@ -4,9 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from curves_to_learn import KNOWN, MODELS, UNKNOWN
-from prunecast.forecasting.pretrained import GROUPS, PretrainedSurrogate, load, save
+from prunecast import cache, paths, tables
+from prunecast.errors import UserError
+from prunecast.forecasting.pretrained import GROUPS, STUDY, PretrainedSurrogate, load, pretrain, save
 from prunecast.surrogates import lstm
 from prunecast.surrogates.curve_posterior import CurvePosterior
+from prunecast.surrogates.features import CurveSet, curves_on
 from prunecast.surrogates.lstm import LSTMSurrogate
 
 
@@ -41,3 +44,46 @@ def test_a_model_outside_the_training_range_gets_a_wider_interval_and_a_warning(
     narrow = replace(trained, ranges={"classes": (2.0, 3.0)}).forecast(UNKNOWN)
     wide = trained.forecast(UNKNOWN)
     assert (narrow.upper - narrow.lower).mean() > (wide.upper - wide.lower).mean()
+
+
+@pytest.fixture
+def campaign() -> CurveSet:
+    folder = paths.MEASURED / STUDY
+    models = tables.read("models", folder)
+    curves = curves_on("percentile", tables.read("sweeps", folder), models, tables.read("signals", folder))
+    return curves.knowing(np.zeros(curves.accuracy.shape, bool))
+
+
+def test_the_shipped_surrogate_is_that_of_the_tables_and_small() -> None:
+    assert load().outdated() == []
+    assert sum(path.stat().st_size for path in paths.PRETRAINED.iterdir()) <= 300_000
+
+
+@pytest.mark.slow
+def test_the_shipped_surrogate_equals_a_retraining(campaign: CurveSet) -> None:
+    """Within a hundredth of accuracy on the mean and a fiftieth of a recommended ratio: processors add differently."""
+    shipped, again = load(), pretrain(paths.MEASURED / STUDY)
+    difference = np.abs(shipped.forecast(campaign).predicted - again.forecast(campaign).predicted)
+    assert difference.mean() <= 0.01
+    assert np.abs(shipped.recommended(campaign, 0.01) - again.recommended(campaign, 0.01)).mean() <= 0.02
+    assert shipped.interval_margin == pytest.approx(again.interval_margin, abs=0.01)
+    assert (shipped.models, shipped.tables, shipped.ranges) == (again.models, again.tables, again.ranges)
+
+
+def test_changed_tables_or_code_are_stated_with_how_to_retrain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("models.csv", "sweeps.csv", "signals.csv.gz"):
+        (tmp_path / name).write_bytes((paths.MEASURED / STUDY / name).read_bytes())
+    assert load().outdated(tmp_path) == []
+    (tmp_path / "sweeps.csv").write_text("changed")
+    (sentence,) = load().outdated(tmp_path)
+    assert sentence.startswith("sweeps.csv in ")
+    assert sentence.endswith("retrain it with `prunecast pretrain`")
+    monkeypatch.setitem(cache.VERSIONS, "surrogate", 2)
+    assert load().outdated() == [
+        "version 1 of its code trained the surrogate, and the version is 2: retrain it with `prunecast pretrain`"
+    ]
+
+
+def test_a_folder_without_a_surrogate_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no pretrained surrogate in .*: retrain it with"):
+        load(tmp_path)

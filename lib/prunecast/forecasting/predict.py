@@ -36,7 +36,8 @@ class Prediction:
         dense_accuracy: Accuracy without pruning, as a fraction.
         curve: Rows with the columns scope, threshold (0 to 10), sparsity, predicted, lower and upper (fractions).
         recommended: Recommended sparsity by scope, as a fraction.
-        warnings: A sentence for each fact of the model outside the range of the training models.
+        warnings: A sentence for each fact of the model outside the range of the training models, and one if the
+            surrogate is older than the tables or the code that it was trained with.
         seconds: Time of proxies and forecast, without loading the model and measuring its dense accuracy.
     """
 
@@ -122,7 +123,7 @@ def predict(subject: TrainedModel, surrogate: PretrainedSurrogate, epsilon: floa
         dense_accuracy=dense_accuracy,
         curve=pd.concat(parts, ignore_index=True),
         recommended={str(scope): float(ratio) for scope, ratio in zip(curves.scopes, recommended, strict=True)},
-        warnings=surrogate.out_of_range(curves),
+        warnings=[*surrogate.out_of_range(curves), *surrogate.outdated()],
         seconds=time.monotonic() - started,
     )
 

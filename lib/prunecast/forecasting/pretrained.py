@@ -75,7 +75,7 @@ class PretrainedSurrogate:
             now = VERSIONS["surrogate"]
             return [f"version {self.version} of its code trained the surrogate, and the version is {now}: {RETRAIN}"]
         changed = [
-            tables.file_name(name) for name, digest in table_hashes(folder).items() if digest != self.tables[name]
+            tables.file_name(name) for name, digest in table_hashes(folder).items() if digest != self.tables.get(name)
         ]
         if changed:
             return [f"{changed[0]} in {folder.name} has changed since the surrogate was trained: {RETRAIN}"]
