@@ -46,7 +46,8 @@ def scans_of(run: str, epsilon: float, model: str) -> dict[str, Any]:
         scans = deployment.scan_safe_ratios(subject, forecasts, epsilon)
         return {str(name): column.to_list() for name, column in scans.items()}
 
-    return kept_row(subject.folder / "safe_ratios.json", key, search)
+    columns: dict[str, Any] = kept_row(subject.folder / "safe_ratios.json", key, search)
+    return columns
 
 
 def main(run: str, epsilon: str = "0.01") -> None:

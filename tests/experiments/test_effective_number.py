@@ -68,7 +68,8 @@ def trained() -> Iterator[Network]:
 
 @pytest.fixture
 def weights(trained: Network) -> Scores:
-    return every_weight(trained)
+    weights: Scores = every_weight(trained)
+    return weights
 
 
 @pytest.fixture

@@ -40,7 +40,9 @@ def _rules(
         curve = _curve(model, 0.05)
         sweeps += [curve.assign(criterion="random"), curve.assign(axis="sigma"), curve.assign(scope="layer")]
     shuffled = pd.concat(sweeps).sample(frac=1, random_state=0)
-    return rules_of_thumb.evaluate_rules(pd.DataFrame(rows + others), shuffled, forecasts, EPSILON)
+    emp = pd.DataFrame(rows + others)
+    rules: pd.DataFrame = rules_of_thumb.evaluate_rules(emp, shuffled, forecasts, EPSILON)
+    return rules
 
 
 def test_a_rule_that_is_at_the_optimum_is_safe_and_leaves_nothing_unused() -> None:

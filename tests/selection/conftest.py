@@ -64,7 +64,8 @@ def measured_evaluator(
 @pytest.fixture(scope="session")
 def candidates(measured_evaluator: ConfigurationEvaluator, configurations: list[Configuration]) -> pd.DataFrame:
     """The rows of the measured configurations."""
-    return measured_evaluator.candidates(configurations)
+    rows: pd.DataFrame = measured_evaluator.candidates(configurations)
+    return rows
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,8 @@ def _curve(safe: float) -> Evaluate:
 
 
 def _scans(safe: float, forecast: float, epsilon: float = 0.02) -> pd.DataFrame:
-    return deployment.search_methods(_curve(safe), EXAMPLES, epsilon, forecast).set_index("method")
+    scans: pd.DataFrame = deployment.search_methods(_curve(safe), EXAMPLES, epsilon, forecast)
+    return scans.set_index("method")
 
 
 @pytest.mark.parametrize("forecast", [0.0, 0.62, 1.0])
@@ -163,7 +164,8 @@ def deployed(own_evaluator: ConfigurationEvaluator, candidates: pd.DataFrame) ->
         patch.setattr(profile, "costs", partial(profile.costs, window_s=0.0))
         patch.setattr(deployment, "TIMED_CALLS", 3)
         patch.setattr("prunecast.selection.evaluator.WINDOW_S", 0.0)
-        return deployment.deploy(own_evaluator, candidates, searches, EPSILON)
+        selections: pd.DataFrame = deployment.deploy(own_evaluator, candidates, searches, EPSILON)
+    return selections
 
 
 def test_what_is_deployed_follows_the_contract_and_was_measured_by_the_search(

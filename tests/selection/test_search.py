@@ -45,13 +45,16 @@ def _order(name: str, evaluations: int, seed: int = 0, candidates: pd.DataFrame 
     """The rows that a search measures."""
     candidates = _candidates() if candidates is None else candidates
     costs = search.objectives(candidates)
-    return search.SEARCHES[name](candidates, costs, search.reference(costs, MAJORITY), evaluations, seed)
+    limits = search.reference(costs, MAJORITY)
+    order: list[int] = search.SEARCHES[name](candidates, costs, limits, evaluations, seed)
+    return order
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> pd.DataFrame:
     """Hypervolume of each search with a few seeds, on the smooth candidates."""
-    return search.benchmark(_candidates(), MAJORITY, EVALUATIONS, seeds=range(3))
+    traces: pd.DataFrame = search.benchmark(_candidates(), MAJORITY, EVALUATIONS, seeds=range(3))
+    return traces
 
 
 def test_costs_are_errors_and_shares_of_the_dense_model() -> None:
