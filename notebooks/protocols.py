@@ -84,7 +84,9 @@ others = [ablation.on_axis(on_axes[axis], forecasts[0], splits, seeds[0]) for ax
 errors += [ablation.summary(rows, models, seeds[0]) for rows in others]
 if thorough:
     errors += ablation.input_ablation(percentile, seeds[0], models)
-    recommendations = ablation.recommendations(percentile, ("lstm", "lstm_agreement"), seeds[0], epsilon, measurements=5)
+    recommendations = ablation.recommendations(
+        percentile, ("lstm", "lstm_agreement"), seeds[0], epsilon, measurements=5
+    )
     _ = tables.write("recommendations", recommendations, paths.outputs(run))
 board = pd.concat(errors, ignore_index=True)
 _ = tables.write("forecast_errors", board, paths.outputs(run))

@@ -102,7 +102,7 @@ style.table(by_table[measured].loc["table 4"], precision=2)
 
 # %% mystnb={"figure": {"caption": "What pruning changes, in per cent of the dense model's figure: printed, and measured here.", "name": "fig-reproductions"}, "image": {"alt": "Four rows, accuracy, operations, latency and energy, each with a hollow mark for the printed change and a filled one for ours."}} tags=["hide-input"]
 changes = by_table[measured].loc["table 4"]
-_ = deployment.draw_claims(changes[changes.index.str.endswith("relative_change_pct")])
+_ = deployment.draw_reproductions(changes[changes.index.str.endswith("relative_change_pct")])
 
 # %% [markdown]
 # ## The effective number

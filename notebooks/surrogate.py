@@ -38,7 +38,7 @@
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
-measured: str = "campaign"  # study under data/measured whose forecasts are judged, and that the surrogate was trained on
+measured: str = "campaign"  # study under data/measured whose forecasts are judged
 unseen: str = "unseen"  # study under data/measured with models fine-tuned after that
 seed: int = 0  # seed of the forecasts that are judged
 

@@ -100,7 +100,7 @@ def test_an_edit_runs_what_it_touches_and_no_more(house, file, old, new, planned
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("pages:", "page:", "page is unknown; known are study, purpose, pages"),
+        ("pages:", "page:", "page is unknown; known are study, purpose, threads, pages"),
         ("points: 101", "point: 101", "page collect_sweeps has no parameter 'point'; it has criteria, exact, measured"),
         ("sweeps_from: laptop", "sweeps_from: 3", "sweeps_from of page zero_cost_proxies must be of type str, not 3"),
     ],

@@ -87,7 +87,7 @@ def test_printed_and_measured_changes_share_a_row() -> None:
     quantities = ["accuracy_pct", "cpu_latency_ms", "flops_billion"]
     index = [f"{quantity}: relative_change_pct" for quantity in quantities]
     changes = pd.DataFrame({"published": [2.0, -30.0, -50.0], "ours": [-1.0, -42.0, -50.0]}, index=index)
-    figure = deployment.draw_claims(changes)
+    figure = deployment.draw_reproductions(changes)
     check(figure, ["printed", "measured here"])
     (panel,) = figure.axes
     assert [tick.get_text() for tick in panel.get_yticklabels()] == ["accuracy", "CPU latency", "operations"]

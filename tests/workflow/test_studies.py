@@ -14,7 +14,7 @@ def test_every_study_of_the_house_is_valid_and_named_after_its_file(path):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (GOOD | {"page": {}}, "page is unknown; known are study, purpose, pages"),
+        (GOOD | {"page": {}}, "page is unknown; known are study, purpose, threads, pages"),
         ({"study": "s", "pages": {}}, "purpose is missing"),
         (GOOD | {"study": "My Study!"}, "study is 'My Study!'"),
         (
@@ -30,7 +30,7 @@ def test_every_study_of_the_house_is_valid_and_named_after_its_file(path):
         (GOOD | {"pages": {"collect_sweeps": {"points": 3.5}}}, "must be of type int, not 3.5"),
         (GOOD | {"pages": {"collect_sweeps": {"models": "tiny"}}}, "must be of type list, not 'tiny'"),
         (GOOD | {"pages": {"collect_sweeps": {"run": "elsewhere"}}}, "no parameter 'run'"),
-        (["a", "list"], "no mapping of study, purpose, pages"),
+        (["a", "list"], "no mapping of study, purpose, threads, pages"),
     ],
 )
 def test_a_wrong_study_is_refused_in_one_sentence_that_names_what_is_allowed(content, sentence):

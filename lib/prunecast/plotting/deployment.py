@@ -135,7 +135,7 @@ def draw_searches(searches: pd.DataFrame) -> Figure:
     return finish(grid, "configurations measured", "hypervolume, share of all")
 
 
-def draw_claims(changes: pd.DataFrame) -> Figure:
+def draw_reproductions(changes: pd.DataFrame) -> Figure:
     """Draw the printed and the measured relative change of each quantity, a row each.
 
     Args:
