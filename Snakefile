@@ -76,7 +76,7 @@ for PAGE in pages.pages():
             STUDY.pages.get(PAGE),
         threads: max(workflow.cores or 1, STUDY.threads) if pages.files_of(PAGE).all_cores else STUDY.threads
         shell:
-            f"prunecast run {PAGE} --study {STUDY_FILE}"
+            "prunecast run {rule} --study {STUDY_FILE}"
 
 
 rule tables:
