@@ -45,6 +45,8 @@ grid: str = "the world's mean in 2023, as Ember gives it"  # whose intensity tha
 seed: int = 0  # seed of the models
 
 # %% tags=["hide-input"]
+from functools import partial
+
 import pandas as pd
 import torch
 from myst_nb import glue
@@ -137,7 +139,8 @@ style.table(minilm.set_index(["batch", "configuration"])[columns], precision=2)
 # %%
 batch = BATCHES[-1]
 evaluator = evaluators[0]
-metered = energy.repeated(meter, lambda: evaluator.subject.model(**evaluator.inputs[batch]), repeats=10)
+infer = partial(evaluator.subject.model, **evaluator.inputs[batch])
+metered = energy.repeated(meter, infer, repeats=10, window_s=evaluator.window_s)
 _ = tables.write("meter", metered, paths.outputs(run))
 
 # %% mystnb={"figure": {"caption": "Energy read for the same work, repeated, and for the same time idle.", "name": "fig-meter"}, "image": {"alt": "Joules against the repeat, a mark each for inference and, below, for the same time idle."}} tags=["hide-input", "nbval-ignore-output"]

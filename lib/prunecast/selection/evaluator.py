@@ -65,6 +65,11 @@ class ConfigurationEvaluator:
             for batch in BATCHES
         }
 
+    @property
+    def window_s(self) -> float:
+        """Length of a window of energy in seconds."""
+        return WINDOW_S if self.meter.source == "estimated" else energy.WINDOW_S
+
     def candidates(self, configurations: Sequence[Configuration]) -> pd.DataFrame:
         """Measure configurations one by one; a run that was killed resumes where it stopped.
 
@@ -104,7 +109,7 @@ class ConfigurationEvaluator:
             }
             for name, how in zip(models, configurations, strict=True)
         )
-        costs = profile.costs(models, self.inputs, rounds, self.meter, self.device)
+        costs = profile.costs(models, self.inputs, rounds, self.meter, self.device, window_s=self.window_s)
         return (
             costs.rename(columns={"form": "configuration"})
             .merge(metrics, on="configuration")
@@ -159,8 +164,7 @@ class ConfigurationEvaluator:
         logits = self._logits(model)
         untrained_logits = logits if how.schedule == "none" else self._logits(self.build(how.untrained))
         forms = {"dense": self.subject.model, "this": model}
-        window = WINDOW_S if self.meter.source == "estimated" else energy.WINDOW_S
-        costs = profile.costs(forms, self.inputs, self.rounds, self.meter, self.device, window_s=window)
+        costs = profile.costs(forms, self.inputs, self.rounds, self.meter, self.device, window_s=self.window_s)
         costs = costs.set_index(["form", "batch"])
         own: Any = costs.xs(("this", BATCHES[0]))
         if how.form == "dense":  # compared with itself it would differ by chance
