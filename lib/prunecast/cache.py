@@ -26,7 +26,7 @@ VERSIONS = {
     "adaptive": 1,  # which points and examples an adaptive sweep evaluates
     "proxies": 1,  # zero-cost proxies of a pruned model
     "finetuning": 1,  # parts removed, schedules, training after pruning
-    "costs": 1,  # a configuration built and timed
+    "costs": 2,  # a configuration built and timed
     "effective_number": 1,  # what the rule keeps, and its controls
     "surrogate": 1,  # features, networks and calibration of the pretrained surrogate
 }

@@ -23,7 +23,7 @@ from prunecast.sweeps import proxies
 
 BATCHES = (1, 32)  # batch sizes that are timed
 COUNTS = ("parameters", "parameters_nonzero", "size_bytes", "flops_dense", "flops_effective")
-WINDOW_S = 0.15  # of an estimate, whose clock is fine; a sensor gets the longer window of prunecast.cost.energy
+WINDOW_S = 0.05  # of an estimate, whose clock is fine; a sensor gets the longer window of prunecast.cost.energy
 
 
 class ConfigurationEvaluator:

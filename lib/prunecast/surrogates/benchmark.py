@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,11 @@ def forecast(
     """
     folds = [fold for split in splits for fold in SPLITS[split](curves, seed)]
     able = [name for name in entries if has_proxies(curves, ENTRIES[name].groups)]
-    parts = in_processes(_fold_forecast, [(fold, able, seed, outcomes) for fold in folds], "forecasting")
+    jobs = [(fold, name, seed, outcomes) for fold in folds for name in able]
+    by_entry = in_processes(_entry_forecasts, jobs, "forecasting")
+    parts: list[pd.DataFrame] = []
+    for place, fold in enumerate(folds):
+        parts += chain(*by_entry[place * len(able) : (place + 1) * len(able)], _agreement_alone(fold, outcomes))
     together = pd.concat(parts, ignore_index=True)
     together["group"] = together["model"].map(dict(zip(curves.models, relatives(curves.facts), strict=True)))
     by_key: dict[Any, pd.DataFrame] = dict(iter(together.groupby(["protocol", "surrogate"], sort=False)))
@@ -153,9 +158,8 @@ def _blind(curves: CurveSet, out: Booleans, make: Callable[[], Surrogate]) -> tu
     return out, make().fit(curves.at(~out)).predict(unknown)
 
 
-def _fold_forecast(fold: Fold, names: Iterable[str], seed: int, outcomes: Outcomes) -> pd.DataFrame:
-    parts = [rows.assign(surrogate=name) for name in names for rows in _of_fold(fold, ENTRIES[name], seed, outcomes)]
-    return pd.concat([*parts, *_agreement_alone(fold, outcomes)], ignore_index=True)
+def _entry_forecasts(fold: Fold, name: str, seed: int, outcomes: Outcomes) -> list[pd.DataFrame]:
+    return [rows.assign(surrogate=name) for rows in _of_fold(fold, ENTRIES[name], seed, outcomes)]
 
 
 def _calibrating(key: tuple[str, str]) -> tuple[str, str]:

@@ -252,14 +252,16 @@ def measure(subject: TrainedModel, points: int, examples: int) -> dict[str, pd.D
         The rows, by name of the table.
     """
     thresholds = grid(points)
-    rows = sample(subject.examples, examples, subject.seed)
+    rows = sample(subject.examples, max(examples, GRADIENT_EXAMPLES), subject.seed)
+    evaluated = rows[: max(examples, AGREEMENT_EXAMPLES)]
     sparse = thresholds[::AGREEMENT_STRIDE]
     parts, outcomes = [], []
     for scope in SCOPES:
-        agrees, correct = probe(subject.model, subject.weights, subject.examples, rows, scope, thresholds)
+        agrees, correct = probe(subject.model, subject.weights, subject.examples, evaluated, scope, thresholds)
         shares = agrees[::AGREEMENT_STRIDE, :AGREEMENT_EXAMPLES].mean(1)
         parts.append(pd.DataFrame({"scope": scope, "agreement": np.interp(thresholds, sparse, shares)}))
-        outcomes.append(_runs(agrees, correct, rows, thresholds).assign(scope=scope))
+        recorded = (agrees[:, :examples], correct[:, :examples], rows[:examples])
+        outcomes.append(_runs(*recorded, thresholds).assign(scope=scope))
     proxies = weight_proxies(subject.weights, thresholds)
     second_order = curvature(subject.model, subject.weights, subject.examples, rows[:GRADIENT_EXAMPLES], thresholds)
     proxies = proxies.assign(curvature=second_order["curvature"], agreement=pd.concat(parts)["agreement"].to_numpy())

@@ -53,6 +53,7 @@ def keep(study: Study, file: Path) -> Path:
         "seeds": sorted(seeds),
         "wall_time_s": round(sum(record["train_s"] + record["sweep_s"] for record in records.values()), 1),
         "models": records,
+        "pages_s": _page_seconds(run / "notebooks"),
     }
     write(target, described)
     return target
@@ -86,3 +87,9 @@ def record(folder: Path) -> dict[str, Any]:
         "train_s": kept["seconds"],
         "sweep_s": round(sum(line["seconds"] for line in whole_lines(folder / JOURNAL)[1:]), 1),
     }
+
+
+def _page_seconds(folder: Path) -> dict[str, float]:
+    """Seconds that the execution of each page took, by page."""
+    notebooks = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.ipynb"))}
+    return {name: round(notebook["metadata"]["papermill"]["duration"], 1) for name, notebook in notebooks.items()}

@@ -73,7 +73,7 @@ def _run_in(work: Path, page: str, values: dict[str, Any], folder: Path) -> Path
 
 
 def _execute(source: Path, output: Path, values: dict[str, Any]) -> nbformat.NotebookNode:
-    return papermill.execute_notebook(
+    executed: nbformat.NotebookNode = papermill.execute_notebook(
         source,
         output,
         parameters=values,
@@ -82,6 +82,7 @@ def _execute(source: Path, output: Path, values: dict[str, Any]) -> nbformat.Not
         progress_bar=False,
         kernel_manager_class=SocketKernelManager,
     )
+    return executed
 
 
 def _interruptible(execute: Callable[[], nbformat.NotebookNode]) -> nbformat.NotebookNode:
