@@ -1,12 +1,8 @@
-import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from prunecast.datasets import tasks
@@ -16,7 +12,7 @@ from prunecast.models.zoo import ModelSpec
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny import TINY, task_frames
+from tiny import TINY, apart, task_frames, write_task
 
 REAL_TASKS = os.environ.get("PRUNECAST_DATA")
 
@@ -65,25 +61,10 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainedModel]:
     assert sorted(trained.folder.rglob("*")) == files
 
 
-def apart(subject: TrainedModel, folder: Path) -> TrainedModel:
-    """The same model, on which nothing is measured yet, with a folder of its own inside `folder`."""
-    return replace(subject, folder=Path(shutil.copytree(subject.folder, folder / subject.name)))
-
-
 @pytest.fixture
 def own_subject(subject: TrainedModel, tmp_path: Path) -> TrainedModel:
     """The small model with a folder to which this test may write."""
     return apart(subject, tmp_path / "own")
-
-
-def write_task(
-    folder: Path, frames: dict[str, pd.DataFrame], labels: tuple[str, ...] = ("warm", "cold", "none")
-) -> None:
-    """Write a local task: the rows of each split, with columns text and label, and the names of the labels."""
-    folder.mkdir(parents=True)
-    for split, frame in frames.items():
-        frame.to_parquet(folder / f"{split}.parquet")
-    (folder / "meta.json").write_text(json.dumps({"labels": labels}))
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from unittest import mock
 
 import numpy as np
 import torch
-from conftest import write_task
 from curves_to_learn import curves
 from prunecast.cache import VERSIONS
 from prunecast.cost import energy, flops
@@ -31,7 +30,7 @@ from prunecast.selection.space import Configuration
 from prunecast.surrogates import benchmark
 from prunecast.sweeps import adaptive, proxies
 from prunecast.sweeps.sweeper import Sweeper
-from tiny import TINY, task_frames
+from tiny import TINY, task_frames, write_task
 
 FILE = Path(__file__).with_suffix(".json")
 SHORT = {"tiny": TINY["tiny"].model_copy(update={"epochs": 4.0})}

@@ -30,7 +30,7 @@ def test_the_order_and_the_kind_of_inputs_count():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ("stage", "version 1 of stage training made it, and the version is 2 now"),
+        ("stage", r"version \d+ of stage training made it, and the version is \d+ now"),
         ("library", r"version \d+\.\d+ of torch made it, and the version is 99\.1 now"),
         ("inputs", "its inputs or parameters have changed"),
         ("former", "an earlier version of Prunecast made it"),
@@ -42,7 +42,7 @@ def test_what_an_earlier_version_kept_is_made_anew_with_one_sentence(tmp_path, m
     _row(path, cache.key_of(["training"], "inputs"), calls)
     inputs = "inputs"
     if change == "stage":
-        monkeypatch.setitem(cache.VERSIONS, "training", 2)
+        monkeypatch.setitem(cache.VERSIONS, "training", cache.VERSIONS["training"] + 1)
     elif change == "library":
         monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.1.7")
     elif change == "inputs":

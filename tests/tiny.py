@@ -1,6 +1,10 @@
 """A task that can be learnt in a second, a model for it, and that model's sweep in a process of its own."""
 
+import json
 import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -8,6 +12,7 @@ import numpy as np
 import pandas as pd
 from prunecast import paths, tables
 from prunecast.models import zoo
+from prunecast.models.checkpoints import TrainedModel
 from prunecast.sweeps import collect
 
 WORDS = (("red", "orange", "yellow"), ("blue", "cyan", "teal"), ("grey", "black", "white"))
@@ -43,3 +48,18 @@ def collect_in(environment: dict[str, str], run: str, points: int) -> None:
         collected = collect.collect(["tiny"], run, plan(points, exact=["tiny"]))
     for table in ("models", "sweeps", "engines"):
         tables.write(table, getattr(collected, table), paths.outputs(run))
+
+
+def write_task(
+    folder: Path, frames: dict[str, pd.DataFrame], labels: tuple[str, ...] = ("warm", "cold", "none")
+) -> None:
+    """Write a local task: the rows of each split, with columns text and label, and the names of the labels."""
+    folder.mkdir(parents=True)
+    for split, frame in frames.items():
+        frame.to_parquet(folder / f"{split}.parquet")
+    (folder / "meta.json").write_text(json.dumps({"labels": labels}))
+
+
+def apart(subject: TrainedModel, folder: Path) -> TrainedModel:
+    """The same model, on which nothing is measured yet, with a folder of its own inside `folder`."""
+    return replace(subject, folder=Path(shutil.copytree(subject.folder, folder / subject.name)))

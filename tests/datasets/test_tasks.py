@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_task
 from prunecast.datasets import docstrings, tasks
 from prunecast.errors import UserError
-from tiny import task_frames
+from tiny import task_frames, write_task
 
 
 def test_docstrings_are_balanced_distinct_and_do_not_name_their_class() -> None:

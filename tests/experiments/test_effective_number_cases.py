@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import apart
 from prunecast import paths, tables
 from prunecast.errors import UserError
 from prunecast.experiments import effective_number_cases, image_pruning
@@ -18,7 +17,7 @@ from prunecast.models.evaluation import evaluate
 from prunecast.models.prunable import prunable_weights
 from prunecast.pruning import effective_number, gates
 from prunecast.sweeps import collect, curve_metrics
-from tiny import plan
+from tiny import apart, plan
 
 CRITERIA = ["magnitude", "random", "taylor", "saliency", "wanda"]
 EPSILON = 0.05

@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import write_task
 from prunecast.errors import UserError
 from prunecast.forecasting import predict
 from prunecast.forecasting.pretrained import GROUPS, PretrainedSurrogate
@@ -13,6 +12,7 @@ from prunecast.surrogates import lstm
 from prunecast.surrogates.curve_posterior import CurvePosterior
 from prunecast.surrogates.features import CurveSet, unmeasured
 from prunecast.surrogates.lstm import LSTMSurrogate
+from tiny import write_task
 
 EPSILON = 0.05
 

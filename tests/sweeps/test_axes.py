@@ -1,12 +1,11 @@
 import pandas as pd
 import pytest
 import torch
-from conftest import apart
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.pruning.masks import AXES, SCOPES
 from prunecast.sweeps import collect
 from prunecast.sweeps.axes import check_reading
-from tiny import plan
+from tiny import apart, plan
 
 
 @pytest.fixture(scope="module")

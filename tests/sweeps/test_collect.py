@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import apart, write_task
 from prunecast import paths, tables
 from prunecast.errors import UserError
 from prunecast.models import checkpoints, zoo
@@ -19,7 +18,7 @@ from prunecast.models.checkpoints import TrainedModel
 from prunecast.sweeps import collect
 from prunecast.sweeps.journal import whole_lines
 from prunecast.workflow import provenance
-from tiny import collect_in, plan, task_frames
+from tiny import apart, collect_in, plan, task_frames, write_task
 
 KILLS = int(os.environ.get("PRUNECAST_KILLS", "3"))  # at random moments of the sweep; more of them take longer
 POINTS = 101

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import apart
 from prunecast import paths, tables
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.evaluation import evaluate
@@ -10,6 +9,7 @@ from prunecast.pruning.masks import Pruner, Scope, cut, pruned_counts, rank
 from prunecast.surrogates import benchmark
 from prunecast.sweeps import proxies
 from prunecast.sweeps.sweeper import grid
+from tiny import apart
 
 THRESHOLDS = grid(11)
 

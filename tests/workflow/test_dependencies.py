@@ -18,7 +18,10 @@ def test_a_page_does_not_depend_on_what_it_never_calls():
 
 
 def test_no_room_of_a_page_is_missed_by_every_page():
-    outside = {"cli.py", *(f"workflow/{name}.py" for name in ("runs", "studies", "dependencies", "provenance"))}
+    outside = {
+        "cli.py",
+        *(f"workflow/{name}.py" for name in ("runs", "pages", "studies", "dependencies", "provenance", "contracts")),
+    }
     outside |= {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("__init__.py")}
     everything = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")}
     assert set.union(*(_modules(page) for page in pages.pages())) >= everything - outside
