@@ -33,7 +33,7 @@
 #
 # - **You will need** the page {doc}`magnitude_pruning`.
 # - **You will learn** what the rule measures, where it is safe, and what it leaves unused.
-# - **Run time**: about three minutes.
+# - **Run time**: about a minute.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the table goes to
@@ -45,6 +45,7 @@ fully_connected: list = ["digits_fc2_100"]  # networks pruned as the paper does,
 betas: list = [0.5, 0.75, 1.0, 1.25, 1.5, 2.0]  # factors of the effective number, for those networks
 seeds: list = [0]  # seeds of those networks
 language_models: list = ["docstrings_gpt2"]  # pruned by rows and by heads
+blocks: int = 256  # blocks of their validation text, at most, on which the perplexity is measured
 kans: list = ["digits_kan"]  # Kolmogorov-Arnold networks, pruned by nodes
 epsilon: float = 0.01  # accuracy one would give up; of a perplexity, the share
 seed: int = 0  # seed of everything else
@@ -81,7 +82,7 @@ of_photograph, images = effective_number_cases.of_photograph([1.0], seed)
 parts = [
     effective_number_cases.of_study(models, models_from, criteria, epsilon, seed),
     effective_number_cases.of_networks(fully_connected, run, betas, seeds, epsilon),
-    *(effective_number_cases.of_language(subject, criteria, [1.0], epsilon) for subject in languages),
+    *(effective_number_cases.of_language(subject, criteria, [1.0], epsilon, blocks) for subject in languages),
     *(effective_number_cases.of_kan(subject, [1.0], epsilon) for subject in nodes),
     of_photograph,
 ]

@@ -25,7 +25,7 @@
 #
 # - **You will need** the page {doc}`schedules`.
 # - **You will learn** which form saves time on a processor, how joules are measured, and how they are not.
-# - **Run time**: about two minutes.
+# - **Run time**: half a minute.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to

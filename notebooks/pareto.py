@@ -30,7 +30,7 @@
 #
 # - **You will need** the pages {doc}`schedules` and {doc}`energy`.
 # - **You will learn** to read a front, to choose from it by a stated rule, and to search it with few measurements.
-# - **Run time**: about two minutes.
+# - **Run time**: about a minute.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables and the chosen models go to
@@ -114,7 +114,7 @@ style.table(
 space = space_of(ratios=ratios, shares=shares, layers=layers, trained_ratios=trained_ratios)
 budget = budget_of(epochs=1, examples=examples, learning_rate=2e-4, distilled=1)
 meter = energy.meter(torch.device("cuda" if torch.cuda.is_available() else "cpu"), watts_per_core or None)
-rounds = 20  # calls timed at each batch size
+rounds = 10  # calls timed at each batch size
 evaluators = {subject.name: ConfigurationEvaluator(subject, budget, meter, rounds) for subject in subjects}
 candidates = pd.concat(
     [evaluator.candidates(space.configurations()) for evaluator in evaluators.values()], ignore_index=True

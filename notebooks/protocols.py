@@ -27,12 +27,13 @@
 #
 # - **You will need** the pages {doc}`collect_sweeps` and {doc}`zero_cost_proxies`.
 # - **You will learn** why a split by points is optimistic, and what a fair one is.
-# - **Run time**: about two minutes; with the campaign and all splits and seeds, about an hour.
+# - **Run time**: about a minute; with the campaign and all splits and seeds, about an hour.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
 sweeps_from: str = "laptop"  # study to train on and to forecast: a run of this machine, or one under data/measured
 splits: list = ["points", "leave_one_model_out"]  # also: leave_one_architecture_out, vgg16
+axes: list = ["sigma", "absolute"]  # axes on which the forecasts are read as well
 seeds: list = [0]  # seeds of the surrogates; the first one's forecasts are written out
 thorough: bool = False  # also ablation, leak check and recommendations
 epsilon: float = 0.01  # accuracy to give up, of the recommendations
@@ -80,7 +81,7 @@ _ = tables.write("predictions", forecasts[0], paths.outputs(run))
 
 # %%
 errors = [ablation.summary(rows, models, seeds[0]) for rows in forecasts]
-others = [ablation.on_axis(on_axes[axis], forecasts[0], splits, seeds[0]) for axis in ("sigma", "absolute")]
+others = [ablation.on_axis(on_axes[axis], forecasts[0], splits, seeds[0]) for axis in axes]
 errors += [ablation.summary(rows, models, seeds[0]) for rows in others]
 if thorough:
     errors += ablation.input_ablation(percentile, seeds[0], models)

@@ -26,7 +26,7 @@
 #
 # - **You will need** the page {doc}`collect_sweeps`.
 # - **You will learn** what fine-tuning after pruning recovers, and what a fair comparison of schedules holds equal.
-# - **Run time**: about two minutes.
+# - **Run time**: about a minute.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the table goes to

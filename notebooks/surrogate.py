@@ -34,7 +34,7 @@
 #
 # - **You will need** the pages {doc}`zero_cost_proxies` and {doc}`protocols`, which explain inputs and splits.
 # - **You will learn** which proxy is worth its cost, and how far to trust a forecast.
-# - **Run time**: about a minute; the forecasts were made before, by the page {doc}`protocols`.
+# - **Run time**: seconds; the forecasts were made before, by the page {doc}`protocols`.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to

@@ -1,7 +1,9 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from prunecast import paths, tables
+from prunecast.errors import UserError
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.evaluation import evaluate
 from prunecast.pruning.criteria import magnitude
@@ -70,9 +72,9 @@ def test_proxies_are_measured_once_and_probes_are_read_back_as_measured(
     tiny_models: object, subject: TrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apart(subject, paths.run("small") / "models")
-    first = proxies.probed(["tiny"], "small", 11, 20, 0)
+    first = proxies.probed(["tiny"], "small", 11, 20, 1, 0)
     monkeypatch.setattr(proxies, "measure", None)
-    again = proxies.probed(["tiny"], "small", 11, 20, 0)
+    again = proxies.probed(["tiny"], "small", 11, 20, 1, 0)
     for table in proxies.TABLES:
         assert first[table].equals(again[table])
         tables.validate(table, first[table])
@@ -81,3 +83,11 @@ def test_proxies_are_measured_once_and_probes_are_read_back_as_measured(
     measured = proxies.probe(subject.model, subject.weights, subject.examples, rows, "layer", THRESHOLDS)
     assert np.array_equal(agrees, measured[0])
     assert np.array_equal(correct, measured[1])
+
+
+def test_a_stride_evaluates_fewer_thresholds_and_leaves_the_proxies_as_they_are(subject: TrainedModel) -> None:
+    whole, strided = proxies.measure(subject, 101, 10), proxies.measure(subject, 101, 10, stride=5)
+    pd.testing.assert_frame_equal(strided["signals"], whole["signals"])
+    assert set(strided["probes"]["from_threshold"] * 2 % 1) == {0.0}
+    with pytest.raises(UserError, match="stride is 3; it must divide 5"):
+        proxies.measure(subject, 101, 10, stride=3)

@@ -23,8 +23,6 @@ from prunecast.models.evaluation import evaluate
 from prunecast.pruning import criteria, gates
 from prunecast.sweeps import curve_metrics
 
-BLOCKS = 256  # of the validation text on which perplexity is measured
-
 Masked = Callable[[Masks], AbstractContextManager[None]]
 
 
@@ -117,7 +115,7 @@ def of_classifier(
 
 
 def of_language(
-    subject: language.LanguageModel, names: Sequence[str], betas: Sequence[float], epsilon: float
+    subject: language.LanguageModel, names: Sequence[str], betas: Sequence[float], epsilon: float, blocks: int = 256
 ) -> pd.DataFrame:
     """Prune a language model: the weights of each output under some criteria, and the attention heads.
 
@@ -126,6 +124,7 @@ def of_language(
         names: Criteria of the weights, magnitude among them.
         betas: Factors of the effective number.
         epsilon: Increase of the perplexity that is accepted, relative to the dense one.
+        blocks: Blocks of the validation text, at most, on which the perplexity is measured.
 
     Returns:
         Rows of the table `emp`, of granularity `row` and `head`.
@@ -133,7 +132,7 @@ def of_language(
     Raises:
         UserError: If a criterion is unknown, or magnitude is missing.
     """
-    model, blocks = subject.model, subject.blocks[:BLOCKS]
+    model, text = subject.model, subject.blocks[:blocks]
     weights = language.prunable(model)
     inputs = torch.split(subject.calibration.to(model.device), 8)
     calibration = [{"input_ids": part, "labels": part} for part in inputs]
@@ -145,7 +144,7 @@ def of_language(
     }
 
     def measure() -> tuple[float, float]:
-        perplexity = language.perplexity(model, blocks)
+        perplexity = language.perplexity(model, text)
         return perplexity, log(perplexity)
 
     def case(masked: Masked) -> Case:
@@ -156,7 +155,7 @@ def of_language(
             masked=masked,
             measure=measure,
             folder=subject.folder,
-            fingerprint=file_hash(subject.folder / "model.safetensors"),
+            fingerprint=f"{file_hash(subject.folder / 'model.safetensors')} {len(text)}",
             seed=subject.seed,
         )
 

@@ -19,6 +19,7 @@ from torch.nn import functional
 from prunecast import tables
 from prunecast.cache import alone, file_hash, kept_folder, key_of
 from prunecast.cost.samples import AGREEMENT_EXAMPLES, AGREEMENT_STRIDE, GRADIENT_EXAMPLES
+from prunecast.errors import UserError
 from prunecast.models.checkpoints import TrainedModel, trained_classifier
 from prunecast.models.evaluation import Examples, evaluate
 from prunecast.progress import note, track
@@ -220,7 +221,9 @@ def _kurtosis(weight: Tensor) -> float:
     return float((centred**4).mean() / (centred**2).mean() ** 2)
 
 
-def probed(models: Sequence[str], run: str, points: int, examples: int, seed: int) -> dict[str, pd.DataFrame]:
+def probed(
+    models: Sequence[str], run: str, points: int, examples: int, stride: int, seed: int
+) -> dict[str, pd.DataFrame]:
     """The tables `signals` and `probes` of some models, read from their folders or measured now.
 
     Args:
@@ -228,40 +231,41 @@ def probed(models: Sequence[str], run: str, points: int, examples: int, seed: in
         run: Name of the run whose folder holds the models; those that are missing are trained.
         points: Number of percentile thresholds.
         examples: Number of examples whose outcomes are recorded in `probes`.
+        stride: Thresholds from one evaluation of the examples to the next.
         seed: Seed of the training and of the draw of examples.
-
-    Returns:
-        The two tables, by name.
 
     Raises:
         UserError: If a model or its task does not exist.
     """
-    parts = [_cached(trained_classifier(name, run, seed), points, examples) for name in track(models, "models")]
+    parts = [_cached(trained_classifier(name, run, seed), points, examples, stride) for name in track(models, "models")]
     return {table: pd.concat([part[table] for part in parts], ignore_index=True) for table in TABLES}
 
 
-def measure(subject: TrainedModel, points: int, examples: int) -> dict[str, pd.DataFrame]:
+def measure(subject: TrainedModel, points: int, examples: int, stride: int = 1) -> dict[str, pd.DataFrame]:
     """Measure the rows of one trained model in the tables `signals` and `probes`.
 
     Args:
         subject: The model and its examples.
         points: Number of percentile thresholds.
         examples: Number of examples whose outcomes are recorded in `probes`.
+        stride: Thresholds from one evaluation of the examples to the next; it divides `AGREEMENT_STRIDE`.
 
-    Returns:
-        The rows, by name of the table.
+    Raises:
+        UserError: If the stride does not divide it.
     """
+    if stride < 1 or AGREEMENT_STRIDE % stride:
+        raise UserError(f"stride is {stride}; it must divide {AGREEMENT_STRIDE}, the stride of the agreement")
     thresholds = grid(points)
     rows = sample(subject.examples, max(examples, GRADIENT_EXAMPLES), subject.seed)
     evaluated = rows[: max(examples, AGREEMENT_EXAMPLES)]
     sparse = thresholds[::AGREEMENT_STRIDE]
-    parts, outcomes = [], []
+    parts, outcomes, strided = [], [], thresholds[::stride]
     for scope in SCOPES:
-        agrees, correct = probe(subject.model, subject.weights, subject.examples, evaluated, scope, thresholds)
-        shares = agrees[::AGREEMENT_STRIDE, :AGREEMENT_EXAMPLES].mean(1)
+        agrees, correct = probe(subject.model, subject.weights, subject.examples, evaluated, scope, strided)
+        shares = agrees[:: AGREEMENT_STRIDE // stride, :AGREEMENT_EXAMPLES].mean(1)
         parts.append(pd.DataFrame({"scope": scope, "agreement": np.interp(thresholds, sparse, shares)}))
         recorded = (agrees[:, :examples], correct[:, :examples], rows[:examples])
-        outcomes.append(_runs(*recorded, thresholds).assign(scope=scope))
+        outcomes.append(_runs(*recorded, strided).assign(scope=scope))
     proxies = weight_proxies(subject.weights, thresholds)
     second_order = curvature(subject.model, subject.weights, subject.examples, rows[:GRADIENT_EXAMPLES], thresholds)
     proxies = proxies.assign(curvature=second_order["curvature"], agreement=pd.concat(parts)["agreement"].to_numpy())
@@ -280,13 +284,13 @@ def _runs(agrees: np.ndarray, correct: np.ndarray, rows: np.ndarray, thresholds:
     return pd.DataFrame(columns | {"agrees": agrees[step, draw], "correct": correct[step, draw]})
 
 
-def _cached(subject: TrainedModel, points: int, examples: int) -> dict[str, pd.DataFrame]:
+def _cached(subject: TrainedModel, points: int, examples: int, stride: int) -> dict[str, pd.DataFrame]:
     folder = subject.folder / "signals"
     weights = file_hash(subject.folder / "model.safetensors")
-    key = key_of(["evaluation", "proxies"], weights, subject.task.fingerprint, points, examples, subject.seed)
+    key = key_of(["evaluation", "proxies"], weights, subject.task.fingerprint, points, examples, stride, subject.seed)
 
     def fill(new: Path) -> None:
-        for table, frame in measure(subject, points, examples).items():
+        for table, frame in measure(subject, points, examples, stride).items():
             tables.write(table, frame, new)
         note(f"{subject.name}: zero-cost proxies measured")
 
