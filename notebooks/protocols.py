@@ -107,7 +107,7 @@ columns = ["mae", "low", "high", "gain", "plateau", "transition", "collapsed", "
 style.table(first.xs("percentile", level="axis")[columns], precision=3)
 
 # %% tags=["hide-input"]
-style.table(first["mae"].unstack("axis")[list(AXES)], precision=4)
+style.table(first["mae"].unstack("axis")[["percentile", *axes]], precision=4)
 
 # %% tags=["hide-input"]
 glue("models_learned_from", len(models), display=False)
