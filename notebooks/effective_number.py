@@ -10,6 +10,7 @@
 #     name: python3
 #   prunecast:
 #     reads:
+#       - data/models.yml
 #       - tables/models.csv
 #       - tables/sweeps.csv
 #       - data/language_models.yml

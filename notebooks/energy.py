@@ -10,6 +10,7 @@
 #     name: python3
 #   prunecast:
 #     reads:
+#       - data/models.yml
 #       - tables/models.csv
 #       - data/measured/selection/costs.csv
 #       - data/measured/selection/meter.csv

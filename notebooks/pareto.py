@@ -10,6 +10,7 @@
 #     name: python3
 #   prunecast:
 #     reads:
+#       - data/models.yml
 #       - tables/models.csv
 #       - data/measured/campaign/sweeps.csv
 #       - data/measured/campaign/predictions.csv.gz

@@ -19,6 +19,7 @@
 #       - data/measured/selection/candidates.csv
 #       - data/measured/selection/selections.csv
 #       - data/measured/compression/schedules.csv
+#       - data/measured/compression_cola/schedules.csv
 #       - data/measured/effective/emp.csv
 #     writes: [reproductions.csv]
 # ---

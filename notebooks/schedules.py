@@ -10,9 +10,11 @@
 #     name: python3
 #   prunecast:
 #     reads:
+#       - data/models.yml
 #       - tables/models.csv
 #       - data/measured/selection/schedules.csv
 #       - data/measured/compression/schedules.csv
+#       - data/measured/compression_cola/schedules.csv
 #     writes: [schedules.csv]
 #     all_cores: true
 # ---

@@ -10,6 +10,7 @@
 #     name: python3
 #   prunecast:
 #     reads:
+#       - data/models.yml
 #       - tables/models.csv
 #       - data/published/lstm_surrogate.csv
 #       - data/measured/campaign/predictions.csv.gz

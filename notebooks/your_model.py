@@ -10,6 +10,7 @@
 #     name: python3
 #   prunecast:
 #     reads:
+#       - data/models.yml
 #       - tables/models.csv
 #       - data/pretrained/surrogate.json
 #       - data/pretrained/surrogate.safetensors

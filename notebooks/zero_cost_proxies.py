@@ -10,6 +10,7 @@
 #     name: python3
 #   prunecast:
 #     reads:
+#       - data/models.yml
 #       - tables/models.csv
 #       - data/measured/campaign/signals.csv.gz
 #       - data/measured/campaign/sweeps.csv

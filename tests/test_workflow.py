@@ -16,7 +16,8 @@ LEFT_OUT = {".git", ".venv", "_build/source", "runs/campaign", "runs/page", ".my
 
 def _left_out(folder: str, names: list[str]) -> set[str]:
     inside = Path(folder).relative_to(paths.ROOT)
-    return {name for name in names if (inside / name).as_posix() in LEFT_OUT or name.endswith(".safetensors")}
+    weights = {name for name in names if name.endswith(".safetensors") and inside.parts[:1] == ("runs",)}
+    return weights | {name for name in names if (inside / name).as_posix() in LEFT_OUT}
 
 
 @pytest.fixture(scope="module")
