@@ -88,7 +88,7 @@ def _execute(source: Path, output: Path, values: dict[str, Any]) -> nbformat.Not
 def _interruptible(execute: Callable[[], nbformat.NotebookNode]) -> nbformat.NotebookNode:
     """Call `execute` in a thread: the main one waits, and on an interrupt kills the kernel, which ends `execute`.
 
-    So an interrupt is told from a kernel that died by itself, and no kernel is asked to print where it stood.
+    So an interrupt is distinguished from a kernel that died, and no kernel prints where it was interrupted.
     """
     with ThreadPoolExecutor(max_workers=1) as worker:
         execution = worker.submit(execute)
