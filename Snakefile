@@ -26,6 +26,7 @@ PROSE = [str(path) for path in sorted(Path("book").rglob("*")) if path.is_file()
 COLLECTING = "collect_sweeps"
 MODELS = STUDY.pages.get(COLLECTING, {}).get("models", [])
 SWEPT = f"{RUN}/models/{{}}/swept"
+CORES = workflow.resource_settings.cores or 1  # not set where a cluster runs the jobs
 
 
 def sources(file):
@@ -74,7 +75,7 @@ for PAGE in pages.pages():
             [update(f"{RUN}/tables/{table}") for table in pages.files_of(PAGE).writes],
         params:
             STUDY.pages.get(PAGE),
-        threads: max(workflow.cores or 1, STUDY.threads) if pages.files_of(PAGE).all_cores else STUDY.threads
+        threads: max(CORES, STUDY.threads) if pages.files_of(PAGE).all_cores else STUDY.threads
         shell:
             "prunecast run {rule} --study {STUDY_FILE}"
 
