@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from prunecast import paths, tables
-from prunecast.forecasting import predict, pretrained
+from prunecast.forecasting import predict, pretrained, subjects
 from prunecast.models.evaluation import evaluate
 from prunecast.surrogates import benchmark
 from prunecast.surrogates.features import curves_on
@@ -40,7 +40,7 @@ def main(checkpoint: str, task: str) -> None:
         trained.fitted.predict(unmeasured)
     forecast = (time.monotonic() - started) / 10 / unmeasured.accuracy.size
 
-    subject, _ = predict.subject_of(checkpoint, task)
+    subject, _ = subjects.subject_of(checkpoint, task)
     started = time.monotonic()
     dense = evaluate(subject.model, subject.examples).accuracy
     evaluation = time.monotonic() - started

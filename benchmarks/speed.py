@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 import torch
 from prunecast import hardware, paths, tables
-from prunecast.models import checkpoints, evaluation, training, zoo
+from prunecast.loading import storage
+from prunecast.models import checkpoints, evaluation, training
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import SCOPES, Scope, pruned_counts, rank
 from prunecast.sweeps import adaptive
@@ -184,7 +185,7 @@ def main(run: str, model: str, every: str = "4") -> None:
         every: Distance between the points at which the baseline is timed.
     """
     subject = checkpoints.trained_classifier(model, run, 0)
-    _, tokenizer = zoo.load(subject.folder)
+    _, tokenizer = storage.load(subject.folder)
     with TemporaryDirectory() as folder:
         common = CommonWay(subject, tokenizer, folder)
         rows = [row for scope in SCOPES for row in timed(subject, common, scope, int(every))]

@@ -43,7 +43,7 @@ seed: int = 0  # seed of that small model
 import pandas as pd
 from myst_nb import glue
 from prunecast import paths
-from prunecast.forecasting import predict, pretrained
+from prunecast.forecasting import predict, pretrained, subjects
 from prunecast.models import checkpoints
 from prunecast.models.evaluation import evaluate
 from prunecast.plotting import curves, style
@@ -59,7 +59,7 @@ _ = curve_metrics.check_epsilon(epsilon)
 
 # %%
 folder = checkpoint or str(checkpoints.trained_classifier("docstrings_bert", "laptop", seed).folder)
-subject, tokenizer = predict.subject_of(folder, task)
+subject, tokenizer = subjects.subject_of(folder, task)
 dense = evaluate(subject.model, subject.examples).accuracy
 
 # %% [markdown]
@@ -109,7 +109,7 @@ glue("scope", scope, display=False)
 # %%
 pruned = paths.run(run) / "pruned" / subject.name
 predict.save_pruned(subject, tokenizer, scope, ratio, pruned)
-again, _ = predict.subject_of(str(pruned), task)
+again, _ = subjects.subject_of(str(pruned), task)
 glue("saved", evaluate(again.model, again.examples).accuracy, display=False)
 
 # %% [markdown]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from prunecast.datasets import tasks
+from prunecast.loading import storage
 from prunecast.models import checkpoints, zoo
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.zoo import ModelSpec
@@ -56,7 +57,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainedModel]:
         tasks.load_task.cache_clear()
     files = sorted(trained.folder.rglob("*"))
     yield trained
-    stored = zoo.load(trained.folder)[0]
+    stored = storage.load(trained.folder)[0]
     assert all(torch.equal(a, b) for a, b in zip(trained.model.parameters(), stored.parameters(), strict=True))
     assert sorted(trained.folder.rglob("*")) == files
 

@@ -128,7 +128,8 @@ def _predict(options: argparse.Namespace) -> None:
 
     curve_metrics.check_epsilon(options.epsilon)  # before anything is loaded
     from prunecast.forecasting import pretrained
-    from prunecast.forecasting.predict import predict, subject_of
+    from prunecast.forecasting.predict import predict
+    from prunecast.forecasting.subjects import subject_of
     from prunecast.models.evaluation import evaluate
     from prunecast.plotting import curves
 

@@ -5,7 +5,7 @@ import pytest
 import safetensors.torch
 import torch
 from prunecast.cost.flops import flops, size
-from prunecast.models.vision import ImageClassifier
+from prunecast.networks.vision import ImageClassifier
 from small_bert import BATCH, CLASSES, INNER, TOKENS, WIDTH, bert, bert_flops, masked, sparse, texts
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2ForSequenceClassification

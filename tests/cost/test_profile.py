@@ -2,7 +2,7 @@ from pathlib import Path
 
 import torch
 from prunecast.cost import energy, profile
-from prunecast.models.evaluation import Examples
+from prunecast.models.inputs import Examples
 from small_bert import INNER, TOKENS, WIDTH, bert, bert_flops, masked, sparse, texts
 
 COLUMNS = [

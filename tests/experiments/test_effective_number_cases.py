@@ -11,6 +11,7 @@ from prunecast import paths, tables
 from prunecast.errors import UserError
 from prunecast.experiments import effective_number_cases, image_pruning
 from prunecast.experiments.weight_scores import calibration_batches, every_weight, only
+from prunecast.loading import storage
 from prunecast.models import checkpoints, language, zoo
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.evaluation import evaluate
@@ -102,7 +103,7 @@ def test_a_network_is_trained_once_for_every_seed_in_a_folder_of_its_own() -> No
     assert (rows["magnitude_at_same_sparsity"] == rows["pruned"]).all()
     assert rows.loc[rows["beta"] == 5, "sparsity"].to_list() == [0, 0]
     folders = [paths.run("anew") / f"seed_{seed}" / "models" / "net" for seed in seeds]
-    one, other = (zoo.load(folder)[0] for folder in folders)
+    one, other = (storage.load(folder)[0] for folder in folders)
     assert not torch.equal(*(model.get_parameter("network.1.weight") for model in (one, other)))
     for model, of in zip((one, other), (rows[rows["seed"] == seed] for seed in seeds), strict=True):
         size = torch.cat([weight.detach().abs().flatten() for weight in every_weight(model).values()])

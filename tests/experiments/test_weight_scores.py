@@ -4,6 +4,7 @@ import pytest
 import torch
 from prunecast.errors import UserError
 from prunecast.experiments import weight_scores
+from prunecast.loading import storage
 from prunecast.models import zoo
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.prunable import prunable_weights
@@ -52,7 +53,7 @@ def test_calibration_is_on_the_first_training_examples_in_their_order(
     batches = weight_scores.calibration_batches(subject)
     assert [len(batch["labels"]) for batch in batches] == [weight_scores.BATCH, 100 - weight_scores.BATCH]
     assert torch.cat([batch["labels"] for batch in batches]).tolist() == subject.task.train.labels[:100].tolist()
-    tokenizer = zoo.load(subject.folder)[1]
+    tokenizer = storage.load(subject.folder)[1]
     for batch, start in zip(batches, (0, weight_scores.BATCH), strict=True):
         texts = subject.task.train.inputs[start : start + len(batch["labels"])]
         assert torch.equal(batch["input_ids"], tokenizer(list(texts), padding=True, return_tensors="pt")["input_ids"])

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from prunecast.errors import UserError
-from prunecast.forecasting import predict
+from prunecast.forecasting import predict, subjects
 from prunecast.forecasting.pretrained import GROUPS, PretrainedSurrogate
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.evaluation import evaluate
@@ -31,7 +31,7 @@ def surrogate(subject: TrainedModel) -> PretrainedSurrogate:
 def test_a_checkpoint_is_forecast_pruned_saved_and_read_back(
     subject: TrainedModel, surrogate: PretrainedSurrogate, task_folder: Path, tmp_path: Path
 ) -> None:
-    loaded, tokenizer = predict.subject_of(str(subject.folder), "colours")
+    loaded, tokenizer = subjects.subject_of(str(subject.folder), "colours")
     dense = evaluate(loaded.model, loaded.examples).accuracy
     prediction = predict.predict(loaded, surrogate, EPSILON, dense)
     assert set(prediction.recommended) == {"global", "layer"}
@@ -42,13 +42,13 @@ def test_a_checkpoint_is_forecast_pruned_saved_and_read_back(
     assert safe.accuracy >= dense - EPSILON
     assert 0 < ratio < 1
     predict.save_pruned(loaded, tokenizer, "layer", ratio, tmp_path / "pruned")
-    again, _ = predict.subject_of(str(tmp_path / "pruned"), "colours")
+    again, _ = subjects.subject_of(str(tmp_path / "pruned"), "colours")
     zeros = sum(int((weight == 0).sum()) for weight in again.weights.values())
     assert zeros / sum(weight.numel() for weight in again.weights.values()) == pytest.approx(ratio, abs=1e-3)
     assert evaluate(again.model, again.examples).accuracy == safe.accuracy
     assert evaluate(loaded.model, loaded.examples).accuracy == dense
     predict.save_pruned(loaded, tokenizer, "layer", ratio + 0.01, tmp_path / "further")
-    further, _ = predict.subject_of(str(tmp_path / "further"), "colours")
+    further, _ = subjects.subject_of(str(tmp_path / "further"), "colours")
     assert evaluate(further.model, further.examples).accuracy < dense - EPSILON
     with pytest.raises(UserError, match="between 0 and 1"):
         predict.largest_safe(loaded, "layer", 1.5, 0.5)
@@ -67,5 +67,5 @@ def test_a_checkpoint_with_other_classes_than_the_task_is_refused(subject: Train
     frame = pd.DataFrame({"text": ["up", "down"] * 4, "label": np.arange(8) % 2})
     write_task(task_folder / "directions", {"train": frame, "validation": frame}, ("up", "down"))
     with pytest.raises(UserError, match="3 classes.*task 'directions' has 2") as refusal:
-        predict.subject_of(str(subject.folder), "directions")
+        subjects.subject_of(str(subject.folder), "directions")
     assert "\n" not in str(refusal.value)

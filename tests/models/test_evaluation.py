@@ -1,15 +1,17 @@
 import pytest
 import torch
 from prunecast.datasets import tasks
+from prunecast.loading import storage
 from prunecast.models import checkpoints, evaluation, zoo
-from prunecast.models.evaluation import Precision, evaluate, prepare
+from prunecast.models.evaluation import Precision, evaluate
+from prunecast.models.inputs import prepare
 from prunecast.models.zoo import ModelSpec
 from tiny import task_frames
 
 
 def test_batches_of_similar_length_give_the_outcome_of_one_text_at_a_time(tiny_models: dict[str, ModelSpec]) -> None:
     subject = checkpoints.trained_classifier("tiny", "a", 0)
-    model, tokenizer = zoo.load(subject.folder)
+    model, tokenizer = storage.load(subject.folder)
     with torch.inference_mode():
         texts = task_frames()["validation"]["text"]
         logits = torch.stack([model(**tokenizer(text, return_tensors="pt"))["logits"][0] for text in texts])

@@ -8,8 +8,10 @@ import torch
 from prunecast import paths
 from prunecast.datasets import tasks
 from prunecast.errors import UserError
+from prunecast.loading import storage
 from prunecast.models import training, zoo
-from prunecast.models.evaluation import Examples, Outcome, evaluate, prepare
+from prunecast.models.evaluation import Outcome, evaluate
+from prunecast.models.inputs import Examples, prepare
 from prunecast.models.prunable import prunable_weights
 from prunecast.models.zoo import ModelSpec
 from prunecast.seeding import seed_everything
@@ -39,8 +41,8 @@ def test_a_family_is_built_saved_and_loaded_with_the_same_outcome(
     task = tasks.load_task("colours")
     model, tokenizer = _built(_spec(architecture), task)
     examples = prepare(task.validation, tokenizer, 64)
-    zoo.save(model, tokenizer, tmp_path / "saved")
-    again, its_tokenizer = zoo.load(tmp_path / "saved")
+    storage.save(model, tokenizer, tmp_path / "saved")
+    again, its_tokenizer = storage.load(tmp_path / "saved")
     its_examples = prepare(task.validation, its_tokenizer, 64)
     assert torch.equal(evaluate(model.eval(), examples).loss, evaluate(again, its_examples).loss)
     assert type(again) is type(model)
@@ -76,8 +78,8 @@ def test_an_image_classifier_reads_digits_and_has_the_prunable_layers_of_its_nam
 ) -> None:
     task = tasks.load_task("digits")
     model, tokenizer = _built(ModelSpec(task="digits", architecture=architecture), task)
-    zoo.save(model, tokenizer, tmp_path / "saved")
-    again, _ = zoo.load(tmp_path / "saved")
+    storage.save(model, tokenizer, tmp_path / "saved")
+    again, _ = storage.load(tmp_path / "saved")
     assert [weight.dim() for weight in prunable_weights(again, classes=10).values()] == dimensions
     examples = prepare(task.validation.first(BATCH), None, 64)
     assert torch.equal(evaluate(model.eval(), examples).loss, evaluate(again, examples).loss)
@@ -108,11 +110,11 @@ def test_standardised_images_have_mean_0_and_deviation_1_and_still_have_after_lo
     task = _coloured()
     examples = prepare(task.train, None, 64)
     model, _ = _built(ModelSpec(task="coloured", architecture=architecture, standardise=True), task)
-    zoo.save(model, None, tmp_path / "saved")
+    storage.save(model, None, tmp_path / "saved")
     inputs, outcome = _evaluated(model.eval(), examples)
     torch.testing.assert_close(inputs.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(inputs.std((0, 2, 3)), torch.ones(3), atol=1e-4, rtol=0)
-    again = _evaluated(zoo.load(tmp_path / "saved")[0], examples)
+    again = _evaluated(storage.load(tmp_path / "saved")[0], examples)
     assert torch.equal(again[0], inputs)
     assert torch.equal(again[1].loss, outcome.loss)
     plain, _ = _built(ModelSpec(task="coloured", architecture=architecture), task)
@@ -159,7 +161,7 @@ def test_a_checkpoint_folder_is_fine_tuned_with_a_new_head(
 ) -> None:
     task = tasks.load_task("colours")
     parent, tokenizer = _built(_spec("bert"), task)
-    zoo.save(parent, tokenizer, tmp_path / "checkpoints" / "someone" / "parent")
+    storage.save(parent, tokenizer, tmp_path / "checkpoints" / "someone" / "parent")
     monkeypatch.setenv("PRUNECAST_MODELS", str(tmp_path / "checkpoints"))
     spec = ModelSpec(task="digits", checkpoint="someone/parent")
     ten_classes = tasks.Task("t", "text", "folder", tuple("0123456789"), task.train, task.validation)
@@ -172,7 +174,7 @@ def test_a_checkpoint_folder_is_fine_tuned_with_a_new_head(
 
 def _saved(task: tasks.Task, folder: Path, architecture: str = "bert") -> tuple[Any, Any]:
     model, tokenizer = _built(_spec(architecture), task)
-    zoo.save(model, tokenizer, folder)
+    storage.save(model, tokenizer, folder)
     return model, tokenizer
 
 
@@ -183,8 +185,8 @@ def test_layers_of_a_checkpoint_can_be_removed_before_fine_tuning(task_folder: P
     assert torch.equal(
         child.bert.encoder.layer[0].output.dense.weight, parent.bert.encoder.layer[1].output.dense.weight
     )
-    zoo.save(child, tokenizer, tmp_path / "child")
-    again, _ = zoo.load(tmp_path / "child")
+    storage.save(child, tokenizer, tmp_path / "child")
+    again, _ = storage.load(tmp_path / "child")
     assert len(prunable_weights(again, classes=3)) == 7
     with pytest.raises(UserError, match="names layer 5, but the checkpoint has layers 0 to 1"):
         zoo.build(ModelSpec(task="colours", checkpoint=str(tmp_path / "parent"), keep_layers=(5,)), task)
@@ -211,10 +213,10 @@ def test_a_checkpoint_of_the_wrong_architecture_is_refused(task_folder: Path, tm
     _saved(task, tmp_path / "two", "distilbert")
     (tmp_path / "two" / "config.json").write_text(config)
     with pytest.raises(UserError, match=r"checkpoint 'two' is not a bert: it lacks \d+ of its weights"):
-        zoo.load(tmp_path / "two")
+        storage.load(tmp_path / "two")
     (tmp_path / "two" / "config.json").unlink()
     with pytest.raises(UserError, match="has no config.json"):
-        zoo.load(tmp_path / "two")
+        storage.load(tmp_path / "two")
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused(task_folder: Path, tmp_path: Path) -> None:
@@ -222,7 +224,7 @@ def test_a_tokenizer_that_does_not_fit_is_refused(task_folder: Path, tmp_path: P
     tokenizer.add_tokens(["another piece"])
     tokenizer.save_pretrained(tmp_path / "one")
     with pytest.raises(UserError, match=r"its tokenizer has \d+ tokens, its model only \d+"):
-        zoo.load(tmp_path / "one")
+        storage.load(tmp_path / "one")
 
 
 def test_a_model_without_prunable_weights_or_with_broken_ones_is_refused() -> None:
@@ -239,7 +241,7 @@ def test_a_pickle_is_refused(tmp_path: Path, task_folder: Path) -> None:
     torch.save({}, tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"only pytorch_model\.bin, which is a pickle"):
-        zoo.load(tmp_path)
+        storage.load(tmp_path)
     spec = ModelSpec(task="colours", checkpoint=str(tmp_path))
     with pytest.raises(UserError, match="safetensors alone"):
         zoo.build(spec, tasks.load_task("colours"))

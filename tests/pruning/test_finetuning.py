@@ -6,7 +6,8 @@ import pytest
 import torch
 from prunecast.datasets.tasks import Split
 from prunecast.errors import UserError
-from prunecast.models import evaluation, training, zoo
+from prunecast.loading import storage
+from prunecast.models import evaluation, inputs, training
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.prunable import prunable_weights
 from prunecast.pruning.finetuning import Budget, Retraining
@@ -34,7 +35,7 @@ def _one_hot(classes: Tensor) -> Tensor:
 
 def _predictions(subject: TrainedModel) -> Tensor:
     split = subject.task.train.first(BUDGET.examples)
-    examples = evaluation.prepare(split, zoo.load(subject.folder)[1], subject.spec.max_length)
+    examples = inputs.prepare(split, storage.load(subject.folder)[1], subject.spec.max_length)
     logits: Tensor = evaluation.logits(subject.model, examples, torch.arange(len(examples)))
     return logits.softmax(-1).float()
 
@@ -80,7 +81,7 @@ def test_one_hot_targets_train_as_the_labels_do(subject: TrainedModel) -> None:
     soft = Retraining(subject, _budget(distilled=0.0)).recovered(seed=0)
     hard, split = deepcopy(subject.model), subject.task.train.first(BUDGET.examples)
     spec = subject.spec.model_copy(update={"epochs": 1.0, "learning_rate": BUDGET.learning_rate})
-    training.train(hard, zoo.load(subject.folder)[1], split, spec, 0, subject.name)
+    training.train(hard, storage.load(subject.folder)[1], split, spec, 0, subject.name)
     pairs = list(zip(soft.parameters(), hard.parameters(), strict=True))
     moved = [
         float((b - a).detach().abs().max()) for a, b in zip(subject.model.parameters(), hard.parameters(), strict=True)
@@ -92,7 +93,7 @@ def test_targets_are_learned_in_place_of_the_labels(subject: TrainedModel) -> No
     model, split = deepcopy(subject.model), subject.task.train
     others = _one_hot((torch.from_numpy(split.labels) + 1) % 3)
     spec = subject.spec.model_copy(update={"epochs": 5.0})
-    training.train(model, zoo.load(subject.folder)[1], split, spec, 0, "others", others)
+    training.train(model, storage.load(subject.folder)[1], split, spec, 0, "others", others)
     predicted: Tensor = evaluation.logits(model, subject.examples, torch.arange(len(subject.examples))).argmax(-1)
     assert float((predicted == (subject.examples.labels + 1) % 3).double().mean()) > 0.9
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from prunecast.models import training, zoo
+from prunecast.loading import storage
+from prunecast.models import training
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.prunable import prunable_weights
 from prunecast.pruning import schedules
@@ -76,7 +77,7 @@ class _Recorder(TrainerCallback):
 
 def _recorded(subject: TrainedModel, schedule: Schedule) -> tuple[Tensor, list[int], Tensors]:
     """The masks (steps, weights), the numbers of zeros (steps,) and the weights themselves of one real training."""
-    model, tokenizer = deepcopy(subject.model), zoo.load(subject.folder)[1]
+    model, tokenizer = deepcopy(subject.model), storage.load(subject.folder)[1]
     weights: Tensors = prunable_weights(model, 3)
     recorders: list[_Recorder] = []
     whole = subject.spec.model_copy(update={"epochs": STEPS / math.ceil(180 / 16)})

@@ -4,7 +4,7 @@ from prunecast.datasets.tasks import load_task
 from prunecast.errors import UserError
 from prunecast.models import zoo
 from prunecast.models.prunable import prunable_weights
-from prunecast.models.vision import ImageClassifier
+from prunecast.networks.vision import ImageClassifier
 from prunecast.pruning import masks
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.sparse_linear import SparseLinear, sparse_kernel

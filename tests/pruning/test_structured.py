@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 from prunecast.errors import UserError
-from prunecast.models import vision, zoo
-from prunecast.models.vision import ImageClassifier
+from prunecast.loading import storage
+from prunecast.models import zoo
+from prunecast.networks import vision
+from prunecast.networks.vision import ImageClassifier
 from prunecast.pruning.structured import ATTENTION, FAMILIES, FEED_FORWARD, Importance, Removal, load_removed, remove
 from torch import Tensor, nn
 from torch.nn import functional
@@ -208,7 +210,7 @@ def test_the_channels_of_a_vgg16_are_counted_exactly() -> None:
 def test_a_smaller_text_model_is_loaded_with_the_same_logits(architecture: str, tmp_path: Path) -> None:
     model = _text_model(architecture)
     smaller = remove(model, Removal(0.5, 0.25, 1, "magnitude"), TEXT, None)
-    zoo.save(smaller, None, tmp_path / "removed")
+    storage.save(smaller, None, tmp_path / "removed")
     again = load_removed(tmp_path / "removed")
     assert torch.equal(_logits(again), _logits(smaller))
     assert not again.training
@@ -220,7 +222,7 @@ def test_a_smaller_text_model_is_loaded_with_the_same_logits(architecture: str, 
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_a_model_with_all_its_heads_is_read_by_transformers_alone(architecture: str, tmp_path: Path) -> None:
     smaller = remove(_text_model(architecture), Removal(0, 0.25, 1, "magnitude"), TEXT, None)
-    zoo.save(smaller, None, tmp_path / "removed")
+    storage.save(smaller, None, tmp_path / "removed")
     again = TEXT_MODELS.from_pretrained(tmp_path / "removed").eval()
     assert torch.equal(_logits(again), _logits(smaller))
 
@@ -230,7 +232,7 @@ def test_a_model_with_all_its_heads_is_read_by_transformers_alone(architecture: 
 def test_a_smaller_image_model_is_loaded_with_the_same_logits(architecture: str, tmp_path: Path) -> None:
     model, inputs = _image_model(architecture)
     smaller = remove(model, Removal(0, 0.25, 0, "magnitude"), inputs, None)
-    zoo.save(smaller, None, tmp_path / "removed")
+    storage.save(smaller, None, tmp_path / "removed")
     again = load_removed(tmp_path / "removed")
     assert torch.equal(_logits(again, inputs), _logits(smaller, inputs))
     assert not again.training
@@ -273,7 +275,7 @@ def test_more_than_there_is_cannot_be_removed() -> None:
 
 def test_a_folder_that_is_no_smaller_model_is_refused(tmp_path: Path) -> None:
     model, _ = _image_model("fc5")
-    zoo.save(model, None, tmp_path / "removed")
+    storage.save(model, None, tmp_path / "removed")
     config = tmp_path / "removed" / "config.json"
     content = json.loads(config.read_text())
     config.write_text(json.dumps(content | {"architecture": "fc2"}))

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 import torch
 from prunecast.cost import energy
-from prunecast.models import evaluation, zoo
+from prunecast.loading import storage
+from prunecast.models import evaluation
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.prunable import prunable_weights
 from prunecast.pruning.finetuning import Budget
@@ -146,7 +147,7 @@ def test_sparse_kernels_have_the_outputs_of_the_masked_model(
 
 @pytest.mark.usefixtures("rows")
 def test_the_dense_model_is_left_unchanged(measured_evaluator: ConfigurationEvaluator) -> None:
-    stored, _ = zoo.load(measured_evaluator.subject.folder)
+    stored, _ = storage.load(measured_evaluator.subject.folder)
     pairs = zip(measured_evaluator.subject.model.parameters(), stored.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 

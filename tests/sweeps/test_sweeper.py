@@ -1,6 +1,6 @@
 import pytest
 import torch
-from prunecast.models.evaluation import Examples
+from prunecast.models.inputs import Examples
 from prunecast.pruning.masks import SCOPES, Scope
 from prunecast.sweeps import sweeper
 from prunecast.sweeps.adaptive import last_safe

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prunecast.cost import energy
 from prunecast.cost.flops import flops, size
 from prunecast.cost.latency import latency
-from prunecast.models.evaluation import Examples, batch_of
+from prunecast.models.inputs import Examples, batch_of
 from prunecast.progress import track
 
 TURNS = 3  # windows of energy of each form

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from prunecast.errors import UserError
-from prunecast.models import zoo
+from prunecast.loading import storage
 from prunecast.models.checkpoints import TrainedModel
-from prunecast.models.evaluation import batch_of, prepare
+from prunecast.models.inputs import batch_of, prepare
 from prunecast.pruning import criteria
 
 CALIBRATION_EXAMPLES = 256  # training examples of the data-dependent criteria
@@ -53,7 +53,7 @@ def calibration_batches(subject: TrainedModel) -> list[dict[str, Tensor]]:
     Returns:
         Inputs by the names of the model's arguments, and `labels`, in batches of `BATCH` on the model's device.
     """
-    tokenizer = zoo.load(subject.folder)[1]
+    tokenizer = storage.load(subject.folder)[1]
     examples = prepare(subject.task.train.first(CALIBRATION_EXAMPLES), tokenizer, subject.spec.max_length)
     device = next(subject.model.parameters()).device
     parts = torch.split(torch.arange(len(examples)), BATCH)

@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 
 from prunecast.cost.samples import AGREEMENT_EXAMPLES, AGREEMENT_STRIDE
-from prunecast.datasets.tasks import load_task
 from prunecast.errors import UserError
 from prunecast.forecasting.pretrained import PretrainedSurrogate
-from prunecast.models import zoo
+from prunecast.loading import storage
 from prunecast.models.checkpoints import TrainedModel
-from prunecast.models.evaluation import prepare
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import MAXIMUM, SCOPES, Pruner, Scope, cut, pruned_counts, rank
 from prunecast.surrogates.features import unmeasured
@@ -24,8 +22,6 @@ from prunecast.sweeps.curve_metrics import LEARNED_ABOVE, check_epsilon
 from prunecast.sweeps.sweeper import Sweeper, grid
 
 POINTS = 101  # of a forecast curve
-LONGEST = 128  # tokens of a text
-EXAMPLES = 2000  # of the task's validation split, at most
 
 
 @dataclass(frozen=True)
@@ -46,35 +42,6 @@ class Prediction:
     recommended: dict[str, float]
     warnings: list[str]
     seconds: float
-
-
-def subject_of(checkpoint: str, task_name: str) -> tuple[TrainedModel, Any]:
-    """Load a checkpoint and the validation examples of its task.
-
-    Args:
-        checkpoint: A folder, or an id of the hub.
-        task_name: Name of the task.
-
-    Returns:
-        The model with at most `EXAMPLES` examples, and its tokenizer, None for images.
-
-    Raises:
-        UserError: If there is no such checkpoint or task, or the checkpoint has other inputs or classes than the task.
-    """
-    task = load_task(task_name)
-    folder = Path(checkpoint)
-    if folder.is_dir():
-        model, tokenizer = zoo.load(folder)
-    else:
-        model, tokenizer = zoo.build(zoo.ModelSpec(task=task_name, checkpoint=checkpoint, fine_tuned=True), task)
-    if (tokenizer is None) != (task.kind == "image"):
-        raise UserError(f"{checkpoint} does not classify {task.kind}s, which task {task_name!r} consists of")
-    config: Any = getattr(model, "config", None)
-    if config is not None and config.num_labels != task.classes:
-        raise UserError(f"{checkpoint} has {config.num_labels} classes, task {task_name!r} has {task.classes}")
-    examples = prepare(task.validation.first(EXAMPLES), tokenizer, LONGEST)
-    spec = zoo.ModelSpec(task=task_name, max_length=LONGEST)
-    return TrainedModel(folder.name, spec, task, model.eval(), examples, folder, 0), tokenizer
 
 
 def predict(subject: TrainedModel, surrogate: PretrainedSurrogate, epsilon: float, dense_accuracy: float) -> Prediction:
@@ -164,7 +131,7 @@ def save_pruned(subject: TrainedModel, tokenizer: Any, scope: Scope, sparsity: f
     ranking = rank(subject.weights, magnitude, scope)
     with Pruner(subject.weights, magnitude, ranking.groups) as pruner:
         pruner.prune(cut(ranking, pruned_counts(ranking, "percentile", sparsity * MAXIMUM)))
-        zoo.save(subject.model, tokenizer, folder)
+        storage.save(subject.model, tokenizer, folder)
 
 
 def _facts(subject: TrainedModel, dense_accuracy: float) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Models: built, trained, saved, loaded and evaluated."""
+"""Models: built, trained, and evaluated."""

@@ -10,7 +10,8 @@ from torch import nn
 from prunecast import paths
 from prunecast.cache import alone, kept_folder, key_of
 from prunecast.datasets.tasks import Task
-from prunecast.models import evaluation, prunable, training, zoo
+from prunecast.loading import storage
+from prunecast.models import inputs, prunable, training, zoo
 from prunecast.progress import note
 from prunecast.seeding import seed_everything
 
@@ -35,7 +36,7 @@ class TrainedModel:
     spec: zoo.ModelSpec
     task: Task
     model: nn.Module
-    examples: evaluation.Examples
+    examples: inputs.Examples
     folder: Path
     seed: int
 
@@ -65,9 +66,9 @@ def trained_classifier(name: str, run: str, seed: int) -> TrainedModel:
     key = key_of(["training"], spec.model_dump_json(), zoo.parent_hash(spec), task.fingerprint, seed)
     with alone(folder):
         kept_folder(folder, key, lambda new: _train_into(new, name, spec, task, seed), TRAINED)
-        model, tokenizer = zoo.load(folder)
+        model, tokenizer = storage.load(folder)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    examples = evaluation.prepare(task.validation, tokenizer, spec.max_length)
+    examples = inputs.prepare(task.validation, tokenizer, spec.max_length)
     return TrainedModel(name, spec, task, model, examples, folder, seed)
 
 
@@ -109,6 +110,6 @@ def _train_into(folder: Path, name: str, spec: zoo.ModelSpec, task: Task, seed: 
     model, tokenizer = zoo.build(spec, task)
     if not spec.fine_tuned:
         training.train(model, tokenizer, task.train, spec, seed, name)
-    zoo.save(model, tokenizer, folder)
+    storage.save(model, tokenizer, folder)
     note(f"{name}: trained")
     return {"inputs": {spec.task: task.fingerprint} | zoo.parent_hash(spec)}

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from prunecast import torchvision_compat as _before_transformers  # noqa: F401
 from prunecast.datasets.tasks import Split
-from prunecast.models.vision import flipped_and_shifted, pixel_values
 from prunecast.models.zoo import ModelSpec
+from prunecast.networks.vision import flipped_and_shifted, pixel_values
 from prunecast.progress import track
 from prunecast.seeding import seed_everything
 

@@ -1,29 +1,20 @@
-"""Models by name: the registry, and how a model is built, saved as safetensors and loaded."""
+"""Models by name: the registry, and how a model is built."""
 
 import hashlib
-import json
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 from torch import nn
 
 from prunecast import paths
-from prunecast import torchvision_compat as _before_transformers  # noqa: F401
 from prunecast.datasets.tasks import Task, load_task
 from prunecast.errors import UserError, first_complaint
-
-from prunecast.models.vision import ImageClassifier, VISION_ARCHITECTURES, pixel_standards  # isort: skip
-
-from transformers.utils import logging as transformers_logging  # isort: skip
-
-LIBRARY_LOGGING: Any = transformers_logging  # its functions have no annotations
-LIBRARY_LOGGING.set_verbosity_error()
-LIBRARY_LOGGING.disable_progress_bar()
+from prunecast.loading.folders import local_folder, refuse_pickles
+from prunecast.loading.text import text_classifier
+from prunecast.networks.vision import VISION_ARCHITECTURES, ImageClassifier, pixel_standards
 
 VOCABULARY = 8000  # tokens of a tokenizer that is trained with its model
 SPECIAL_TOKENS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
@@ -117,50 +108,9 @@ def build(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:
     return _pretrained(spec, task) if spec.checkpoint else _scratch(spec, task)
 
 
-def save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Write the weights of a model as safetensors, its configuration, and its tokenizer (None for images)."""
-    model.save_pretrained(folder)  # type: ignore[operator]
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
-
-
-def load(folder: Path) -> tuple[nn.Module, Any]:
-    """Load what `save` wrote into a folder.
-
-    Returns:
-        The model in evaluation mode, and its tokenizer (None for images).
-
-    Raises:
-        UserError: The folder has no model, its weights are no safetensors or not those of its architecture, or its
-            tokenizer has more tokens than the model.
-    """
-    refuse_pickles(folder)
-    config = folder / "config.json"
-    if not config.exists():
-        raise UserError(f"checkpoint {folder.name} has no config.json, which names its architecture")
-    if json.loads(config.read_text(encoding="utf-8")).get("architecture") in VISION_ARCHITECTURES:
-        return ImageClassifier.from_pretrained(folder).eval(), None
-    model, tokenizer = _from_pretrained(str(folder), folder.name, new_head=False)
-    return model.eval(), tokenizer
-
-
-def refuse_pickles(folder: Path) -> None:
-    """Check that a checkpoint folder has its weights as safetensors, since pickled weights can run code.
-
-    Raises:
-        UserError: There is no such folder, or it has no safetensors.
-    """
-    if not folder.is_dir():
-        raise UserError(f"there is no checkpoint folder {folder}")
-    if not list(folder.glob("*.safetensors")):
-        pickles = [path.name for path in sorted(folder.iterdir()) if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]
-        content = f"only {pickles[0]}, which is a pickle" if pickles else "no weights"
-        raise UserError(f"checkpoint {folder.name} holds {content}; weights are loaded as safetensors alone")
-
-
 def parent_hash(spec: ModelSpec) -> dict[str, str]:
     """The sha256 of the local weights from which a model is fine-tuned, by their name; empty where there are none."""
-    folder = _local(spec.checkpoint) if spec.checkpoint else None
+    folder = local_folder(spec.checkpoint) if spec.checkpoint else None
     if folder is None:
         return {}
     digest = hashlib.sha256()
@@ -169,19 +119,12 @@ def parent_hash(spec: ModelSpec) -> dict[str, str]:
     return {spec.checkpoint: digest.hexdigest()}
 
 
-def _local(checkpoint: str) -> Path | None:
-    """The folder that a checkpoint names, by its path or in `PRUNECAST_MODELS`; None for one of the hub."""
-    local = paths.checkpoint_folder()
-    candidates = [Path(checkpoint), *([local / checkpoint] if local else [])]
-    return next((folder for folder in candidates if folder.is_dir()), None)
-
-
 def _pretrained(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:
-    folder = _local(spec.checkpoint)
+    folder = local_folder(spec.checkpoint)
     if folder:
         refuse_pickles(folder)
     sized = {} if spec.fine_tuned else {"num_labels": task.classes}
-    model, tokenizer = _from_pretrained(str(folder or spec.checkpoint), spec.checkpoint, not spec.fine_tuned, **sized)
+    model, tokenizer = text_classifier(str(folder or spec.checkpoint), spec.checkpoint, not spec.fine_tuned, **sized)
     if model.config.num_labels != task.classes:
         raise UserError(
             f"checkpoint {spec.checkpoint!r} has {model.config.num_labels} classes, "
@@ -194,39 +137,6 @@ def _pretrained(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:
     return model, tokenizer
 
 
-def _from_pretrained(source: str, name: str, new_head: bool, **options: Any) -> tuple[Any, Any]:
-    """A text classifier and its tokenizer; only `new_head` may leave weights outside the base model untrained."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    try:
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
-            source,
-            ignore_mismatched_sizes=new_head,  # a head for other classes is replaced, and trained
-            output_loading_info=True,
-            use_safetensors=True,
-            dtype=torch.float32,
-            **options,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"checkpoint {name!r} could not be loaded as a text classifier ({type(error).__name__}): it is neither "
-            "such a folder, nor one in PRUNECAST_MODELS, nor served as safetensors by the hub"
-        ) from None
-    base = f"{model.base_model_prefix}."
-    absent = sorted(
-        key for key in loaded["missing_keys"] if not new_head or (key.startswith(base) and "pooler" not in key)
-    )
-    if absent:
-        raise UserError(
-            f"checkpoint {name!r} is not a {model.config.model_type}: it lacks {len(absent)} of its weights"
-        )
-    rows = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows:
-        raise UserError(f"checkpoint {name!r}: its tokenizer has {len(tokenizer)} tokens, its model only {rows}")
-    return model, tokenizer
-
-
 def _keep_layers(model: Any, layers: tuple[int, ...]) -> None:
     depth = model.config.num_hidden_layers
     if max(layers) >= depth:
@@ -235,7 +145,12 @@ def _keep_layers(model: Any, layers: tuple[int, ...]) -> None:
         for name, child in module.named_children():
             if isinstance(child, nn.ModuleList) and len(child) == depth:
                 setattr(module, name, nn.ModuleList(child[index] for index in layers))
+    for module in model.modules():
+        if isinstance(at := getattr(module, "layer_idx", None), int):
+            module.layer_idx = layers.index(at)  # where a decoder keeps what it has computed
     model.config.num_hidden_layers = len(layers)
+    if kinds := getattr(model.config, "layer_types", None):
+        model.config.layer_types = [kinds[index] for index in layers]
 
 
 def _scratch(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:

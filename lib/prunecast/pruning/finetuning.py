@@ -16,7 +16,8 @@ from torch.nn import functional
 from prunecast.cache import file_hash, kept_row, key_of
 from prunecast.datasets.tasks import Split
 from prunecast.errors import UserError, validated
-from prunecast.models import evaluation, training, zoo
+from prunecast.loading import storage
+from prunecast.models import evaluation, inputs, training
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.prunable import prunable_weights
 from prunecast.progress import note, track
@@ -83,7 +84,7 @@ class Retraining:
             removal: Parts to remove before.
         """
         self.subject, self.budget, self.removal = subject, budget, removal
-        self.tokenizer: Any = zoo.load(subject.folder)[1]
+        self.tokenizer: Any = storage.load(subject.folder)[1]
         self.split: Split = subject.task.train.first(budget.examples)
         self._shallower: dict[int, nn.Module] = {}
 
@@ -114,8 +115,8 @@ class Retraining:
     def _calibration(self) -> tuple[dict[str, Tensor], Tensor]:
         """A batch of training examples, and their labels."""
         split, device = self.subject.task.train.first(IMPORTANCE_EXAMPLES), next(self.subject.model.parameters()).device
-        prepared = evaluation.prepare(split, self.tokenizer, self.subject.spec.max_length)
-        batch = evaluation.batch_of(prepared, torch.arange(len(prepared)))
+        prepared = inputs.prepare(split, self.tokenizer, self.subject.spec.max_length)
+        batch = inputs.batch_of(prepared, torch.arange(len(prepared)))
         return {name: tensor.to(device) for name, tensor in batch.items()}, prepared.labels.to(device)
 
     def scheduled(self, schedule: schedules.Schedule, seed: int) -> nn.Module:
@@ -238,7 +239,7 @@ class Retraining:
         labels = functional.one_hot(torch.from_numpy(self.split.labels), self.subject.task.classes).float()
         if not self.budget.distilled:
             return labels
-        examples = evaluation.prepare(self.split, self.tokenizer, self.subject.spec.max_length)
+        examples = inputs.prepare(self.split, self.tokenizer, self.subject.spec.max_length)
         precision: evaluation.Precision = "bfloat16" if self.budget.bfloat16 else "float32"
         logits = evaluation.logits(self.subject.model, examples, precision=precision)
         return torch.lerp(labels, logits.softmax(-1).float(), self.budget.distilled)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from prunecast.errors import UserError
-from prunecast.models.kan import KanLayer, KanNetwork
 from prunecast.models.language import LanguageModel, batches_of, token_losses
+from prunecast.networks.kan import KanLayer, KanNetwork
 
 from transformers import GPT2LMHeadModel  # isort: skip
 

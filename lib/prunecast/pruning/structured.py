@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prunecast.errors import UserError
-from prunecast.models import zoo
-from prunecast.models.vision import VISION_ARCHITECTURES, ImageClassifier
+from prunecast.loading import folders
+from prunecast.networks.vision import VISION_ARCHITECTURES, ImageClassifier
 
 Importance = Literal["magnitude", "taylor"]
 FAMILIES = ("bert", "distilbert", "electra", "roberta")
@@ -114,7 +114,7 @@ def remove(model: nn.Module, removal: Removal, inputs: Inputs, labels: Tensor | 
 
 
 def load_removed(folder: Path) -> nn.Module:
-    """Read a smaller model that `zoo.save` wrote; its layers have the shapes of the stored weights.
+    """Read a smaller model that `storage.save` wrote; its layers have the shapes of the stored weights.
 
     Args:
         folder: The folder with `model.safetensors` and `config.json`.
@@ -127,7 +127,7 @@ def load_removed(folder: Path) -> nn.Module:
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    zoo.refuse_pickles(folder)
+    folders.refuse_pickles(folder)
     path = folder / "config.json"
     if not path.exists():
         raise UserError(f"checkpoint {folder.name} has no config.json, which names its architecture")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from prunecast import tables
 from prunecast.errors import UserError
-from prunecast.models import zoo
+from prunecast.loading import storage
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.pruning.masks import MAXIMUM, SCOPES
 from prunecast.selection import pareto, search
@@ -214,7 +214,7 @@ def save(evaluator: ConfigurationEvaluator, how: Configuration, figures: Mapping
     if absent := [name for name in FIGURES if name not in figures]:
         raise UserError(f"a selected model is saved with its four figures; {', '.join(absent)} is missing")
     stored = how.model_copy(update={"form": "masked"}) if how.form == "sparse_kernel" else how
-    zoo.save(evaluator.build(stored), evaluator.retraining.tokenizer, folder)
+    storage.save(evaluator.build(stored), evaluator.retraining.tokenizer, folder)
     rows = "\n".join(f"| {FIGURES[name]} | {formatted(value)} |" for name, value in figures.items())
     card = CARD.format(model=evaluator.subject.name, task=evaluator.subject.task.name, how=how.name, rows=rows)
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from prunecast.cache import alone, file_hash, kept_folder, kept_row, key_of
 from prunecast.cost import energy, profile
 from prunecast.hardware import device_name
-from prunecast.models import evaluation, zoo
+from prunecast.loading import storage
+from prunecast.models import evaluation
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.prunable import prunable_weights
 from prunecast.progress import note, track
@@ -148,7 +149,7 @@ class ConfigurationEvaluator:
             else:
                 schedule = schedules.Schedule(name=how.schedule, sparsity=how.ratio, scope=how.scope)
                 model = own.scheduled(schedule, self.subject.seed)
-            zoo.save(model, self.retraining.tokenizer, new)
+            storage.save(model, self.retraining.tokenizer, new)
 
         kept_folder(folder, self.training_key, fill)
         return structured.load_removed(folder).to(self.torch_device)

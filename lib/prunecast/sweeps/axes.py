@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from prunecast.models.evaluation import Examples, evaluate
+from prunecast.models.evaluation import evaluate
+from prunecast.models.inputs import Examples
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import AXES, SCOPES, Axis, Pruner, Ranking, cut, pruned_counts, rank, sparsity
 

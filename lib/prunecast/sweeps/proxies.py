@@ -21,7 +21,8 @@ from prunecast.cache import alone, file_hash, kept_folder, key_of
 from prunecast.cost.samples import AGREEMENT_EXAMPLES, AGREEMENT_STRIDE, GRADIENT_EXAMPLES
 from prunecast.errors import UserError
 from prunecast.models.checkpoints import TrainedModel, trained_classifier
-from prunecast.models.evaluation import Examples, evaluate
+from prunecast.models.evaluation import evaluate
+from prunecast.models.inputs import Examples
 from prunecast.progress import note, track
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import SCOPES, Pruner, Scope, cut, pruned_counts, rank

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunecast.models.checkpoints import TrainedModel
-from prunecast.models.evaluation import evaluate, prepare
+from prunecast.models.evaluation import evaluate
+from prunecast.models.inputs import prepare
 from prunecast.progress import track
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import SCOPES, Pruner, cut, pruned_counts, rank, sparsity

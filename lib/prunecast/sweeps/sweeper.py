@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from prunecast.models.evaluation import Examples, Outcome, Precision, evaluate
+from prunecast.models.evaluation import Outcome, Precision, evaluate
+from prunecast.models.inputs import Examples
 from prunecast.progress import track
 from prunecast.pruning.criteria import CriterionName, criterion_called
 from prunecast.pruning.masks import MAXIMUM, SCOPES, Pruner, Scope, cut, pruned_counts, rank, sparsity

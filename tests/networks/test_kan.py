@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from prunecast.errors import UserError
-from prunecast.models.kan import KanLayer, KanNetwork
+from prunecast.networks.kan import KanLayer, KanNetwork
 from prunecast.pruning.gates import node_scores, nodes_off
 from torch import Tensor
 

@@ -17,7 +17,7 @@ from prunecast import torchvision_compat as _before_torchvision  # noqa: F401
 
 import torchvision.models  # isort: skip
 
-from prunecast.models.kan import KanNetwork  # isort: skip
+from prunecast.networks.kan import KanNetwork  # isort: skip
 
 SIDE = 32  # height and width, in pixels, of the images of convolutional networks
 SHIFT = 4  # largest shift of an augmented image, in pixels

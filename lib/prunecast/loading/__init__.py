@@ -1,0 +1,1 @@
+"""Checkpoints: what a folder or the hub holds, checked and loaded."""
