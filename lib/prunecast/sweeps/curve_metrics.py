@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 
 from prunecast.errors import UserError
 
@@ -77,6 +78,20 @@ def segment(points: pd.DataFrame) -> np.ndarray:
     return np.select([share > PLATEAU_ABOVE, share < COLLAPSED_BELOW], ["plateau", "collapsed"], "transition")
 
 
+def within_epsilon(accuracy: ArrayLike, dense: ArrayLike, epsilon: float) -> NDArray[np.bool_]:
+    """Whether accuracies lie at most `epsilon` below the dense ones, up to the rounding of floating-point numbers.
+
+    Args:
+        accuracy: Accuracies of pruned models, of any shape, as fractions.
+        dense: Accuracies without pruning, in a shape that broadcasts against these.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Returns:
+        Booleans in the shape of both together.
+    """
+    return np.asarray(accuracy) >= np.asarray(dense) - epsilon - ROUNDING
+
+
 def safe_sparsity(curve: pd.DataFrame, epsilon: float) -> float:
     """Largest sparsity up to which no point of one curve lies more than `epsilon` below its densest point.
 
@@ -88,7 +103,7 @@ def safe_sparsity(curve: pd.DataFrame, epsilon: float) -> float:
         A sparsity of the curve, as a fraction.
     """
     points = curve.sort_values("sparsity")
-    unsafe = (points["accuracy"] < points["accuracy"].iloc[0] - epsilon - ROUNDING).to_numpy()
+    unsafe = ~within_epsilon(points["accuracy"].to_numpy(), points["accuracy"].iloc[0], epsilon)
     last_safe = int(unsafe.argmax()) - 1 if unsafe.any() else len(points) - 1
     return float(points["sparsity"].iloc[last_safe])
 
