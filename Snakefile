@@ -16,7 +16,7 @@ if not workflow.configfiles:
     sys.exit("prunecast: which study? Give its file: --configfile studies/laptop.yml")
 STUDY_FILE = os.path.relpath(workflow.configfiles[0])
 try:
-    STUDY = studies.check_study(config, STUDY_FILE)
+    STUDY = studies.read_study(Path(STUDY_FILE))  # not Snakemake's own reading of it, which takes a key twice
 except UserError as error:
     sys.exit(f"prunecast: {error}")
 

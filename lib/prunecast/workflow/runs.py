@@ -22,6 +22,7 @@ from prunecast import paths
 from prunecast.errors import UserError
 from prunecast.progress import LOG, TERMINAL, note, terminal_name
 from prunecast.workflow.studies import RUN, check_parameters
+from prunecast.workflow.values import resolved
 
 logging.getLogger("papermill").addHandler(logging.NullHandler())  # what it has to say is said in a sentence below
 
@@ -38,9 +39,11 @@ def run_page(page: str, values: Mapping[str, Any], run: str) -> Path:
     """Execute `page` with the parameters `values` as part of `run`, and return the executed notebook.
 
     The executed notebook and the tables appear in the run's folder together, after the last cell. A run that fails or
-    is interrupted leaves them as they were, and its notebook and log in `logs/`. Raises UserError.
+    is interrupted leaves them as they were, and its notebook and log in `logs/`. Relative paths among the values start
+    in the current folder. Raises UserError, or for an interrupt KeyboardInterrupt with a sentence.
     """
     check_parameters(page, values)
+    values = resolved(values)
     folder = paths.run(run)
     logs = folder / "logs"
     try:
@@ -67,7 +70,8 @@ def _run_in(work: Path, page: str, values: dict[str, Any], folder: Path) -> Path
         except (PapermillExecutionError, DeadKernelError, KeyboardInterrupt) as error:
             if executed.exists():
                 shutil.move(executed, kept)
-            raise UserError(_sentence(page, error, kept)) from None
+            kind = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else UserError
+            raise kind(_sentence(page, error, kept)) from None
         note(f"{page}: finished")
     return _publish(notebook, stage, page, folder)
 

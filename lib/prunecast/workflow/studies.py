@@ -1,15 +1,16 @@
 """Studies: which pages run with which parameters, checked before anything runs."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from prunecast.errors import UserError, first_complaint
 from prunecast.workflow.pages import parameters_of
+from prunecast.workflow.values import check_values
+from prunecast.workflow.yaml_text import parse
 
 TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -42,12 +43,16 @@ class Study(BaseModel):
 def read_study(path: Path) -> Study:
     """Read and check a study file; raises UserError with one sentence for the first thing that is wrong."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"study {path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
-        raise UserError(f"study {path.name} is not YAML: see line {line}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"study {path.name}, line {line}: the file is not in UTF-8; save it in UTF-8") from None
+    try:
+        content = parse(text)
+    except UserError as error:
+        raise UserError(f"study {path.name}, {error}") from None
     return check_study(content, path.name)
 
 
@@ -71,7 +76,10 @@ def parameters(study: Study, page: str) -> dict[str, Any]:
 
 
 def check_parameters(page: str, values: Mapping[str, Any]) -> None:
-    """Raise UserError for a parameter that the page does not declare or whose value has another type."""
+    """Raise UserError for a parameter that the page does not declare or whose value is of another type or not allowed.
+
+    What lies at a path is not checked: that may change until the page runs.
+    """
     known = parameters_of(page)
     for name, value in values.items():
         if name not in known or name == RUN:
@@ -80,15 +88,27 @@ def check_parameters(page: str, values: Mapping[str, Any]) -> None:
         wanted = known[name]["inferred_type_name"]
         if not isinstance(value, TYPES[wanted]) or (isinstance(value, bool) and wanted != "bool"):
             raise UserError(f"parameter {name} of page {page} must be of type {wanted}, not {value!r}")
-
-
-def parse_parameter(page: str, text: str) -> tuple[str, Any]:
-    """Parse `name=value` of the command line; the value is read as YAML unless the page declares a text."""
-    name, sign, value = text.partition("=")
-    if not sign:
-        raise UserError(f"parameter {text!r} is not of the form name=value")
-    is_text = parameters_of(page).get(name, {}).get("inferred_type_name") == "str"
     try:
-        return name, value if is_text else yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"the value of parameter {name} cannot be read: {value!r}") from None
+        check_values(values)
+    except UserError as error:
+        raise UserError(f"page {page}: {error}") from None
+
+
+def parse_parameters(page: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Parse texts `name=value` of the command line; a value is read as YAML unless the page declares a text.
+
+    Raises UserError for a text of another form, or a parameter given twice.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise UserError(f"parameter {text!r} is not of the form name=value")
+        if name in values:
+            raise UserError(f"parameter {name} is given twice")
+        is_text = parameters_of(page).get(name, {}).get("inferred_type_name") == "str"
+        try:
+            values[name] = value if is_text else parse(value)
+        except UserError:
+            raise UserError(f"the value of parameter {name} cannot be read: {value!r}") from None
+    return values
