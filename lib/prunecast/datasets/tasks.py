@@ -2,24 +2,24 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
 from prunecast import paths
-from prunecast.datasets import docstrings, image_files
+from prunecast.datasets import columns, image_files
 from prunecast.errors import UserError
 
 SPLITS = ("train", "validation")
 
-Source = Literal["built-in", "folder", "hub"]
+Source = Literal["built-in", "folder", "hub", "file"]
 Loaded = TypeVar("Loaded")
 
 
@@ -28,11 +28,11 @@ class Split:
     """Examples of one split.
 
     Attributes:
-        inputs: n texts, or images (n, height, width, channels) with values from 0 to 255.
+        inputs: n texts or pairs of texts, or images (n, height, width, channels) with values from 0 to 255.
         labels: Index (n,) of the class of each example.
     """
 
-    inputs: Sequence[str] | NDArray[np.uint8]
+    inputs: Sequence[str] | Sequence[tuple[str, str]] | NDArray[np.uint8]
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -55,6 +55,22 @@ class Split:
         """
         return self if count is None else Split(self.inputs[:count], self.labels[:count])
 
+    def sample(self, count: int, seed: int) -> "Split":
+        """Draw examples at random, each at most once.
+
+        Args:
+            count: Number of examples.
+            seed: Seed of the draw.
+
+        Returns:
+            `count` examples in their order in the split, or all where there are fewer.
+        """
+        if len(self) <= count:
+            return self
+        rows = np.sort(np.random.default_rng(seed).choice(len(self), count, replace=False))
+        inputs: Any = self.inputs[rows] if isinstance(self.inputs, np.ndarray) else [self.inputs[row] for row in rows]
+        return Split(inputs, self.labels[rows])
+
 
 @dataclass(frozen=True)
 class Task:
@@ -64,8 +80,8 @@ class Task:
         name: Name by which it is loaded.
         kind: What the inputs are.
         source: Where the data came from.
-        label_names: Name of each class, in the order of the labels.
-        train: Examples to train on.
+        label_names: Name of each class, in the order of the labels; "0", "1" and so on where the data name none.
+        train: Examples to train on; none in a task that was read from a user's file.
         validation: Examples to evaluate on.
     """
 
@@ -82,11 +98,16 @@ class Task:
         return len(self.label_names)
 
     @property
+    def names_known(self) -> bool:
+        """Whether the label names are names, and not the numbers of the classes written as text."""
+        return self.label_names != tuple(str(number) for number in range(self.classes))
+
+    @cached_property
     def majority_accuracy(self) -> float:
         """Accuracy, as a fraction, of always predicting the most frequent class of the validation split."""
         return float(np.bincount(self.validation.labels).max() / len(self.validation))
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """The sha256 of the kind, the label names, and all inputs and labels of both splits."""
         digest = hashlib.sha256(json.dumps([self.kind, self.label_names]).encode())
@@ -111,16 +132,17 @@ def load_task(name: str) -> Task:
         The task; a second call with the same name returns the same object.
 
     Raises:
-        UserError: No source has a task of that name, a split is missing or has no examples, a text is empty, a label
-            is outside the label names, or the hub cannot be reached.
+        UserError: No source has a task of that name, a file is missing or damaged, a split is missing or has no
+            examples or one class alone, a text is empty, a label is missing or outside the label names, or the hub
+            cannot be reached.
     """
     if name in BUILT_IN:
-        return _checked(BUILT_IN[name]())
+        return checked(BUILT_IN[name]())
     folder = paths.task_folder()
     if folder and (folder / name).is_dir():
-        return _checked(_from_folder(folder / name))
+        return checked(_from_folder(folder / name))
     if name in (known := hub_tasks()):
-        return _checked(from_hub(name, known[name]))
+        return checked(from_hub(name, known[name]))
     local = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder and folder.is_dir() else []
     raise UserError(
         f"there is no task {name!r}: built in are {', '.join(BUILT_IN)}; PRUNECAST_DATA "
@@ -166,13 +188,16 @@ def from_hub(name: str, entry: dict[str, str]) -> Task:
     missing = [split for split in splits.values() if split not in source]
     if missing:
         raise UserError(f"task {name!r} on the hub has no split {missing[0]!r}: it has {', '.join(source)}")
-    label = entry.get("label", "label")
-    feature = source[splits["train"]].features[label]
-    names = getattr(feature, "names", None) or sorted({str(value) for value in source[splits["train"]][label]})
-    # Shuffled, because some splits are sorted by class, and a study may use the first examples alone.
-    frames = {name: source[split].to_pandas().sample(frac=1, random_state=0) for name, split in splits.items()}
-    columns = {entry.get("text", "text"): "text", label: "label"}
-    return _text_task(name, "hub", tuple(names), {k: f.rename(columns=columns) for k, f in frames.items()})
+    text, label = entry.get("text", "text"), entry.get("label", "label")
+    tables = {}
+    for split, there in splits.items():
+        # Shuffled, because some splits are sorted by class, and a study may use the first examples alone.
+        frame = source[there].to_pandas().sample(frac=1, random_state=0)
+        tables[split] = columns.from_frame(frame, f"task {name!r}, split {there}", (text, label))
+    values = tables["train"].column(label)
+    names = getattr(source[splits["train"]].features[label], "names", None)
+    names = names or columns.label_names(columns.labels(values, tables["train"].at))
+    return _text_task(name, "hub", tuple(names), tables, text, label)
 
 
 def _downloaded(name: str, load: Callable[[], Loaded]) -> Loaded:
@@ -186,10 +211,13 @@ def _downloaded(name: str, load: Callable[[], Loaded]) -> Loaded:
 
 
 def _docstrings() -> Task:
+    from prunecast.datasets import docstrings  # here, because it imports pandas
+
     frame = docstrings.sentences().sample(frac=1, random_state=0)
     held_out = frame.groupby("label").head(64)
     frames = {"train": frame.drop(held_out.index), "validation": held_out}
-    return _text_task("docstrings", "built-in", docstrings.PACKAGES, frames)
+    tables = {k: columns.from_frame(f, f"task 'docstrings', split {k}", ("text", "label")) for k, f in frames.items()}
+    return _text_task("docstrings", "built-in", docstrings.PACKAGES, tables)
 
 
 def _digits() -> Task:
@@ -211,50 +239,53 @@ BUILT_IN = {"docstrings": _docstrings, "digits": _digits}
 def _from_folder(folder: Path) -> Task:
     if images := image_files.from_folder(folder):
         return _image_task(folder.name, "folder", images)
-    files = {split: folder / f"{split}.parquet" for split in SPLITS}
-    for path in (*files.values(), folder / "meta.json"):
-        if not path.exists():
-            raise UserError(
-                f"task folder {folder.name} has no {path.name}: it needs train.parquet, validation.parquet "
-                "(columns text and label) and meta.json (label names under labels)"
-            )
-    names = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["labels"]
-    return _text_task(folder.name, "folder", tuple(names), {k: pd.read_parquet(f) for k, f in files.items()})
+    names, tables = columns.from_folder(folder, SPLITS)
+    return _text_task(folder.name, "folder", names, tables)
 
 
-def _text_task(name: str, source: Source, label_names: tuple[str, ...], frames: dict[str, pd.DataFrame]) -> Task:
-    for split, frame in frames.items():
-        for column in ("text", "label"):
-            if column not in frame:
-                raise UserError(f"task {name!r}, split {split}: there is no column {column!r}")
-        if not pd.api.types.is_integer_dtype(frame["label"]):
-            raise UserError(f"task {name!r}, split {split}: labels must be whole numbers from 0")
+def _text_task(
+    name: str,
+    source: Source,
+    label_names: tuple[str, ...],
+    tables: dict[str, columns.Table],
+    text: str = "text",
+    label: str = "label",
+) -> Task:
     train, validation = (
-        Split(frames[split]["text"].tolist(), frames[split]["label"].to_numpy(np.int64, copy=True)) for split in SPLITS
+        Split(columns.texts(table, text), columns.indices(table.column(label), label_names, table.at))
+        for table in (tables[split] for split in SPLITS)
     )
     return Task(name, "text", source, label_names, train, validation)
 
 
 def _image_task(name: str, source: Source, images: image_files.Images) -> Task:
-    train = Split(images.train, images.train_labels.astype(np.int64))
-    validation = Split(images.held_out, images.held_out_labels.astype(np.int64))
+    train = Split(images.train, images.train_labels)
+    validation = Split(images.held_out, images.held_out_labels)
     return Task(name, "image", source, images.label_names, train, validation)
 
 
-def _checked(task: Task) -> Task:
-    for split_name in SPLITS:
-        split: Split = getattr(task, split_name)
-        where = f"task {task.name!r}, split {split_name}"
+def checked(task: Task, splits: Sequence[str] = SPLITS) -> Task:
+    """Check what holds for every task.
+
+    Args:
+        task: The task.
+        splits: Names of the splits that must have examples.
+
+    Returns:
+        The task.
+
+    Raises:
+        UserError: Two classes have one name, or a split has no examples or one class alone.
+    """
+    if twice := [name for name, count in Counter(task.label_names).items() if count > 1]:
+        raise UserError(f"task {task.name!r}: the label name {twice[0]!r} occurs twice")
+    for name in splits:
+        split: Split = getattr(task, name)
         if not len(split):
-            raise UserError(f"{where}: there are no examples")
-        outside = np.flatnonzero((split.labels < 0) | (split.labels >= task.classes))
-        if outside.size:
+            raise UserError(f"task {task.name!r}, split {name}: there are no examples")
+        if len(present := np.unique(split.labels)) == 1:
             raise UserError(
-                f"{where}, row {outside[0]}: label {split.labels[outside[0]]} is outside 0 to {task.classes - 1}, "
-                f"the {task.classes} label names"
+                f"task {task.name!r}, split {name}: all {len(split)} examples are of the class "
+                f"{task.label_names[present[0]]!r}; at least two classes are needed"
             )
-        if task.kind == "text":
-            empty = [row for row, text in enumerate(split.inputs) if not (isinstance(text, str) and text.strip())]
-            if empty:
-                raise UserError(f"{where}, row {empty[0]}: the text is empty; drop the row or fill it")
     return task
