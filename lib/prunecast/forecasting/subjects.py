@@ -1,43 +1,184 @@
 """A checkpoint of a user's, with the examples that it is evaluated on."""
 
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prunecast.datasets.tasks import load_task
-from prunecast.errors import UserError
-from prunecast.loading import storage
-from prunecast.models import zoo
-from prunecast.models.checkpoints import TrainedModel
-from prunecast.models.inputs import prepare
+import numpy as np
+import torch
+from torch import Tensor
 
-LONGEST = 128  # tokens of a text
+from prunecast.datasets.tasks import Split, Task, load_task
+from prunecast.errors import UserError
+from prunecast.loading import classes, folders, storage
+from prunecast.loading.images import ImageInputs
+from prunecast.loading.text import most_tokens
+from prunecast.models import inputs, prunable, zoo
+from prunecast.models.checkpoints import TrainedModel
+from prunecast.models.evaluation import logits
+from prunecast.networks.vision import FULLY_CONNECTED, ImageClassifier
+
 EXAMPLES = 2000  # of the task's validation split, at most
+LONGEST = 128  # tokens of a text, at most
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint, ready to be evaluated and pruned.
+
+    Attributes:
+        model: The model with its prunable weights; the classes of its task are in the order of the model's.
+        processor: Its tokenizer or `ImageInputs`; None for an `ImageClassifier`.
+        notes: What is evaluated and pruned, a sentence for each fact.
+    """
+
+    model: TrainedModel
+    processor: Any
+    notes: tuple[str, ...]
+
+    @cached_property
+    def predicted(self) -> Tensor:
+        """Class (n,) that the dense model predicts for each example; the one evaluation of the unpruned model."""
+        return logits(self.model.model, self.model.examples).argmax(-1)
+
+    @cached_property
+    def dense_accuracy(self) -> float:
+        """Accuracy without pruning, as a fraction."""
+        labels = self.model.examples.labels
+        return int((self.predicted == labels).sum()) / len(labels)
+
+    @cached_property
+    def another_order(self) -> str:
+        """A sentence, where the dense model is far more accurate with its classes in another order; else nothing."""
+        labels = self.model.examples.labels.numpy()
+        return classes.likely_order(self.predicted.numpy(), labels, self.model.task.label_names)
+
+
+def open_subject(
+    checkpoint: str,
+    task: Task,
+    *,
+    device: str = "",
+    examples: int = EXAMPLES,
+    longest: int = LONGEST,
+    seed: int = 0,
+) -> Subject:
+    """Load a checkpoint and the examples of a task that it is evaluated on.
+
+    Args:
+        checkpoint: A folder, a name in `PRUNECAST_MODELS`, or an id of the hub.
+        task: The task.
+        device: Device of the model, such as `cpu` or `cuda:1`; empty for the GPU where there is one.
+        examples: Number of validation examples that are evaluated; all where there are fewer.
+        longest: Number of tokens after which a text is cut off, unless the checkpoint takes fewer.
+        seed: Seed of the draw of examples.
+
+    Returns:
+        The model with its examples. The labels of the task are in the order of the checkpoint's classes where both
+        have names.
+
+    Raises:
+        UserError: There is no such checkpoint or device, or the checkpoint has other inputs or classes than the task.
+    """
+    place = _device(device)
+    model, processor, name = storage.open_checkpoint(checkpoint)
+    _check_inputs(model, processor, name, task)
+    ordered, note_on_classes = _in_order_of(model, task)
+    chosen = ordered.validation.sample(examples, seed)
+    limit = longest if task.kind == "image" else min(longest, most_tokens(model, processor))
+    prepared = inputs.fitted(model.to(place), inputs.prepare(chosen, processor, limit), name)
+    subject = TrainedModel(
+        name=name.rpartition("/")[2],
+        spec=zoo.ModelSpec(task=task.name, max_length=limit),
+        task=replace(ordered, validation=chosen),
+        model=model,
+        examples=prepared,
+        folder=folders.local_folder(checkpoint) or Path(checkpoint),
+        seed=seed,
+    )
+    notes = [
+        _note_on_examples(len(chosen), len(task.validation), seed),
+        f"{prepared.cut:,} of {len(chosen):,} texts were cut at {limit} tokens" if prepared.cut else "",
+        "its answers depend on padding, so that only texts of equal length are evaluated together"
+        if not prepared.masked
+        else "",
+        note_on_classes,
+        _note_on_weights(subject),
+    ]
+    return Subject(subject, processor, tuple(note for note in notes if note))
 
 
 def subject_of(checkpoint: str, task_name: str) -> tuple[TrainedModel, Any]:
-    """Load a checkpoint and the validation examples of its task.
+    """The model and the processor of `open_subject`, for a task by its name."""
+    subject = open_subject(checkpoint, load_task(task_name))
+    return subject.model, subject.processor
 
-    Args:
-        checkpoint: A folder, or an id of the hub.
-        task_name: Name of the task.
 
-    Returns:
-        The model with at most `EXAMPLES` examples, and its tokenizer, None for images.
+def _device(name: str) -> torch.device:
+    if not name:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError):
+        gpus = torch.cuda.device_count()
+        known = ", ".join(["cpu", *(f"cuda:{number}" for number in range(gpus))])
+        raise UserError(f"there is no device {name!r} on this machine; there are {known}") from None
+    return device
 
-    Raises:
-        UserError: If there is no such checkpoint or task, or the checkpoint has other inputs or classes than the task.
-    """
-    task = load_task(task_name)
-    folder = Path(checkpoint)
-    if folder.is_dir():
-        model, tokenizer = storage.load(folder)
-    else:
-        model, tokenizer = zoo.build(zoo.ModelSpec(task=task_name, checkpoint=checkpoint, fine_tuned=True), task)
-    if (tokenizer is None) != (task.kind == "image"):
-        raise UserError(f"{checkpoint} does not classify {task.kind}s, which task {task_name!r} consists of")
-    config: Any = getattr(model, "config", None)
-    if config is not None and config.num_labels != task.classes:
-        raise UserError(f"{checkpoint} has {config.num_labels} classes, task {task_name!r} has {task.classes}")
-    examples = prepare(task.validation.first(EXAMPLES), tokenizer, LONGEST)
-    spec = zoo.ModelSpec(task=task_name, max_length=LONGEST)
-    return TrainedModel(folder.name, spec, task, model.eval(), examples, folder, 0), tokenizer
+
+def _check_inputs(model: Any, processor: Any, name: str, task: Task) -> None:
+    kind = "image" if processor is None or isinstance(processor, ImageInputs) else "text"
+    if kind != task.kind:
+        raise UserError(f"{name} does not classify {task.kind}s, which task {task.name!r} consists of, but {kind}s")
+    own = model.classes if isinstance(model, ImageClassifier) else model.config.num_labels
+    classes.check_number(name, own, task.name, task.classes)
+    if getattr(getattr(model, "config", None), "problem_type", None) == "multi_label_classification":
+        raise UserError(f"{name} gives each example several classes, and here each example has one")
+    if isinstance(model, ImageClassifier):
+        _, height, width, channels = task.validation.images.shape
+        shape, fixed = (channels, height, width), model.architecture in (*FULLY_CONNECTED, "kan")
+        if shape != model.shape and (fixed or channels not in (1, 3)):
+            raise UserError(
+                f"{name} takes images of {_shown(model.shape)}, those of task {task.name!r} have {_shown(shape)} "
+                "(channels, height, width)"
+            )
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return " by ".join(map(str, shape))
+
+
+def _in_order_of(model: Any, task: Task) -> tuple[Task, str]:
+    """The task with its classes in the order of the model's, and how that was found."""
+    own = classes.names_of(getattr(model, "config", None))
+    place = classes.matched(own, task.label_names, task.names_known)
+    if place is None:
+        theirs = f"names {classes.listed(own)}" if own else "does not name them"
+        ours = f"names {classes.listed(task.label_names)}" if task.names_known else "does not name them"
+        return task, f"the order of the classes was assumed: the checkpoint {theirs}, the task {ours}"
+    if (place == np.arange(len(place))).all():
+        return task, "the classes of the checkpoint were matched with those of the task by name; both have one order"
+    names = tuple(task.label_names[index] for index in place.argsort())
+    train, validation = (Split(split.inputs, place[split.labels]) for split in (task.train, task.validation))
+    return (
+        replace(task, label_names=names, train=train, validation=validation),
+        f"the classes of the task were put into the order of the checkpoint's by their names, {classes.listed(names)}",
+    )
+
+
+def _note_on_examples(used: int, available: int, seed: int) -> str:
+    if used == available:
+        return f"all {available:,} validation examples are evaluated"
+    return f"{used:,} of {available:,} validation examples are evaluated, drawn at random with seed {seed}"
+
+
+def _note_on_weights(subject: TrainedModel) -> str:
+    absent, total, largest = prunable.left_out(subject.model, subject.weights, subject.task.classes)
+    if not absent:
+        return ""
+    return (
+        f"{absent / total:.1%} of the weights in matrices ({absent:,} of {total:,}, embeddings and output layer apart) "
+        f"are in no linear or convolution layer and are never pruned, such as {largest}"
+    )

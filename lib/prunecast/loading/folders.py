@@ -1,23 +1,89 @@
-"""Folders of checkpoints: where one is, and whether its files can be loaded."""
+"""Folders of checkpoints: where one is, and whether its files are whole and can be loaded."""
 
+import json
+import struct
 from pathlib import Path
+from typing import Any
 
 from prunecast import paths
 from prunecast.errors import UserError
 
+LFS_POINTER = b"version https://git-lfs"
+
 
 def refuse_pickles(folder: Path) -> None:
-    """Check that a checkpoint folder has its weights as safetensors, since pickled weights can run code.
+    """Check that a checkpoint folder has its weights as whole safetensors, since pickled weights can run code.
 
     Raises:
-        UserError: There is no such folder, or it has no safetensors.
+        UserError: There is no such folder, it has no safetensors or not all of their bytes, or it holds an adapter.
     """
     if not folder.is_dir():
         raise UserError(f"there is no checkpoint folder {folder}")
-    if not list(folder.glob("*.safetensors")):
+    if (folder / "adapter_config.json").exists():
+        raise UserError(
+            f"checkpoint {folder.name} holds an adapter (adapter_config.json), which would be ignored; merge it into "
+            "its base model with merge_and_unload of the library peft, and save the result"
+        )
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
         pickles = [path.name for path in sorted(folder.iterdir()) if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]
         content = f"only {pickles[0]}, which is a pickle" if pickles else "no weights"
         raise UserError(f"checkpoint {folder.name} holds {content}; weights are loaded as safetensors alone")
+    for path in files:
+        _refuse_damage(path)
+    index = folder / "model.safetensors.index.json"
+    if index.exists() and not (folder / "model.safetensors").exists():
+        parts = read_json(index).get("weight_map", {}).values()
+        if absent := sorted(part for part in set(parts) if not (folder / part).exists()):
+            raise UserError(f"checkpoint {folder.name} lacks {absent[0]}, which {index.name} names; download it again")
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """Read the configuration of a checkpoint, after a check of its files.
+
+    Args:
+        folder: The folder of the checkpoint.
+
+    Returns:
+        The content of its `config.json`.
+
+    Raises:
+        UserError: As for `refuse_pickles`, there is no configuration or it is no JSON, or the weights are quantised.
+    """
+    refuse_pickles(folder)
+    path = folder / "config.json"
+    if not path.exists():
+        raise UserError(f"checkpoint {folder.name} has no config.json, which names its architecture")
+    config = read_json(path)
+    if quantised := config.get("quantization_config"):
+        method = quantised.get("quant_method", "an unnamed method") if isinstance(quantised, dict) else quantised
+        raise UserError(
+            f"checkpoint {folder.name} is quantised ({method}, in its config.json), and weights that are stored in few "
+            "bits cannot be pruned; take the checkpoint that it was made from"
+        )
+    return config
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file of a checkpoint.
+
+    Raises:
+        UserError: The file is no JSON object in UTF-8, or begins with a byte order mark, which libraries refuse.
+    """
+    where = f"checkpoint {path.parent.name}: {path.name}"
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8"))
+    except UnicodeDecodeError:
+        raise UserError(f"{where} is not text in UTF-8") from None
+    except json.JSONDecodeError as error:
+        if path.read_bytes().startswith(b"\xef\xbb\xbf"):
+            raise UserError(f"{where} begins with a byte order mark; save it as UTF-8 without one") from None
+        raise UserError(
+            f"{where} is no JSON from line {error.lineno}, column {error.colno} on ({error.msg}); download it again"
+        ) from None
+    if not isinstance(content, dict):
+        raise UserError(f"{where} holds no JSON object, but {type(content).__name__}")
+    return content
 
 
 def local_folder(checkpoint: str) -> Path | None:
@@ -25,3 +91,24 @@ def local_folder(checkpoint: str) -> Path | None:
     local = paths.checkpoint_folder()
     candidates = [Path(checkpoint), *([local / checkpoint] if local else [])]
     return next((folder for folder in candidates if folder.is_dir()), None)
+
+
+def _refuse_damage(path: Path) -> None:
+    """Refuse a file that is not as long as its own header says; the weights are not read."""
+    where = f"checkpoint {path.parent.name}: {path.name}"
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(len(LFS_POINTER))
+        if start == LFS_POINTER:
+            raise UserError(f"{where} is a pointer of Git LFS and not the weights; fetch them with git lfs pull")
+        length = struct.unpack("<Q", start[:8])[0] if size >= 8 else size
+        if 8 + length > size:
+            raise UserError(f"{where} is cut off or no safetensors file; download it again")
+        file.seek(8)
+        try:
+            header = json.loads(file.read(length))
+            end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise UserError(f"{where} is damaged: its header cannot be read; download it again") from None
+    if size != 8 + length + end:
+        raise UserError(f"{where} has {size:,} bytes, its header says {8 + length + end:,}; download it again")

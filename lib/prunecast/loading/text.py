@@ -1,23 +1,49 @@
 """Text classifiers of the transformers library, with their tokenizers."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from prunecast import torchvision_compat as _before_transformers  # noqa: F401
 from prunecast.errors import UserError
+from prunecast.loading.folders import config_of
+from prunecast.loading.hub import hub_options
 
 from transformers.utils import logging as transformers_logging  # isort: skip
 
 LIBRARY_LOGGING: Any = transformers_logging  # its functions have no annotations
 LIBRARY_LOGGING.set_verbosity_error()
 LIBRARY_LOGGING.disable_progress_bar()
+CLASSIFIER = "ForSequenceClassification"  # ending of the library's names of text classifiers
+UNLIMITED = 10**9  # a tokenizer without a limit states a larger one
 
 
 def text_classifier(source: str, name: str, new_head: bool, **options: Any) -> tuple[Any, Any]:
-    """A text classifier and its tokenizer; only `new_head` may leave weights outside the base model untrained."""
+    """Load a text classifier and its tokenizer.
+
+    Args:
+        source: A folder, or an id of the hub.
+        name: Name of the checkpoint in errors.
+        new_head: Whether weights outside the base model may be absent or of other shapes, since they are trained next.
+        options: Further arguments of the library's `from_pretrained`.
+
+    Returns:
+        The model on the processor and in float32, and its tokenizer.
+
+    Raises:
+        UserError: The checkpoint is damaged, quantised, an adapter, of another kind or not fine-tuned, it cannot be
+            loaded, or it has no tokenizer or one that has more tokens than the model.
+    """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    if Path(source).is_dir():
+        config = config_of(Path(source))
+        if {"attn_implementation", "_attn_implementation"} & set(config):
+            options["attn_implementation"] = "eager"  # that of the config may need a library or a GPU
+        where: dict[str, Any] = {}
+    else:
+        where = hub_options(source)
     try:
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
             source,
@@ -25,23 +51,101 @@ def text_classifier(source: str, name: str, new_head: bool, **options: Any) -> t
             output_loading_info=True,
             use_safetensors=True,
             dtype=torch.float32,
+            trust_remote_code=False,
+            **where,
             **options,
         )
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # the library raises whatever the code of an architecture does
+        raise UserError(_not_loaded(name, error, bool(where))) from None
+    _refuse_absent(model, name, loaded["missing_keys"], new_head)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **where)
+        tokens = len(tokenizer)
+    except Exception as error:
+        raise UserError(f"checkpoint {name!r} has no tokenizer that could be loaded: {first_line(error)}") from None
+    if tokens <= len(set(tokenizer.all_special_tokens)) + 1:  # the library makes one without words where there is none
         raise UserError(
-            f"checkpoint {name!r} could not be loaded as a text classifier ({type(error).__name__}): it is neither "
-            "such a folder, nor one in PRUNECAST_MODELS, nor served as safetensors by the hub"
-        ) from None
+            f"checkpoint {name!r} has no tokenizer; save that of its base model beside it with save_pretrained"
+        )
+    rows = _embedded_tokens(model)
+    if rows is not None and tokens > rows:
+        raise UserError(f"checkpoint {name!r}: its tokenizer has {tokens} tokens, its model only {rows}")
+    return model, tokenizer
+
+
+def most_tokens(model: Any, tokenizer: Any) -> int:
+    """The number of tokens of the longest text that a model takes.
+
+    It is the smallest of the tokenizer's limit, `max_position_embeddings`, and the rows of the tables of positions,
+    where positions are counted from the padding index on, as in RoBERTa, less those that are not used.
+
+    Args:
+        model: The text classifier.
+        tokenizer: Its tokenizer.
+
+    Returns:
+        The number of tokens, special ones included; `UNLIMITED` where nothing limits it.
+    """
+    config = model.config.get_text_config()
+    limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
+    offset = 0
+    for path, module in model.named_modules():
+        part = path.rpartition(".")[2]
+        rows = getattr(getattr(module, "weight", None), "shape", (0,))[0]
+        if part in POSITIONS and rows:
+            used = getattr(module, "padding_idx", None)
+            offset = max(offset, 0 if used is None else used + 1)
+            limits.append(rows - getattr(module, "offset", 0))
+    sane = [int(limit) for limit in limits if isinstance(limit, int) and 0 < limit < UNLIMITED]
+    return min(sane, default=UNLIMITED + offset) - offset
+
+
+POSITIONS = ("position_embeddings", "embed_positions", "positions_embed", "wpe")  # names of tables of positions
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error of a library, at most 200 characters, after the name of its type."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200].rstrip('.')}" if lines else type(error).__name__
+
+
+def _not_loaded(name: str, error: Exception, offline: bool) -> str:
+    if offline and isinstance(error, OSError):
+        return (
+            f"checkpoint {name!r} could not be loaded: it is neither a folder, nor one in PRUNECAST_MODELS, and the "
+            "hub cannot be reached; connect to the network, or name a folder"
+        )
+    if "size mismatch" in str(error) or "mismatched" in str(error):
+        return (
+            f"checkpoint {name!r}: its weights have other shapes than its config.json says, such as another number of "
+            "classes (id2label)"
+        )
+    return f"checkpoint {name!r} could not be loaded as a text classifier ({first_line(error)})"
+
+
+def _refuse_absent(model: Any, name: str, missing: Any, new_head: bool) -> None:
     base = f"{model.base_model_prefix}."
-    absent = sorted(
-        key for key in loaded["missing_keys"] if not new_head or (key.startswith(base) and "pooler" not in key)
-    )
+    inside = [key for key in missing if key.startswith(base) and "pooler" not in key]
+    if new_head:
+        absent = inside
+    elif missing and not inside:
+        kind = next(iter(getattr(model.config, "architectures", None) or ()), "")
+        saved = f": it was saved as {kind}" if kind and not kind.endswith(CLASSIFIER) else ""
+        raise UserError(
+            f"checkpoint {name!r} has no trained classification head{saved} (it lacks {min(missing)}); fine-tune it on "
+            "the task first, or take one that was"
+        )
+    else:
+        absent = list(missing)
     if absent:
         raise UserError(
             f"checkpoint {name!r} is not a {model.config.model_type}: it lacks {len(absent)} of its weights"
         )
-    rows = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > rows:
-        raise UserError(f"checkpoint {name!r}: its tokenizer has {len(tokenizer)} tokens, its model only {rows}")
-    return model, tokenizer
+
+
+def _embedded_tokens(model: Any) -> int | None:
+    """Rows of the table of token embeddings; None where the model has no such table."""
+    try:
+        return int(model.get_input_embeddings().weight.shape[0])
+    except (NotImplementedError, AttributeError):
+        return None
