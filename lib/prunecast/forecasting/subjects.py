@@ -16,11 +16,13 @@ from prunecast.loading.images import ImageInputs
 from prunecast.loading.text import most_tokens
 from prunecast.models import inputs, prunable, zoo
 from prunecast.models.checkpoints import TrainedModel
-from prunecast.models.evaluation import logits
+from prunecast.models.evaluation import Outcome, logits, outcome_of
 from prunecast.networks.vision import FULLY_CONNECTED, ImageClassifier
+from prunecast.progress import track
 
 EXAMPLES = 2000  # of the task's validation split, at most
 LONGEST = 128  # tokens of a text, at most
+AT_ONCE = 256  # examples between two steps of the progress bar
 
 
 @dataclass(frozen=True)
@@ -38,21 +40,26 @@ class Subject:
     notes: tuple[str, ...]
 
     @cached_property
-    def predicted(self) -> Tensor:
-        """Class (n,) that the dense model predicts for each example; the one evaluation of the unpruned model."""
-        return logits(self.model.model, self.model.examples).argmax(-1)
+    def answers(self) -> Tensor:
+        """Logits (n, classes) of the dense model for each example: its one evaluation, with a progress bar."""
+        chunks = track(torch.arange(len(self.model.examples)).split(AT_ONCE), "evaluating without pruning")
+        return torch.cat([logits(self.model.model, self.model.examples, rows) for rows in chunks])
 
     @cached_property
+    def dense(self) -> Outcome:
+        """Outcome (n,) of the examples without pruning."""
+        return outcome_of(self.answers, self.model.examples.labels)
+
+    @property
     def dense_accuracy(self) -> float:
         """Accuracy without pruning, as a fraction."""
-        labels = self.model.examples.labels
-        return int((self.predicted == labels).sum()) / len(labels)
+        return self.dense.accuracy
 
     @cached_property
     def another_order(self) -> str:
         """A sentence, where the dense model is far more accurate with its classes in another order; else nothing."""
         labels = self.model.examples.labels.numpy()
-        return classes.likely_order(self.predicted.numpy(), labels, self.model.task.label_names)
+        return classes.likely_order(self.answers.argmax(-1).numpy(), labels, self.model.task.label_names)
 
 
 def open_subject(

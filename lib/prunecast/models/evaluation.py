@@ -69,7 +69,19 @@ def evaluate(
         The outcome (n,) in the order of `rows`, on the processor.
     """
     rows = torch.arange(len(examples)) if rows is None else rows
-    scores, labels = logits(model, examples, rows, precision), examples.labels[rows]
+    return outcome_of(logits(model, examples, rows, precision), examples.labels[rows])
+
+
+def outcome_of(scores: Tensor, labels: Tensor) -> Outcome:
+    """The outcome of an evaluation, from what the classifier answered.
+
+    Args:
+        scores: Logits (n, classes).
+        labels: Index (n,) of the true classes.
+
+    Returns:
+        The outcome (n,).
+    """
     true_class = scores.gather(1, labels[:, None])[:, 0]
     return Outcome(
         scores.argmax(-1) == labels,
