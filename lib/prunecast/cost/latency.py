@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from prunecast.errors import UserError
-from prunecast.seeding import seed_everything
+from prunecast.seeding import generator
 
 WARM_UP = 3  # calls of each form before timing starts
 STEPS = 100  # steps of the clock that a call must take, so that the clock's error is at most a hundredth of it
@@ -33,7 +33,7 @@ def latency(calls: Mapping[str, Callable[[], object]], rounds: int, seed: int = 
     """
     if rounds < 1:
         raise UserError(f"rounds is {rounds}; it must be at least 1")
-    shuffle, names = seed_everything(seed, "latency"), list(calls)
+    shuffle, names = generator(seed, "latency"), list(calls)
     for name in names * WARM_UP:
         calls[name]()
     milliseconds = {name: np.empty(rounds) for name in names}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from prunecast.errors import UserError
 from prunecast.pruning.effective_number import effective, mask
-from prunecast.seeding import seed_everything
+from prunecast.seeding import generator
 
 Order = Literal["effective", "random"]
 Image = NDArray[np.float64]  # (height, width, 3), from 0 to 1
@@ -112,7 +112,7 @@ def _check(image: Image, order: str) -> None:
 def _pruned(
     image: Image, groups: Iterator[tuple[slice, slice, slice]], beta: float, order: Order, seed: int
 ) -> PrunedImage:
-    choice = seed_everything(seed, "pixels")
+    choice = generator(seed, "pixels")
     stays = np.ones(image.shape, bool)
     n_eff = 0.0
     for group in groups:

@@ -14,7 +14,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from prunecast.progress import track
-from prunecast.seeding import seed_everything
+from prunecast.seeding import generator
 from prunecast.selection import pareto
 from prunecast.selection.space import COMPARED_EXAMPLES
 
@@ -78,7 +78,7 @@ def random_search(
     Returns:
         Indices of rows in the order they are measured, at most n.
     """
-    order = seed_everything(seed, "random search").permutation(len(candidates))
+    order = generator(seed, "random search").permutation(len(candidates))
     return [int(row) for row in order[:evaluations]]
 
 
@@ -144,7 +144,7 @@ def guided_search(
         _error_features(candidates),
         _time_features(candidates),
     )
-    generator = seed_everything(seed, "guided search")
+    draw = generator(seed, "guided search")
     order = _cheapest_of_each(candidates)[: max(0, budget)]
     while len(order) < budget:
         left = np.setdiff1d(np.arange(len(candidates)), order)
@@ -154,7 +154,7 @@ def guided_search(
                 features = error_features if name == "error" else time_features
                 residual = (costs[name] - prior[name]).to_numpy()
                 mean, deviation = _residuals(features, residual, order, left, seed)
-                draws[:, :, place] += mean + deviation * generator.standard_normal((DRAWS, 1))
+                draws[:, :, place] += mean + deviation * draw.standard_normal((DRAWS, 1))
         gains = pareto.expected_gains(costs.iloc[order], draws, limits)
         order.append(int(left[int(np.argmax(gains))]))
     return order
