@@ -23,8 +23,8 @@ VERSIONS = {
     "training": 2,  # a classifier: built, trained
     "language_training": 1,  # a causal language model: tokenizer, built, trained
     "evaluation": 1,  # which weights a mask leaves, and the accuracy and loss of what is left
-    "adaptive": 1,  # which points and examples an adaptive sweep evaluates
-    "proxies": 1,  # zero-cost proxies of a pruned model
+    "adaptive": 2,  # which points and examples an adaptive sweep evaluates
+    "proxies": 2,  # zero-cost proxies of a pruned model
     "finetuning": 1,  # parts removed, schedules, training after pruning
     "costs": 2,  # a configuration built and timed
     "effective_number": 1,  # what the rule keeps, and its controls

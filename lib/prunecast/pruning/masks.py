@@ -9,10 +9,10 @@ A threshold t from 0 to 10 means, by axis:
 The scope is the whole model (`global`) or each layer by itself (`layer`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -74,11 +74,11 @@ class Cut:
 Cuts = dict[str, Cut]
 
 
-def groups_of(weights: Weights, scope: Scope) -> dict[str, list[str]]:
+def groups_of(weights: Mapping[str, Any], scope: Scope) -> dict[str, list[str]]:
     """The layers whose weights are compared with each other, by group of the scope.
 
     Args:
-        weights: Weights by layer, of any shape.
+        weights: Weights or scores by layer, of any shape.
         scope: One of `SCOPES`.
 
     Returns:
@@ -137,12 +137,40 @@ def pruned_counts(ranking: Ranking, axis: Axis, threshold: float) -> Counts:
     if not 0 <= threshold <= MAXIMUM:
         raise UserError(f"threshold {threshold} is outside 0 to {MAXIMUM:g}")
     if axis == "percentile":
-        return {group: round(round(threshold * size, 6) / PERCENTILES) for group, size in ranking.sizes.items()}
+        return {group: _percentile_count(size, threshold) for group, size in ranking.sizes.items()}
     units = ranking.deviations if axis == "sigma" else dict.fromkeys(ranking.groups, ABSOLUTE_UNIT)
     return {
         group: int(np.searchsorted(scores, np.float32(threshold * units[group])))
         for group, scores in ranking.ordered.items()
     }
+
+
+def pruned_by_layer(ordered: Mapping[str, np.ndarray], scope: Scope, thresholds: Sequence[float]) -> np.ndarray:
+    """How many weights of each layer percentile thresholds prune: as many as the masks at `cut` set to zero.
+
+    Args:
+        ordered: Scores of each of the L layers from lowest to highest, in single precision, by name.
+        scope: One of `SCOPES`.
+        thresholds: Percentile thresholds (T), in tenths of the weights.
+
+    Returns:
+        Numbers of weights (T, L), in the order of the layers.
+
+    Raises:
+        UserError: The scope is unknown.
+    """
+    counts: dict[str, list[int]] = {name: [] for name in ordered}
+    for names in groups_of(ordered, scope).values():
+        scores = np.sort(np.concatenate([ordered[name] for name in names]), kind="stable")  # merges what is sorted
+        for threshold in thresholds:
+            place = _cut(scores, _percentile_count(len(scores), threshold))
+            at, left = np.float32(place.score), place.ties
+            for name in names:
+                below, upto = np.searchsorted(ordered[name], at), np.searchsorted(ordered[name], at, "right")
+                tied = min(left, int(upto - below))  # of equal scores the first in the model's order are pruned
+                counts[name].append(int(below) + tied)
+                left -= tied
+    return np.array(list(counts.values())).T
 
 
 def sparsity(ranking: Ranking, counts: Counts) -> float:
@@ -233,6 +261,10 @@ def _masks(
             stays = tied.flatten().cumsum(0).view_as(tied) > left  # of equal scores the first are pruned
             left = max(0, left - int(tied.sum()))
             yield name, (scores > place.score) | (tied & stays)
+
+
+def _percentile_count(size: int, threshold: float) -> int:
+    return round(round(threshold * size, 6) / PERCENTILES)
 
 
 def _cut(scores: np.ndarray, count: int) -> Cut:

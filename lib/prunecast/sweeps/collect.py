@@ -17,7 +17,7 @@ from prunecast.progress import note, track
 from prunecast.pruning.criteria import CriterionName
 from prunecast.sweeps import adaptive, axes
 from prunecast.sweeps.journal import Journal
-from prunecast.sweeps.sweeper import Engine, Sweeper, grid, worth_measuring
+from prunecast.sweeps.sweeper import Engine, Sweeper, grid, name_of, worth_measuring
 
 JOURNAL = "evaluations.jsonl"
 
@@ -30,7 +30,7 @@ class Plan(BaseModel):
         criteria: Names of the pruning criteria.
         exact: Names of the models measured at every point on all examples; the others adaptively.
         precision: Precision of the forward passes.
-        seed: Seed of the training and of the random criterion.
+        seed: Seed of the training, of the random criterion and of the audit of the adaptive engine.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -117,10 +117,11 @@ def swept(subject: TrainedModel, plan: Plan) -> Collected:
         journal = Journal(subject.folder / JOURNAL, key)
         sweeper = Sweeper(subject.model, subject.weights, subject.examples, plan.precision, subject.seed)
         for criterion, scope in worth_measuring(plan.criteria):
-            recorded = partial(journal.recorded, f"{criterion}, {scope}")
+            name = name_of(criterion, scope)
+            recorded = partial(journal.recorded, name)
             points, curve = sweeper.curve(criterion, scope, thresholds, engine, recorded)
             measured.append(points)
-            engines.append({"criterion": criterion, "scope": scope} | _engine_row(curve))
+            engines.append({"criterion": criterion, "scope": scope} | _engine_row(curve, subject.seed, name))
     note(f"{subject.name}: swept, {len(journal.lines) - 1} evaluations")
     read = axes.read_on_axes(subject.weights, pd.concat(measured, ignore_index=True), thresholds)
     examples = len(subject.task.validation)
@@ -137,9 +138,9 @@ def swept(subject: TrainedModel, plan: Plan) -> Collected:
     )
 
 
-def _engine_row(measured: adaptive.MeasuredCurve) -> dict[str, Any]:
+def _engine_row(measured: adaptive.MeasuredCurve, seed: int, name: str) -> dict[str, Any]:
     """The evaluations and the audit of the adaptive engine, and its distance from the exact one where that was used."""
-    simulated = adaptive.simulate_adaptive(measured)
+    simulated = adaptive.simulate_adaptive(measured, seed, name)
     error = np.abs(simulated.accuracy - measured.accuracy) if measured.outcomes else np.array([np.nan])
     return {
         "points": len(simulated.accuracy),

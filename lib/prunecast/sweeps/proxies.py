@@ -25,8 +25,8 @@ from prunecast.models.evaluation import evaluate
 from prunecast.models.inputs import Examples
 from prunecast.progress import note, track
 from prunecast.pruning.criteria import magnitude
-from prunecast.pruning.masks import SCOPES, Pruner, Scope, cut, pruned_counts, rank
-from prunecast.seeding import seed_everything
+from prunecast.pruning.masks import SCOPES, Pruner, Scope, cut, pruned_by_layer, pruned_counts, rank
+from prunecast.seeding import generator
 from prunecast.sweeps.sweeper import grid
 
 TABLES = ("signals", "probes")
@@ -46,13 +46,14 @@ def weight_proxies(weights: Weights, thresholds: Sequence[float]) -> pd.DataFram
         `lost_first`, `lost_last`, the share of the sum of squares pruned in the layer that loses most, in the mean
         layer, in the first and in the last one; and, the same in all rows, `n_eff`, `n_eff_lowest` and
         `n_eff_highest`, the mean, lowest and highest over layers of `(sum |w|)² / sum w²` as a share of the layer's
-        weights, and `kurtosis`, the mean over layers.
+        weights, and `kurtosis`, the mean over layers. A layer of zeros loses nothing, and its `n_eff` is 0, since it is
+        at most the share of weights that are not zero; the kurtosis of a layer of equal weights is 1, the least there
+        is.
 
     Source: Wang et al. (2026) for the effective number of weights.
     """
-    layers = [_Cumulated(weight, weight.detach().double() ** 2) for weight in weights.values()]
-    pruned = {scope: _pruned_by_layer(layers, scope, thresholds) for scope in SCOPES}
-    sizes = np.array([len(layer) for layer in layers])
+    layers = {name: _Cumulated(weight, weight.detach().double() ** 2) for name, weight in weights.items()}
+    total = sum(weight.numel() for weight in weights.values())
     n_eff = [_n_eff(weight) for weight in weights.values()]
     constants = {
         "n_eff": float(np.mean(n_eff)),
@@ -61,9 +62,11 @@ def weight_proxies(weights: Weights, thresholds: Sequence[float]) -> pd.DataFram
         "kurtosis": float(np.mean([_kurtosis(weight) for weight in weights.values()])),
     }
     rows = []
-    for scope, counts in pruned.items():
-        lost = np.stack([layer.upto(counts[:, index]) / layer.sums[-1] for index, layer in enumerate(layers)], 1)
-        table = {"scope": scope, "threshold": thresholds, "sparsity": counts.sum(1) / sizes.sum()}
+    for scope in SCOPES:
+        counts = _pruned_by_layer(layers, scope, thresholds)
+        sums = np.array([layer.sums[-1] for layer in layers.values()])
+        lost = _pruned_sums(layers, counts) / np.where(sums, sums, 1)
+        table = {"scope": scope, "threshold": thresholds, "sparsity": counts.sum(1) / total}
         shares = zip(LOST, (lost.max(1), lost.mean(1), lost[:, 0], lost[:, -1]), strict=True)
         rows.append(pd.DataFrame(table | dict(shares) | constants))
     return pd.concat(rows, ignore_index=True)
@@ -95,14 +98,13 @@ def curvature(
         gradients = torch.autograd.grad(functional.cross_entropy(logits, logits.argmax(-1)), list(weights.values()))
         for name, gradient in zip(weights, gradients, strict=True):
             squares[name] += gradient**2 / len(rows)
-    layers = [
-        _Cumulated(weight, squares[name].double() * weight.detach().double() ** 2 / 2)
+    layers = {
+        name: _Cumulated(weight, squares[name].double() * weight.detach().double() ** 2 / 2)
         for name, weight in weights.items()
-    ]
+    }
     parts = []
     for scope in SCOPES:
-        counts = _pruned_by_layer(layers, scope, thresholds)
-        total = sum(layer.upto(counts[:, index]) for index, layer in enumerate(layers))
+        total = _pruned_sums(layers, _pruned_by_layer(layers, scope, thresholds)).sum(1)
         parts.append(pd.DataFrame({"scope": scope, "threshold": thresholds, "curvature": total}))
     return pd.concat(parts, ignore_index=True)
 
@@ -161,7 +163,7 @@ def sample(examples: Examples, count: int, seed: int) -> np.ndarray:
     Returns:
         Indices (count,), in the order of the draw.
     """
-    return seed_everything(seed, "probes").permutation(len(examples))[:count]
+    return generator(seed, "probes").permutation(len(examples))[:count]
 
 
 class _Cumulated:
@@ -173,23 +175,14 @@ class _Cumulated:
         cumulated: NDArray[np.float64] = values.flatten()[order].cumsum(0).cpu().numpy()
         self.sums = np.concatenate([np.zeros(1), cumulated])
 
-    def __len__(self) -> int:
-        return len(self.scores)
 
-    def upto(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Sums of the values over the first so many weights, as many as there are counts."""
-        return self.sums[counts]
+def _pruned_by_layer(layers: Mapping[str, _Cumulated], scope: Scope, thresholds: Sequence[float]) -> np.ndarray:
+    return pruned_by_layer({name: layer.scores for name, layer in layers.items()}, scope, thresholds)
 
 
-def _pruned_by_layer(layers: list[_Cumulated], scope: Scope, thresholds: Sequence[float]) -> np.ndarray:
-    """Weights pruned (T, layers); in global scope weights equal to the one at the cut count as pruned."""
-    if scope == "layer":
-        return np.array([[round(threshold * len(layer) / 10) for layer in layers] for threshold in thresholds])
-    every = np.sort(np.concatenate([layer.scores for layer in layers]))
-    counts = [round(threshold * len(every) / 10) for threshold in thresholds]
-    return np.array(
-        [[np.searchsorted(layer.scores, every[n - 1], "right") if n else 0 for layer in layers] for n in counts]
-    )
+def _pruned_sums(layers: Mapping[str, _Cumulated], counts: np.ndarray) -> np.ndarray:
+    """Sums (T, layers) of each layer's values over so many of its first weights."""
+    return np.stack([layer.sums[counts[:, index]] for index, layer in enumerate(layers.values())], 1)
 
 
 def _correct(
@@ -213,13 +206,15 @@ def _single(examples: Examples, row: int) -> dict[str, Tensor]:
 
 def _n_eff(weight: Tensor) -> float:
     values = weight.detach().double()
-    return float(values.abs().sum() ** 2 / (values**2).sum() / values.numel())
+    squares = float((values**2).sum())
+    return float(values.abs().sum()) ** 2 / squares / values.numel() if squares else 0.0
 
 
 def _kurtosis(weight: Tensor) -> float:
     values = weight.detach().double()
-    centred = values - values.mean()
-    return float((centred**4).mean() / (centred**2).mean() ** 2)
+    squares = (values - values.mean()) ** 2
+    variance = float(squares.mean())
+    return float((squares**2).mean()) / variance**2 if variance else 1.0
 
 
 def probed(

@@ -17,7 +17,6 @@ from prunecast.pruning.masks import MAXIMUM, SCOPES, Pruner, Scope, cut, pruned_
 from prunecast.sweeps.adaptive import Evaluate, MeasuredCurve, Rows, adaptive, exact
 
 Engine = Literal["exact", "adaptive"]
-ENGINES: dict[Engine, Callable[[Evaluate, int, int], MeasuredCurve]] = {"exact": exact, "adaptive": adaptive}
 
 
 def grid(points: int) -> list[float]:
@@ -52,6 +51,11 @@ def worth_measuring(criteria: Sequence[CriterionName]) -> list[tuple[CriterionNa
     ]
 
 
+def name_of(criterion: CriterionName, scope: Scope) -> str:
+    """Name of a model's curve, by which its evaluations are recorded and its audit is drawn."""
+    return f"{criterion}, {scope}"
+
+
 class Sweeper:
     """Measures pruning curves of one model; its prunable weights are changed meanwhile, and restored.
 
@@ -63,7 +67,7 @@ class Sweeper:
         weights: Its prunable weights, by name.
         examples: The n examples it is evaluated on.
         precision: Precision of the forward passes.
-        seed: Seed of the random criterion.
+        seed: Seed of the random criterion and of the audit of the adaptive search.
         total: Number of prunable weights.
         ends: Outcomes of all examples without and with all weights pruned, by the number of weights pruned.
     """
@@ -103,7 +107,11 @@ class Sweeper:
         """
         total = len(thresholds) if engine == "exact" else None
         with self.masked_evaluation(criterion, scope, thresholds, total) as (evaluate_at, pruned, shares):
-            curve = ENGINES[engine](wrap(evaluate_at), len(thresholds), len(self.examples))
+            size = len(thresholds), len(self.examples)
+            if engine == "exact":
+                curve = exact(wrap(evaluate_at), *size)
+            else:
+                curve = adaptive(wrap(evaluate_at), *size, self.seed, name_of(criterion, scope))
         columns = {"threshold": thresholds, "pruned": pruned, "sparsity": shares}
         points = pd.DataFrame(columns).assign(criterion=criterion, scope=scope)
         return points.assign(accuracy=curve.accuracy, loss=curve.loss, evaluated=curve.evaluated), curve
