@@ -1,6 +1,7 @@
 """Journals of sweeps: every outcome is written to disk before the next evaluation, so that a killed sweep resumes."""
 
 import base64
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from prunecast.errors import UserError
 from prunecast.models.evaluation import Outcome
 from prunecast.progress import note
 from prunecast.sweeps.adaptive import Evaluate, Rows
+from prunecast.tables import write_atomically
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -54,8 +56,9 @@ class Journal:
     def recorded(self, curve: str, evaluate: Evaluate) -> Evaluate:
         """The same evaluations, read from the journal as far as it reaches, and from there on made and written to it.
 
-        Which evaluation a sweep makes next depends on the outcomes of earlier ones alone, so a resumed sweep repeats
-        the sequence of the interrupted one.
+        Which evaluation a sweep makes next depends on its settings and on the outcomes of earlier ones alone, so a
+        resumed sweep repeats the sequence of the interrupted one. From the first recorded evaluation on that was made
+        at another point or on other examples, the evaluations of the curve are dropped, with a note, and made anew.
 
         Args:
             curve: Name of the curve that the evaluations belong to.
@@ -64,18 +67,30 @@ class Journal:
         Returns:
             A function to use in place of `evaluate`; it raises UserError if the file cannot be written to.
         """
-        earlier = iter([line for line in self.lines[1:] if line["curve"] == curve])
+        earlier = [line for line in self.lines[1:] if line["curve"] == curve]
 
         def recording(point: int, rows: Rows) -> Outcome:
-            line = next(earlier, None)
-            if line is None:
-                started = time.monotonic()
-                line = {"curve": curve, "point": point} | _packed(evaluate(point, rows))
-                line["seconds"] = round(time.monotonic() - started, 3)
-                self._append(line)
+            what = {"curve": curve, "point": point, "examples": len(rows), "rows": _hash(rows)}
+            # lines of an earlier version have no hash; those that are still read are of exact curves, of all examples
+            if earlier and {name: earlier[0].get(name, what[name]) for name in what} != what:
+                self._drop(earlier)
+                earlier.clear()
+            if earlier:
+                return _unpacked(earlier.pop(0))
+            started = time.monotonic()
+            line = what | _packed(evaluate(point, rows))
+            line["seconds"] = round(time.monotonic() - started, 3)
+            self._append(line)
             return _unpacked(line)
 
         return recording
+
+    def _drop(self, lines: list[dict[str, Any]]) -> None:
+        curve = lines[0]["curve"]
+        note(f"{self.path.parent.name}/{self.path.name}: {curve} is begun anew, since it records other evaluations")
+        self.lines = [line for line in self.lines if all(line is not other for other in lines)]
+        text = "".join(json.dumps(line) + "\n" for line in self.lines)
+        write_atomically(self.path, lambda part: part.write_text(text, encoding="utf-8"))
 
     def _append(self, line: dict[str, Any]) -> None:
         try:
@@ -102,9 +117,12 @@ def whole_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole.splitlines()]
 
 
+def _hash(rows: Rows) -> str:
+    return hashlib.sha256(rows.astype(np.int64).tobytes()).hexdigest()[:16]
+
+
 def _packed(outcome: Outcome) -> dict[str, Any]:
     return {
-        "examples": len(outcome.correct),
         "correct": _text(np.packbits(outcome.correct.numpy())),
         "loss": _text(outcome.loss.numpy()),
         "margin": _text(outcome.margin.numpy()),
