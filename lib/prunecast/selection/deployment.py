@@ -10,16 +10,15 @@ import numpy as np
 import pandas as pd
 
 from prunecast import tables
-from prunecast.errors import UserError
+from prunecast.errors import UserError, check_epsilon
 from prunecast.loading import storage
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.pruning.masks import MAXIMUM, SCOPES
 from prunecast.selection import pareto, search
 from prunecast.selection.evaluator import BATCHES, ConfigurationEvaluator
 from prunecast.selection.space import Configuration
-from prunecast.sweeps import curve_metrics
 from prunecast.sweeps.adaptive import Evaluate, last_safe
-from prunecast.sweeps.curve_metrics import ROUNDING, safe_sparsity
+from prunecast.sweeps.curve_metrics import safe_sparsity, within_epsilon
 from prunecast.sweeps.sweeper import Sweeper, grid
 
 RATIOS = np.arange(100) / 100  # among which the largest safe one is searched for
@@ -52,7 +51,7 @@ def scan_safe_ratios(subject: TrainedModel, forecasts: pd.DataFrame, epsilon: fl
     Raises:
         UserError: If epsilon does not lie between 0 and 1.
     """
-    curve_metrics.check_epsilon(epsilon)
+    check_epsilon(epsilon)
     sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", subject.seed)
     curves = forecasts.assign(sparsity=forecasts["threshold"] / MAXIMUM, accuracy=forecasts["predicted"])
     forecast = {key: safe_sparsity(curve, epsilon) for key, curve in curves.groupby(["model", "scope"])}
@@ -84,7 +83,7 @@ def search_methods(evaluate_at: Evaluate, examples: int, epsilon: float, forecas
         return evaluate_at(round(ratio * len(RATIOS)), np.arange(examples)).accuracy
 
     def holds(ratio: float) -> bool:
-        return accuracy(ratio) >= accuracy(0.0) - epsilon - ROUNDING
+        return bool(within_epsilon(accuracy(ratio), accuracy(0.0), epsilon))
 
     start = len(RATIOS) // 2 if forecast is None else round(forecast * len(RATIOS))
     safe = last_safe(evaluate_at, len(RATIOS), examples, epsilon, start)
@@ -118,12 +117,13 @@ def shortlists(candidates: pd.DataFrame, measured: Sequence[int], epsilon: float
     Raises:
         UserError: If epsilon does not lie between 0 and 1.
     """
-    curve_metrics.check_epsilon(epsilon)
+    check_epsilon(epsilon)
     candidates = candidates.reset_index(drop=True)
     dense = int((candidates["form"] == "dense").argmax())
     rows = [dense, *(row for row in measured if row != dense)]
     costs = search.objectives(candidates).assign(throughput=candidates["latency_ratio_32"]).iloc[rows]
-    within = costs[costs["error"] <= costs["error"].iloc[0] + epsilon + ROUNDING]
+    accuracy = 1 - costs["error"]
+    within = costs[within_epsilon(accuracy, accuracy.iloc[0], epsilon)]
     best = {need: within.nsmallest(SHORTLISTED, cost).index.tolist() for need, cost in NEEDS.items() if cost in within}
     return {"knee": [rows[pareto.knee(costs.drop(columns="throughput"))]]} | best
 
@@ -157,7 +157,7 @@ def deploy(
     configurations = {
         row: Configuration.model_validate(candidates.iloc[row].to_dict()) for row in set().union(*shortlist.values())
     }
-    scan = pareto.algorithm_1(lambda ratio: evaluator.loss(_masked(ratio)) <= epsilon + ROUNDING)
+    scan = pareto.algorithm_1(lambda ratio: bool(within_epsilon(-evaluator.loss(_masked(ratio)), 0, epsilon)))
     answer = _masked(scan.ratio) if scan.feasible else DENSE
     timed = list({how.name: how for how in (DENSE, answer, *configurations.values())}.values())
     costs = evaluator.costs(timed, TIMED_CALLS)
@@ -183,7 +183,7 @@ def deploy(
             flops_ratio=lambda table: table["flops_effective"] / dense["flops_effective"],
             latency_ratio=lambda table: table["latency_ms_median"] / dense["latency_ms_median"],
             energy_ratio=lambda table: table["energy_j"] / dense_batched["energy_j"],
-            feasible=lambda table: table["accuracy"] >= dense["accuracy"] - epsilon - ROUNDING,
+            feasible=lambda table: within_epsilon(table["accuracy"], dense["accuracy"], epsilon),
             evaluations=lambda table: [scan.evaluations if rule == ALGORITHM else budget for rule in table["method"]],
         )
     )
