@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prunecast.errors import UserError
 from prunecast.pruning.criteria import magnitude
-from prunecast.pruning.masks import AXES, SCOPES, Axis, Pruner, Scope, cut, masks, pruned_counts, rank, sparsity
+from prunecast.pruning.masks import (
+    AXES,
+    SCOPES,
+    Axis,
+    Pruner,
+    Scope,
+    cut,
+    masks,
+    pruned_by_layer,
+    pruned_counts,
+    rank,
+    sparsity,
+)
 from torch import Tensor
 
 Shapes = list[tuple[int, int]]
@@ -40,6 +52,20 @@ def test_a_percentile_prunes_exactly_its_share_even_among_equal_weights(
         assert pruned == [round(Fraction(per_cent * size, 100)) for size in sizes]
     else:
         assert sum(pruned) == round(Fraction(per_cent * sum(sizes), 100))
+
+
+@given(SHAPES, st.lists(THRESHOLDS, min_size=1, max_size=4), st.sampled_from(SCOPES), st.sampled_from([None, 1, 2]))
+def test_the_weights_counted_by_layer_are_those_that_the_masks_prune(
+    shapes: Shapes, thresholds: list[float], scope: Scope, levels: int | None
+) -> None:
+    """Also where weights of equal magnitude lie at the cut, some of them zero: the first ones are pruned."""
+    weights = _weights(shapes, levels)
+    ordered = {name: np.sort(weight.abs().flatten().numpy()) for name, weight in weights.items()}
+    expected = [
+        [int((~mask).sum()) for mask in _kept(weights, scope, "percentile", threshold).values()]
+        for threshold in thresholds
+    ]
+    assert pruned_by_layer(ordered, scope, thresholds).tolist() == expected
 
 
 @given(SHAPES, st.sampled_from(SCOPES), st.sampled_from(AXES), THRESHOLDS, THRESHOLDS)

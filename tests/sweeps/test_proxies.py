@@ -1,3 +1,6 @@
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -35,6 +38,42 @@ def test_depletion_is_the_share_of_squares_that_pruning_takes_from_each_layer(
     assert row[["lost_max", "lost_mean", "lost_first", "lost_last"]].to_list() == pytest.approx(expected, abs=1e-5)
     assert row["sparsity"] == pytest.approx(0.6, abs=1e-4)
     assert rows["lost_max"].iloc[-1] == pytest.approx(1)
+
+
+def test_nothing_is_lost_of_a_layer_of_zeros_and_all_proxies_are_numbers() -> None:
+    """Two of three layers are zero or constant; in global scope the zeros are pruned first, layer after layer."""
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        "random": torch.randn(20, 10, generator=generator),
+        "zero": torch.zeros(30, 10),
+        "constant": torch.full((10, 10), 5.0),
+    }
+    rows = proxies.weight_proxies(weights, THRESHOLDS)
+    assert np.isfinite(rows.drop(columns="scope").to_numpy(float)).all()
+    assert rows["sparsity"].to_list() == pytest.approx([*np.linspace(0, 1, 11)] * 2)
+    squares = np.sort(weights["random"].double().flatten().numpy() ** 2)
+    lost = rows[rows["scope"] == "global"].set_index("threshold")["lost_first"]
+    assert lost[5.0] == 0  # 300 of 600, the zeros
+    assert lost[7.0] == pytest.approx(squares[:120].sum() / squares.sum())
+    mean = rows[(rows["scope"] == "layer") & (rows["threshold"] == 5)].iloc[0]["lost_mean"]
+    assert mean == pytest.approx((squares[:100].sum() / squares.sum() + 0 + 0.5) / 3)
+    assert (rows["n_eff_lowest"] == 0).all()
+    assert (rows["n_eff_highest"] == 1).all()
+    kurtosis = rows["kurtosis"].iloc[0] * 3 - 1 - 1
+    assert kurtosis == pytest.approx(float(pd.Series(weights["random"].double().flatten()).pipe(_kurtosis)))
+
+
+def _kurtosis(values: "pd.Series[float]") -> float:
+    centred = values - values.mean()
+    return float((centred**4).mean() / (centred**2).mean() ** 2)
+
+
+def test_all_proxies_of_a_model_with_a_layer_of_zeros_are_numbers(subject: TrainedModel) -> None:
+    emptied = replace(subject, model=copy.deepcopy(subject.model))
+    with torch.no_grad():
+        next(iter(emptied.weights.values())).zero_()
+    measured = proxies.measure(emptied, 11, 10)["signals"]
+    assert np.isfinite(measured.drop(columns=["scope", "model"]).to_numpy(float)).all()
 
 
 def test_effective_numbers_are_those_of_the_mean_the_most_and_the_least_unequal_layer() -> None:
