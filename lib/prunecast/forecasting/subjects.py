@@ -42,7 +42,7 @@ class Subject:
     @cached_property
     def answers(self) -> Tensor:
         """Logits (n, classes) of the dense model for each example: its one evaluation, with a progress bar."""
-        chunks = track(torch.arange(len(self.model.examples)).split(AT_ONCE), "evaluating without pruning")
+        chunks = track(torch.split(torch.arange(len(self.model.examples)), AT_ONCE), "evaluating without pruning")
         return torch.cat([logits(self.model.model, self.model.examples, rows) for rows in chunks])
 
     @cached_property
@@ -106,14 +106,11 @@ def open_subject(
     )
     notes = [
         _note_on_examples(len(chosen), len(task.validation), seed),
-        f"{prepared.cut:,} of {len(chosen):,} texts were cut at {limit} tokens" if prepared.cut else "",
-        "its answers depend on padding, so that only texts of equal length are evaluated together"
-        if not prepared.masked
-        else "",
+        *_notes_on_texts(prepared, limit),
         note_on_classes,
-        _note_on_weights(subject),
+        *_notes_on_weights(subject),
     ]
-    return Subject(subject, processor, tuple(note for note in notes if note))
+    return Subject(subject, processor, tuple(notes))
 
 
 def subject_of(checkpoint: str, task_name: str) -> tuple[TrainedModel, Any]:
@@ -162,6 +159,8 @@ def _in_order_of(model: Any, task: Task) -> tuple[Task, str]:
     own = classes.names_of(getattr(model, "config", None))
     place = classes.matched(own, task.label_names, task.names_known)
     if place is None:
+        if not own and not task.names_known:
+            return task, "the order of the classes was assumed: neither the checkpoint nor the task names them"
         theirs = f"names {classes.listed(own)}" if own else "does not name them"
         ours = f"names {classes.listed(task.label_names)}" if task.names_known else "does not name them"
         return task, f"the order of the classes was assumed: the checkpoint {theirs}, the task {ours}"
@@ -181,11 +180,22 @@ def _note_on_examples(used: int, available: int, seed: int) -> str:
     return f"{used:,} of {available:,} validation examples are evaluated, drawn at random with seed {seed}"
 
 
-def _note_on_weights(subject: TrainedModel) -> str:
+def _notes_on_texts(examples: inputs.Examples, limit: int) -> list[str]:
+    notes = []
+    if cut := examples.cut:
+        notes.append(f"{cut:,} of {len(examples):,} texts {'was' if cut == 1 else 'were'} cut off after {limit} tokens")
+    if not examples.masked:
+        notes.append(
+            "answers of the checkpoint change with padding, so that only texts of equal length are evaluated together"
+        )
+    return notes
+
+
+def _notes_on_weights(subject: TrainedModel) -> list[str]:
     absent, total, largest = prunable.left_out(subject.model, subject.weights, subject.task.classes)
     if not absent:
-        return ""
-    return (
+        return []
+    return [
         f"{absent / total:.1%} of the weights in matrices ({absent:,} of {total:,}, embeddings and output layer apart) "
         f"are in no linear or convolution layer and are never pruned, such as {largest}"
-    )
+    ]

@@ -130,10 +130,11 @@ def _refuse_absent(model: Any, name: str, missing: Any, new_head: bool) -> None:
         absent = inside
     elif missing and not inside:
         kind = next(iter(getattr(model.config, "architectures", None) or ()), "")
-        saved = f": it was saved as {kind}" if kind and not kind.endswith(CLASSIFIER) else ""
+        saved = f", since it was saved as {kind}" if kind and not kind.endswith(CLASSIFIER) else ""
+        lacking = min(missing, key=lambda key: (key.startswith(base), key))
         raise UserError(
-            f"checkpoint {name!r} has no trained classification head{saved} (it lacks {min(missing)}); fine-tune it on "
-            "the task first, or take one that was"
+            f"checkpoint {name!r} has no trained classification head ({lacking}){saved}; fine-tune it on the task, "
+            "or take one that was"
         )
     else:
         absent = list(missing)
