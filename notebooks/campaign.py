@@ -42,12 +42,11 @@ style.use_style()
 # %%
 real_models = tables.read("models", paths.tables(measured)).set_index("model", drop=False)
 real_sweeps = tables.read("sweeps", paths.tables(measured))
-real_models["base"] = curve_metrics.base_of(real_models)
 safe = curve_metrics.safe_sparsities(real_sweeps, epsilon=0.01).add_prefix("safe, ")
 safe["safe, random"] = curve_metrics.safe_sparsities(real_sweeps, epsilon=0.01, criterion="random")["global"]
 real = real_models.join(safe)
 bases = real[real["base"] == real["model"]]
-text = bases[~bases["task"].isin(["cifar10", "mnist"])]
+text = bases[bases["kind"] == "text"]
 
 # %% [markdown]
 # ## The models

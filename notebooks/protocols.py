@@ -39,6 +39,8 @@ thorough: bool = False  # also ablation, leak check and recommendations
 epsilon: float = 0.01  # accuracy to give up, of the recommendations
 
 # %% tags=["hide-input"]
+from functools import partial
+
 import pandas as pd
 from myst_nb import glue
 from prunecast import paths, tables
@@ -46,6 +48,7 @@ from prunecast.forecasting import ablation
 from prunecast.plotting import curves, style
 from prunecast.pruning.masks import AXES
 from prunecast.surrogates import benchmark, features
+from prunecast.surrogates.splits import leave_two_groups_out
 from prunecast.sweeps import curve_metrics
 
 style.use_style()
@@ -69,8 +72,13 @@ outcomes = benchmark.outcomes_of(tables.read("probes", paths.tables(sweeps_from)
 # The straight line is the source study's baseline; {doc}`surrogate` introduces the others.
 
 # %%
-forecasts = [benchmark.forecast(percentile, splits, seeds[0], outcomes)]
-forecasts += [benchmark.forecast(percentile, splits, seed, outcomes, benchmark.LSTMS) for seed in seeds[1:]]
+families, without_two = curve_metrics.relatives(percentile.facts), {}
+if "leave_one_architecture_out" in splits:
+    for name in benchmark.CALIBRATED:
+        make = partial(benchmark.unfitted, name, seeds[0])
+        without_two[name] = leave_two_groups_out(percentile, families, make)
+forecasts = [benchmark.forecast(percentile, splits, seeds[0], outcomes, without_two=without_two)]
+forecasts += [benchmark.forecast(percentile, splits, seed, outcomes, ["lstm"]) for seed in seeds[1:]]
 _ = tables.write("predictions", forecasts[0], paths.outputs(run))
 
 # %% [markdown]
@@ -85,9 +93,7 @@ others = [ablation.on_axis(on_axes[axis], forecasts[0], splits, seeds[0]) for ax
 errors += [ablation.summary(rows, models, seeds[0]) for rows in others]
 if thorough:
     errors += ablation.input_ablation(percentile, seeds[0], models)
-    recommendations = ablation.recommendations(
-        percentile, ("lstm", "lstm_agreement"), seeds[0], epsilon, measurements=5
-    )
+    recommendations = ablation.recommendations(percentile, without_two, seeds[0], epsilon, measurements=5)
     _ = tables.write("recommendations", recommendations, paths.outputs(run))
 board = pd.concat(errors, ignore_index=True)
 _ = tables.write("forecast_errors", board, paths.outputs(run))

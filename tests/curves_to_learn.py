@@ -10,6 +10,8 @@ from prunecast.surrogates.features import COLUMNS, CurveSet, Surrogate
 
 THRESHOLDS = np.linspace(0, 10, 41)
 ARCHITECTURES = ("bert", "bert", "electra", "gpt2", "vgg16_bn", "fc5")
+FAMILIES = ("bert", "bert", "electra", "gpt2", "vgg", "fc")
+TASKS = ("a", "b", "a", "c", "digits", "digits")
 MODELS = [f"model{index}" for index in range(len(ARCHITECTURES))]
 MIDPOINTS = np.array([4.0, 6.5, 5.0, 7.5, 8.0, 5.8])
 EXAMPLES = 1000
@@ -19,12 +21,13 @@ BASELINES = ("mean_curve", "straight_line")
 def models() -> pd.DataFrame:
     """The table `models` of these curves."""
     facts = {"classes": 4, "layers": 12, "prunable_parameters": 10**6, "eval_examples": EXAMPLES, "parent": None}
-    table = pd.DataFrame({"model": MODELS, "architecture": ARCHITECTURES}).assign(**facts)
+    names = {"model": MODELS, "architecture": ARCHITECTURES, "family": FAMILIES, "task": TASKS}
+    table = pd.DataFrame(names | {"kind": ["text"] * 4 + ["image"] * 2}).assign(**facts)
     return table.assign(dense_accuracy=0.9, majority_accuracy=np.linspace(0.1, 0.5, len(MODELS)))
 
 
 def curves() -> CurveSet:
-    """Two curves for each model, all points known."""
+    """Two curves for each model, all points known and measured."""
     names = [(model, scope) for model in MODELS for scope in ("global", "layer")]
     facts = models().loc[np.repeat(np.arange(len(MODELS)), 2)].reset_index(drop=True)
     midpoints = np.repeat(MIDPOINTS, 2)[:, None]
@@ -35,7 +38,8 @@ def curves() -> CurveSet:
     signals = np.repeat(depleted[..., None], len(COLUMNS), -1)
     sparsity = np.tile(THRESHOLDS / 10, (len(names), 1))
     accuracy = majority + (0.9 - majority) * left
-    return CurveSet("percentile", names, THRESHOLDS, sparsity, accuracy, np.zeros_like(accuracy), signals, facts)
+    noise, measured = np.zeros_like(accuracy), np.ones(accuracy.shape, bool)
+    return CurveSet("percentile", names, THRESHOLDS, sparsity, accuracy, noise, measured, signals, facts)
 
 
 KNOWN = curves()

@@ -28,7 +28,7 @@ VERSIONS = {
     "finetuning": 1,  # parts removed, schedules, training after pruning
     "costs": 2,  # a configuration built and timed
     "effective_number": 1,  # what the rule keeps, and its controls
-    "surrogate": 1,  # features, networks and calibration of the pretrained surrogate
+    "surrogate": 2,  # features, networks and calibration of the pretrained surrogate
 }
 LIBRARIES = ("torch", "transformers")  # whose minor version may change numbers
 STAMP = "key.json"

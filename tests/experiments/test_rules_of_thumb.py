@@ -9,8 +9,9 @@ EPSILON = 0.02
 GRID = np.round(np.arange(0, 1.001, 0.01), 2)
 RULE, ALWAYS, CALIBRATED, RATIO = range(4)
 NO_FORECASTS = pd.DataFrame(
-    columns=["measurements", "epsilon", "method", "loss", "recommended", "optimum"], dtype=float
+    columns=["split", "measurements", "epsilon", "method", "model", "scope", "loss", "recommended"], dtype=float
 )
+SPLIT = "leave_one_architecture_out"
 SHARES = {f"model{index}": share for index, share in enumerate((0.2, 0.3, 0.4, 0.5, 0.6))}
 
 
@@ -41,8 +42,17 @@ def _rules(
         sweeps += [curve.assign(criterion="random"), curve.assign(axis="sigma"), curve.assign(scope="layer")]
     shuffled = pd.concat(sweeps).sample(frac=1, random_state=0)
     emp = pd.DataFrame(rows + others)
-    rules: pd.DataFrame = rules_of_thumb.evaluate_rules(emp, shuffled, forecasts, EPSILON)
-    return rules
+    return _evaluated(emp, shuffled, forecasts)
+
+
+def _evaluated(emp: pd.DataFrame, sweeps: pd.DataFrame, forecasts: pd.DataFrame = NO_FORECASTS) -> pd.DataFrame:
+    """Every model is a family and a task of its own."""
+    names = emp["model"].unique()
+    models = pd.DataFrame({"model": names, "family": names, "parent": None, "task": names})
+    rules = rules_of_thumb.evaluate_rules(emp, sweeps, forecasts, models, EPSILON)
+    by_task = rules.loc["leave_one_task_out"]
+    assert by_task.iloc[:4].equals(rules.loc[SPLIT].iloc[:4])
+    return rules.loc[SPLIT, ["within epsilon", "sparsity", "unused"]]
 
 
 def test_a_rule_that_is_at_the_optimum_is_safe_and_leaves_nothing_unused() -> None:
@@ -65,7 +75,7 @@ def test_between_two_points_of_a_curve_the_loss_is_that_of_the_line_between_them
     points = points.assign(scope="global", criterion="magnitude", axis="percentile")
     sweeps = pd.concat([points.assign(model=model) for model in ("a", "b")])
     rows = pd.DataFrame([_row("a", 0.476, 0.5), _row("b", 0.474, 0.5)])  # 0.025 above one half loses 0.02
-    rules = rules_of_thumb.evaluate_rules(rows, sweeps, NO_FORECASTS, EPSILON)
+    rules = _evaluated(rows, sweeps)
     assert rules["within epsilon"].iloc[RULE] == 1 / 2
 
 
@@ -91,7 +101,7 @@ def test_no_curve_of_the_own_model_is_read_in_any_scope() -> None:
     optima = {("a", "global"): 0.2, ("a", "layer"): 0.8, ("b", "global"): 0.5, ("b", "layer"): 0.5}
     rows = pd.DataFrame([_row(model, 0.5, best, scope) for (model, scope), best in optima.items()])
     sweeps = pd.concat([_curve(model, best, scope) for (model, scope), best in optima.items()])
-    ratio = rules_of_thumb.evaluate_rules(rows, sweeps, NO_FORECASTS, EPSILON).iloc[RATIO]
+    ratio = _evaluated(rows, sweeps).iloc[RATIO]
     assert ratio.to_list() == pytest.approx([3 / 4, (0.5 + 0.5 + 0.2 + 0.2) / 4, (0.3 + 0.3 + 0.3) / 4])
 
 
@@ -124,7 +134,7 @@ def test_where_it_does_not_one_ratio_beats_the_effective_number() -> None:
 def test_a_loss_of_exactly_epsilon_is_safe_for_a_rule_and_for_its_calibration() -> None:
     rows = pd.DataFrame([_row(model, 0.5, 0.5) for model in ("a", "b")])
     sweeps = pd.concat([_curve(model, 0.5, at_optimum=0.88) for model in ("a", "b")])  # 0.9 - 0.88 > 0.02 by a rounding
-    rules = rules_of_thumb.evaluate_rules(rows, sweeps, NO_FORECASTS, EPSILON)
+    rules = _evaluated(rows, sweeps)
     for place in (RULE, ALWAYS, CALIBRATED, RATIO):
         assert rules.iloc[place].to_list() == pytest.approx([1, 0.5, 0]), rules.index[place]
 
@@ -138,10 +148,41 @@ def test_where_no_setting_is_safe_that_of_least_sparsity_is_taken() -> None:
 
 
 def test_forecasts_without_measurements_stand_beside_the_rules() -> None:
-    rows = [(0, EPSILON, "lstm", 0.01, 0.4, 0.5), (0, EPSILON, "lstm", 0.03, 0.6, 0.5)]
-    rows += [(5, EPSILON, "lstm", 0.9, 0.9, 0.1), (0, 0.05, "lstm", 0.9, 0.9, 0.1), (0, EPSILON, "mean", 0, 0.1, 0.3)]
-    forecasts = pd.DataFrame(rows, columns=NO_FORECASTS.columns)
-    rules = _rules({"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.5}, forecasts)
+    def row(method: str, model: str, loss: float, at: float, measurements: int = 0, epsilon: float = EPSILON) -> tuple:
+        return (SPLIT, measurements, epsilon, method, model, "global", loss, at)
+
+    rows = [
+        row("lstm", "b", 0.03, 0.6),
+        row("lstm", "a", 0.01, 0.4),
+        row("mean", "a", 0, 0.1),
+        row("mean", "b", 0, 0.1),
+    ]
+    rows += [row("lstm", "a", 0.9, 0.9, measurements=5), row("lstm", "a", 0.9, 0.9, epsilon=0.05)]
+    rules = _rules({"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.5}, pd.DataFrame(rows, columns=NO_FORECASTS.columns))
     assert list(rules.index[RATIO + 1 :]) == ["forecast, lstm", "forecast, mean"]
     assert rules.T["forecast, lstm"].to_list() == pytest.approx([1 / 2, 0.5, 0.05])
-    assert rules.T["forecast, mean"].to_list() == pytest.approx([1, 0.1, 0.2])
+    assert rules.T["forecast, mean"].to_list() == pytest.approx([1, 0.1, 0.4])
+
+
+def test_a_rule_is_calibrated_without_the_relatives_that_a_forecast_was_trained_without() -> None:
+    """Two models of one family fall early, one of another late; each family is calibrated on the other alone."""
+    optima = {"a": 0.3, "sibling": 0.4, "b": 0.6}
+    emp = pd.DataFrame([_row(model, 0.5, best) for model, best in optima.items()])
+    sweeps = pd.concat([_curve(model, best) for model, best in optima.items()])
+    models = pd.DataFrame({"model": optima, "family": ["one", "one", "two"], "parent": None, "task": ["x", "y", "x"]})
+    rules = rules_of_thumb.evaluate_rules(emp, sweeps, NO_FORECASTS, models, EPSILON)
+    ratio = rules.xs(rules_of_thumb.ONE_RATIO, level="rule")["sparsity"]
+    assert ratio["leave_one_architecture_out"] == pytest.approx((0.6 + 0.6 + 0.3) / 3)
+    assert ratio["leave_one_task_out"] == pytest.approx((0.4 + 0.3 + 0.4) / 3)
+
+
+def test_the_difference_from_one_ratio_is_paired_and_has_an_interval_from_five_groups_on() -> None:
+    optima = {model: 1 - 1.2 * share for model, share in SHARES.items()}
+    emp = pd.DataFrame([_row(model, SHARES[model], best) for model, best in optima.items()])
+    sweeps = pd.concat([_curve(model, best) for model, best in optima.items()])
+    names = list(optima)
+    models = pd.DataFrame({"model": names, "family": names, "parent": None, "task": names})
+    rules = rules_of_thumb.evaluate_rules(emp, sweeps, NO_FORECASTS, models, EPSILON).loc[SPLIT]
+    own = rules.loc["effective number, calibrated"]
+    assert own["difference"] == pytest.approx(own["unused"] - rules.loc[rules_of_thumb.ONE_RATIO, "unused"])
+    assert own["low"] <= own["difference"] <= own["high"]

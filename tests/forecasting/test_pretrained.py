@@ -78,9 +78,9 @@ def test_changed_tables_or_code_are_stated_with_how_to_retrain(tmp_path: Path, m
     (sentence,) = load().outdated(tmp_path)
     assert sentence.startswith("sweeps.csv in ")
     assert sentence.endswith("retrain it with `prunecast pretrain`")
-    monkeypatch.setitem(cache.VERSIONS, "surrogate", 2)
+    monkeypatch.setitem(cache.VERSIONS, "surrogate", 3)
     assert load().outdated() == [
-        "version 1 of its code trained the surrogate, and the version is 2: retrain it with `prunecast pretrain`"
+        "version 2 of its code trained the surrogate, and the version is 3: retrain it with `prunecast pretrain`"
     ]
 
 

@@ -1,8 +1,8 @@
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import pytest
-from prunecast.errors import UserError
 from prunecast.sweeps import curve_metrics
 
 
@@ -28,12 +28,6 @@ def test_a_model_at_chance_has_not_learned() -> None:
     assert list(curve_metrics.learned(models)) == [False, False, True, True]
 
 
-def test_a_variant_is_recognised_by_the_name_it_extends() -> None:
-    names = ["trec6_bert", "trec6_bert_brief", "trec6_bertha", "cr_3", "cr_3_decayed", "cr"]
-    bases = curve_metrics.base_of(pd.DataFrame({"model": names}))
-    assert list(bases) == ["trec6_bert", "trec6_bert", "trec6_bertha", "cr", "cr_3", "cr"]
-
-
 def test_segments_are_cut_at_five_and_ninety_five_per_cent_of_the_way() -> None:
     accuracies = [0.9, 0.881, 0.879, 0.6, 0.521, 0.519, 0.4]
     points = pd.DataFrame({"accuracy": accuracies, "dense_accuracy": 0.9, "majority_accuracy": 0.5})
@@ -41,7 +35,17 @@ def test_segments_are_cut_at_five_and_ninety_five_per_cent_of_the_way() -> None:
     assert list(curve_metrics.segment(points)) == expected
 
 
-@pytest.mark.parametrize("epsilon", [0, 1, -0.1, 3])
-def test_an_epsilon_outside_zero_to_one_is_refused(epsilon: float) -> None:
-    with pytest.raises(UserError, match="between 0 and 1"):
-        curve_metrics.check_epsilon(epsilon)
+def test_models_are_relatives_through_a_parent_or_a_family() -> None:
+    table = pd.DataFrame({"family": ["bert", "bert", "electra", "fc", "fc"], "parent": ["p", None, "p", None, None]})
+    bert, sibling, electra, shallow, deep = curve_metrics.relatives(table)
+    assert bert == sibling == electra != shallow == deep
+
+
+def test_an_interval_over_groups_is_as_wide_as_the_groups_differ_and_none_of_few() -> None:
+    groups = np.repeat(list("abcdef"), 10)
+    alike = pd.Series(np.tile(np.linspace(0, 1, 10), 6))  # differ within a group alone
+    assert curve_metrics.interval_over_groups(alike, groups, 0) == pytest.approx((0.5, 0.5))
+    apart = pd.Series(np.repeat(np.linspace(0, 1, 6), 10))
+    low, high = curve_metrics.interval_over_groups(apart, groups, 0)
+    assert high - low > 0.3
+    assert np.isnan(curve_metrics.interval_over_groups(apart[:40], groups[:40], 0)).all()

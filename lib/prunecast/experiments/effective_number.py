@@ -16,6 +16,7 @@ from prunecast.errors import UserError
 from prunecast.progress import track
 from prunecast.pruning import criteria, effective_number, masks
 from prunecast.pruning.masks import Scope
+from prunecast.sweeps.curve_metrics import within_epsilon
 
 Granularity = Literal["global", "layer", "row", "head", "node"]
 SCOPE_OF_GRANULARITY: dict[Granularity, Scope] = {
@@ -25,8 +26,7 @@ SCOPE_OF_GRANULARITY: dict[Granularity, Scope] = {
     "head": "global",
     "node": "layer",
 }
-GRID = 100  # sparsities among which the measured optimum is searched for
-ROUNDING = 1e-9  # a loss of exactly epsilon is within it
+GRID = 100  # sparsities among which the optimum is measured
 
 Scores = Mapping[str, Tensor]
 Masks = Mapping[str, Tensor]
@@ -64,7 +64,7 @@ class Case:
     def holds(self, metric: float, dense: float, epsilon: float) -> bool:
         """Whether a metric is within epsilon of the dense one, absolutely for accuracy, relatively for perplexity."""
         loss = dense - metric if self.metric == "accuracy" else metric / dense - 1
-        return loss <= epsilon + ROUNDING
+        return bool(within_epsilon(-loss, 0, epsilon))
 
 
 def compare(
@@ -83,11 +83,11 @@ def compare(
         granularity: Groups of entries whose scores are compared with each other.
         betas: Factors of the effective number.
         epsilon: Loss that is accepted: of accuracy as a fraction, of perplexity relative to the dense one.
-        optima: Measured optima by criterion, as sparsities; without them they are searched for by bisection.
+        optima: Measured optima by criterion, as sparsities; without them they are measured, from sparsity 0 upwards.
 
     Returns:
-        Rows of the table `emp`, one for each criterion and beta. `optimum` is the largest sparsity, in hundredths,
-        that the criterion reaches within epsilon.
+        Rows of the table `emp`, one for each criterion and beta. `optimum` is the last sparsity, in hundredths,
+        before the metric under the criterion first falls by more than epsilon.
 
     Raises:
         UserError: If magnitude is missing, a beta is not positive, or scores are not finite or all zero.
@@ -153,7 +153,7 @@ def summary(rows: pd.DataFrame, epsilon: float) -> pd.DataFrame:
     lost = rows["dense"] - rows["pruned"]
     compared = rows.assign(
         lost=lost,
-        **{"within epsilon": lost <= epsilon + ROUNDING},
+        **{"within epsilon": within_epsilon(-lost, 0, epsilon)},
         **{"above magnitude": rows["pruned"] > rows["magnitude_at_same_sparsity"]},
         **{"above chance": rows["pruned"] > rows["random_at_same_sparsity"]},
     )
@@ -204,15 +204,17 @@ def _metric_without(case: Case, scores: Scores, ranking: masks.Ranking, pruned: 
 
 
 def _optimum(case: Case, scores: Scores, scope: Scope, dense: float, epsilon: float) -> float:
+    """Last sparsity, in hundredths, before the metric first falls by more than epsilon."""
     ranking = masks.rank(scores, _itself, scope)
-    low, high = 0, GRID
-    while high - low > 1:
-        middle = (low + high) // 2
-        pruned = {group: round(middle / GRID * size) for group, size in ranking.sizes.items()}
-        holds = case.holds(_metric_without(case, scores, ranking, pruned), dense, epsilon)
-        low, high = (middle, high) if holds else (low, middle)
-    sizes = ranking.sizes.values()
-    return sum(round(low / GRID * size) for size in sizes) / sum(sizes)
+    total, reached = sum(ranking.sizes.values()), 0
+    for percent in range(1, GRID):
+        pruned = {group: round(percent / GRID * size) for group, size in ranking.sizes.items()}
+        if sum(pruned.values()) == reached:
+            continue
+        if not case.holds(_metric_without(case, scores, ranking, pruned), dense, epsilon):
+            break
+        reached = sum(pruned.values())
+    return reached / total
 
 
 def _itself(_layer: str, score: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Ablations of a surrogate: other axes and seeds, inputs left out, curves permuted, and the figures of the paper."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from prunecast.forecasting import recommendation
 from prunecast.forecasting.pretrained import PretrainedSurrogate
-from prunecast.seeding import seed_everything
+from prunecast.seeding import generator
 from prunecast.surrogates import benchmark, scores
 from prunecast.surrogates.curve_posterior import CurvePosterior
 from prunecast.surrogates.features import (
@@ -23,12 +23,19 @@ from prunecast.surrogates.features import (
     Forecast,
 )
 from prunecast.surrogates.lstm import LSTMSurrogate
-from prunecast.surrogates.splits import leave_one_architecture_out
+from prunecast.surrogates.splits import (
+    LEFT_OUT,
+    leave_one_architecture_out,
+    leave_one_group_out,
+    leave_two_groups_out,
+)
+from prunecast.sweeps.curve_metrics import relatives
 
 AS_IT_IS, PERMUTED = "as it is", "curves permuted among the models"
 PROTOCOL = "leave_one_architecture_out"
 BY_POINTS = "points"
 LINE = "straight_line"
+BY_TASK = "lstm"  # the surrogate that recommends with tasks left out
 NUMBERS = ("predicted", "lower", "upper")
 PRINTED = {  # names under which the page `surrogate` cites figures of the source study
     "published_mae": "validation_mae",
@@ -41,8 +48,8 @@ SPLIT_NOTES = {
     "leave_one_architecture_out": "architecture and pretrained parent left out",
 }
 TRANSFER_NOTES = {
-    "vgg16": "learned on transformers, no forward pass of VGG16",
-    "vgg16_few_shot_3": "the same, and three measured points of VGG16",
+    ("vgg16", "lstm"): "learned on transformers, no forward pass of VGG16",
+    ("vgg16_one_evaluation", "lstm_agreement"): "the same, and as many examples of VGG16 as one evaluation has",
 }
 ABLATIONS: Mapping[str, tuple[str, ...]] = {
     AS_IT_IS: (FACTS, DEPLETION),
@@ -69,9 +76,7 @@ def summary(predictions: pd.DataFrame, models: pd.DataFrame, seed: int, inputs: 
     Returns:
         Rows of the table `forecast_errors`, in accuracy as a fraction.
     """
-    errors = scores.errors(predictions, models, seed)
-    counts = predictions.groupby(list(scores.GROUPS))["model"].nunique()
-    rows = errors.assign(models=counts).reset_index()
+    rows = scores.errors(predictions, models, seed).reset_index()
     return rows.assign(gain=rows.get("gain", np.nan), inputs=inputs, seed=int(predictions["seed"].iloc[0]))
 
 
@@ -100,15 +105,16 @@ def beside_paper(predictions: pd.DataFrame, published: pd.Series) -> pd.DataFram
     Returns:
         Rows of the table `reproductions`.
     """
-    lstm = predictions[predictions["surrogate"] == "lstm"]
+    lstm = predictions[predictions["surrogate"].isin(["lstm", "lstm_agreement"]) & predictions["measured"]]
     error = (lstm["predicted"] - lstm["accuracy"]).abs()
+    by_curve = error.groupby([lstm[name] for name in ("protocol", "surrogate", "model", "scope")]).mean()
     rows = []
     for protocol, note in SPLIT_NOTES.items():
-        ours = error[lstm["protocol"] == protocol].mean()
+        ours = by_curve[protocol, "lstm"].mean()
         rows.append((f"validation MAE, {protocol}", published["validation_mae"], ours, note))
-    vgg16 = lstm["model"].str.contains("vgg16")
-    for protocol, note in TRANSFER_NOTES.items():
-        ours = error[(lstm["protocol"] == protocol) & vgg16].mean()
+    for (protocol, surrogate), note in TRANSFER_NOTES.items():
+        of_model = by_curve[protocol, surrogate]
+        ours = of_model[of_model.index.get_level_values("model").str.contains("vgg16")].mean()
         rows.append((f"VGG16 MAE, {protocol}", published["vgg16_mae"], ours, note))
     table = pd.DataFrame(rows, columns=["row", "published", "ours", "note"])
     return table.assign(
@@ -128,16 +134,21 @@ def beside_measured(trained: PretrainedSurrogate, measured: CurveSet, epsilon: f
         epsilon: Loss of accuracy that is accepted, as a fraction.
 
     Returns:
-        By model and scope: `mae` (accuracy), `inside_interval` (share of the points), `recommended` and `optimum`
-        (sparsities), all as fractions.
+        By model and scope: the number of measured `points`, the dense one excepted; over these `mae` (accuracy) and
+        `inside_interval` (share of them); `all_points`, the error with interpolated points; `recommended` and
+        `optimum` (sparsities); all as fractions.
     """
     hidden = measured.knowing(np.zeros(measured.accuracy.shape, bool))
     forecast = trained.forecast(hidden)
+    judged = measured.measured & (measured.sparsity > 0)
     inside = (measured.accuracy >= forecast.lower) & (measured.accuracy <= forecast.upper)
+    error = np.abs(forecast.predicted - measured.accuracy)
     rows = pd.DataFrame(measured.names, columns=["model", "scope"]).set_index(["model", "scope"])
     return rows.assign(
-        mae=np.abs(forecast.predicted - measured.accuracy).mean(1),
-        inside_interval=inside.mean(1),
+        points=judged.sum(1),
+        mae=np.where(judged, error, 0).sum(1) / judged.sum(1),
+        all_points=error[:, 1:].mean(1),
+        inside_interval=np.where(judged, inside, 0).sum(1) / judged.sum(1),
         recommended=trained.recommended(hidden, epsilon),
         optimum=recommendation.safe(measured.sparsity, measured.accuracy, epsilon),
     )
@@ -165,8 +176,11 @@ def on_axis(curves: CurveSet, predictions: pd.DataFrame, splits: Sequence[str], 
     for _, rows in readable.groupby(keys, sort=False):
         first = rows.iloc[0]
         index = index_of[first["model"], first["scope"]]
-        read = {name: np.interp(curves.sparsity[index], rows["threshold"] / 10, rows[name]) for name in NUMBERS}
-        whole = pd.DataFrame(read | {"threshold": curves.thresholds, "accuracy": curves.accuracy[index]})
+        dense = curves.accuracy[index, 0]  # known, and no row of `predictions`
+        at = np.append(0, rows["threshold"] / 10)
+        read = {name: np.interp(curves.sparsity[index], at, np.append(dense, rows[name])) for name in NUMBERS}
+        truth = {"accuracy": curves.accuracy[index], "measured": curves.measured[index]}
+        whole = pd.DataFrame(read | truth | {"threshold": curves.thresholds}).loc[curves.sparsity[index] > 0]
         parts.append(whole.assign(**{name: first[name] for name in (*keys, "probes", "samples", "seed")}))
     anew = [benchmark.forecast(curves, splits, seed, {}, (LINE,))]
     if BY_POINTS in splits:
@@ -185,11 +199,11 @@ def permuted(curves: CurveSet, seed: int) -> CurveSet:
     Returns:
         The curves (C), permuted within each scope.
     """
-    generator = seed_everything(seed, "permuted")
+    draw = generator(seed, "permuted")
     source = np.arange(len(curves.names))
     for scope in set(curves.scopes):
         rows = np.flatnonzero(curves.scopes == scope)
-        source[rows] = rows[generator.permutation(len(rows))]
+        source[rows] = rows[draw.permutation(len(rows))]
     return replace(curves, accuracy=curves.accuracy_of(curves.retained[source]))
 
 
@@ -206,23 +220,27 @@ def input_ablation(curves: CurveSet, seed: int, models: pd.DataFrame) -> list[pd
     """
     parts = []
     for inputs, groups in ABLATIONS.items():
-        forecast = benchmark.leave_one_group_out(curves, partial(LSTMSurrogate, seed, groups))
+        forecast = leave_one_group_out(curves, relatives(curves.facts), partial(LSTMSurrogate, seed, groups))
         parts.append(summary(_rows(curves, forecast, seed, "lstm"), models, seed, f"prior alone, {inputs}"))
     shuffled = permuted(curves, seed)
     for name in ("lstm", "mean_curve"):
-        forecast = benchmark.leave_one_group_out(shuffled, partial(benchmark.unfitted, name, seed))
+        forecast = leave_one_group_out(shuffled, relatives(shuffled.facts), partial(benchmark.unfitted, name, seed))
         parts.append(summary(_rows(shuffled, forecast, seed, name), models, seed, PERMUTED))
     return parts
 
 
 def recommendations(
-    curves: CurveSet, names: Iterable[str], seed: int, epsilon: float, measurements: int
+    curves: CurveSet, without_two: Mapping[str, Forecast], seed: int, epsilon: float, measurements: int
 ) -> pd.DataFrame:
-    """Recommendations for architectures left out: by some surrogates without and with measurements, and by halving.
+    """Recommendations by some surrogates: without a measurement for all curves, and by search on exact ones.
+
+    Without measurements, architectures are left out, and tasks by the LSTM. A search, by a surrogate or by halving,
+    leaves out architectures; what it measures has to have been measured, so it is simulated on exact curves alone.
 
     Args:
         curves: Measured curves on the percentile axis, with their proxies.
-        names: Names of surrogates in `benchmark.ENTRIES` that are curve posteriors.
+        without_two: By name of a curve posterior in `benchmark.ENTRIES`, its forecasts of all curves with two groups
+            of relatives left out.
         seed: Seed of the surrogates.
         epsilon: Loss of accuracy that is accepted, as a fraction.
         measurements: Largest number of measurements.
@@ -232,17 +250,23 @@ def recommendations(
     """
     parts = []
     for fold in leave_one_architecture_out(curves, seed):
+        if not fold.tested.exact.any():
+            continue
         methods: dict[str, recommendation.Place] = {"halves": recommendation.by_halves}
-        for name in names:
+        for name in without_two:
             surrogate = benchmark.unfitted(name, seed).fit(fold.training)
             assert isinstance(surrogate, CurvePosterior)
             methods[name] = recommendation.by_forecast(surrogate, epsilon)
         for method, place in methods.items():
-            results = recommendation.searched(fold.tested, place, epsilon, measurements)
-            parts += [rows.assign(method=method) for rows in results]
-    for name in names:
-        forecast = benchmark.leave_one_group_out(curves, partial(benchmark.unfitted, name, seed))
-        parts.append(recommendation.unverified(curves, forecast.predicted, epsilon).assign(method=name))
+            results = recommendation.searched(fold.tested.at(fold.tested.exact), place, epsilon, measurements)
+            parts += [rows.assign(method=method, split=PROTOCOL) for rows in results]
+    families, tasks = (left_out(curves.facts) for left_out in LEFT_OUT.values())
+    for name, forecast in without_two.items():
+        rows = recommendation.unverified(curves, families, forecast.predicted, epsilon)
+        parts.append(rows.assign(method=name, split=PROTOCOL))
+    by_task = leave_two_groups_out(curves, tasks, partial(benchmark.unfitted, BY_TASK, seed))
+    rows = recommendation.unverified(curves, tasks, by_task.predicted, epsilon)
+    parts.append(rows.assign(method=BY_TASK, split="leave_one_task_out"))
     return pd.concat(parts, ignore_index=True).round({"optimum": 6, "recommended": 6, "loss": 6})
 
 

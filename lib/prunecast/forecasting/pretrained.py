@@ -18,7 +18,8 @@ from prunecast.surrogates import benchmark, conformal
 from prunecast.surrogates.curve_posterior import CurvePosterior
 from prunecast.surrogates.features import AGREEMENT, FREE, CurveSet, Forecast, curves_on, input_names
 from prunecast.surrogates.lstm import LSTMSurrogate
-from prunecast.sweeps.curve_metrics import learned
+from prunecast.surrogates.splits import leave_one_group_out
+from prunecast.sweeps.curve_metrics import learned, relatives
 
 NAME = "lstm_agreement"
 STUDY = "campaign"
@@ -84,11 +85,7 @@ class PretrainedSurrogate:
     def forecast(self, curves: CurveSet) -> Forecast:
         """Forecast with calibrated 90 % intervals, wider outside the training range; the dense accuracy is known."""
         found = self.surrogate.predict(curves)
-        found.predicted[:, 0] = curves.accuracy[:, 0]
-        factor, margin = self._factor(curves), max(self.interval_margin, 0)
-        below = (found.predicted - found.lower + margin) * factor
-        above = (found.upper - found.predicted + margin) * factor
-        return Forecast(found.predicted, np.clip(found.predicted - below, 0, 1), np.clip(found.predicted + above, 0, 1))
+        return conformal.calibrated(found, self.interval_margin, self._factor(curves))
 
     def recommended(self, curves: CurveSet, epsilon: float) -> np.ndarray:
         """Sparsity (C,) at which nine of ten models lose at most `epsilon`, by the errors on models left out."""
@@ -116,21 +113,21 @@ def pretrain(folder: Path, seed: int = SEED) -> PretrainedSurrogate:
     models = tables.read("models", folder)
     models = models[learned(models)].reset_index(drop=True)
     curves = curves_on("percentile", tables.read("sweeps", folder), models, tables.read("signals", folder))
-    left_out = benchmark.leave_one_group_out(curves, partial(benchmark.unfitted, NAME, seed))
-    outside = np.maximum(left_out.lower - curves.accuracy, curves.accuracy - left_out.upper)
+    groups = relatives(curves.facts)
+    left_out = leave_one_group_out(curves, groups, partial(benchmark.unfitted, NAME, seed))
     margins = {}
     for epsilon in EPSILONS:
         predicted, optimum = (
             recommendation.safe(curves.sparsity, accuracy, epsilon)
             for accuracy in (left_out.predicted, curves.accuracy)
         )
-        margins[epsilon] = recommendation.safety_margin(predicted, optimum, curves.models)
+        margins[epsilon] = recommendation.safety_margin(predicted, optimum, groups)
     fitted = benchmark.unfitted(NAME, seed).fit(curves)
     assert isinstance(fitted, CurvePosterior)
     return PretrainedSurrogate(
         surrogate=fitted,
         ranges={name: (float(models[name].min()), float(models[name].max())) for name in RANGES},
-        interval_margin=conformal.interval_margin(outside.ravel(), np.repeat(curves.models, outside.shape[1])),
+        interval_margin=conformal.margin(conformal.distances(left_out, curves), groups),
         safety_margins=margins,
         models=tuple(models["model"]),
         tables=table_hashes(folder),

@@ -1,17 +1,16 @@
 """Recommendation of a sparsity: read off a forecast with a safety margin, or searched for by a few measurements."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prunecast.surrogates.conformal import interval_margin
+from prunecast.surrogates.conformal import margin
 from prunecast.surrogates.curve_posterior import CurvePosterior
 from prunecast.surrogates.features import CurveSet, Floats
-from prunecast.surrogates.splits import relatives
-from prunecast.sweeps.curve_metrics import safe_sparsity
+from prunecast.surrogates.splits import Groups
+from prunecast.sweeps.curve_metrics import ROUNDING, safe_sparsity, within_epsilon
 
 EDGE = 0.005  # sparsities closer to 0 or 1 count as this far from it
 
@@ -47,40 +46,40 @@ def lowered(forecast: Floats, margin: float) -> Floats:
     return np.asarray(1 / (1 + np.exp(margin - _log_odds(forecast))), float)
 
 
-def safety_margin(forecast: Floats, measured: Floats, models: NDArray[Any]) -> float:
-    """Safety margin with which nine of ten forecast safe sparsities are at most the measured ones.
+def safety_margin(forecast: Floats, measured: Floats, groups: Groups) -> float:
+    """Safety margin with which the safe sparsity forecast for a new group is, nine times in ten, at most the measured.
 
     Args:
         forecast: Forecast safe sparsities (n,), as fractions.
         measured: Measured safe sparsities (n,), as fractions.
-        models: Model of each of them (n,); every model has the same weight.
+        groups: Group of relatives of each of them (n,).
 
     Returns:
-        The margin, in log-odds of the sparsity.
+        The margin, in log-odds of the sparsity; infinite where there are too few groups, see `conformal.margin`.
     """
-    return interval_margin(_log_odds(forecast) - _log_odds(measured), models)
+    return margin((_log_odds(forecast) - _log_odds(measured))[:, None], groups)
 
 
-def unverified(curves: CurveSet, predicted: Floats, epsilon: float) -> pd.DataFrame:
+def unverified(curves: CurveSet, groups: Groups, without_two: Floats, epsilon: float) -> pd.DataFrame:
     """Recommendations without any measurement, from forecasts of curves that were measured.
 
-    The safety margin for a model is calibrated on the models of other groups of `relatives`.
+    The safety margin for a group is calibrated on the others, as forecast by surrogates trained without either.
 
     Args:
-        curves: Measured curves (C).
-        predicted: Forecast accuracies (C, T), as fractions.
+        curves: Measured curves (C) of G groups at T thresholds.
+        groups: Group of each curve (C).
+        without_two: Accuracies (G, C, T) forecast by `splits.leave_two_groups_out`, as fractions.
         epsilon: Loss of accuracy that is accepted, as a fraction.
 
     Returns:
-        Rows of the table `recommendations` without the method, one for each curve.
+        Rows of the table `recommendations` without method and split, one for each curve.
     """
-    optimum, groups = safe(curves.sparsity, curves.accuracy, epsilon), relatives(curves.facts)
-    forecast = safe(curves.sparsity, predicted, epsilon)
-    recommended = np.empty(len(groups), int)
-    for group in set(groups):
+    optimum, recommended = safe(curves.sparsity, curves.accuracy, epsilon), np.empty(len(groups), int)
+    for place, group in enumerate(sorted(set(groups))):
         others, own = groups != group, groups == group
-        margin = safety_margin(forecast[others], optimum[others], curves.models[others])
-        recommended[own] = _at_most(curves.sparsity[own], lowered(forecast[own], margin))
+        forecast = safe(curves.sparsity, without_two[place], epsilon)
+        lower_by = safety_margin(forecast[others], optimum[others], groups[others])
+        recommended[own] = _at_most(curves.sparsity[own], lowered(forecast[own], lower_by))
     return _rows(curves, recommended, optimum, epsilon, 0)
 
 
@@ -96,7 +95,7 @@ def searched(curves: CurveSet, place: Place, epsilon: float, measurements: int) 
         measurements: Largest number of measurements.
 
     Yields:
-        Rows of the table `recommendations` without the method, for each number of measurements from 1.
+        Rows of the table `recommendations` without method and split, for each number of measurements from 1.
     """
     optimum, rows = safe(curves.sparsity, curves.accuracy, epsilon), np.arange(len(curves.names))
     known = np.zeros(curves.accuracy.shape, bool)
@@ -104,7 +103,7 @@ def searched(curves: CurveSet, place: Place, epsilon: float, measurements: int) 
 
     def measured(last: bool) -> tuple[Indices, NDArray[np.bool_]]:
         at = np.clip(place(curves.knowing(known), low, high, last), low, high - 1)
-        return at, curves.accuracy[rows, at] >= curves.accuracy[:, 0] - epsilon
+        return at, within_epsilon(curves.accuracy[rows, at], curves.accuracy[:, 0], epsilon)
 
     for budget in range(1, measurements + 1):
         at, holds = measured(last=True)
@@ -160,7 +159,7 @@ def by_halves(_curves: CurveSet, low: Indices, high: Indices, _last: bool) -> In
 
 def _at_most(sparsity: Floats, limits: Floats) -> Indices:
     """Index (C,) of the largest sparsity of each curve that is at most its limit."""
-    return np.asarray((sparsity <= limits[:, None] + 1e-9).sum(1) - 1, np.intp)
+    return np.asarray((sparsity <= limits[:, None] + ROUNDING).sum(1) - 1, np.intp)
 
 
 def _rows(curves: CurveSet, chosen: Indices, optimum: Floats, epsilon: float, measurements: int) -> pd.DataFrame:
@@ -170,6 +169,7 @@ def _rows(curves: CurveSet, chosen: Indices, optimum: Floats, epsilon: float, me
             "measurements": measurements,
             "model": curves.models,
             "scope": curves.scopes,
+            "exact": curves.exact,
             "epsilon": epsilon,
             "optimum": optimum,
             "recommended": curves.sparsity[rows, chosen],

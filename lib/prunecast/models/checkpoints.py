@@ -63,7 +63,7 @@ def trained_classifier(name: str, run: str, seed: int) -> TrainedModel:
     spec = zoo.spec_of(name)
     task = zoo.task_of(spec)
     folder = paths.run(run) / "models" / name
-    key = key_of(["training"], spec.model_dump_json(), zoo.parent_hash(spec), task.fingerprint, seed)
+    key = key_of(["training"], spec.training_settings, zoo.parent_hash(spec), task.fingerprint, seed)
     with alone(folder):
         kept_folder(folder, key, lambda new: _train_into(new, name, spec, task, seed), TRAINED)
         model, tokenizer = storage.load(folder)
@@ -83,12 +83,16 @@ def describe(subject: TrainedModel, dense_accuracy: float) -> dict[str, Any]:
         The cells by column name.
     """
     config = getattr(subject.model, "config", None)
+    architecture = config.model_type if config else subject.spec.architecture
     return {
         "model": subject.name,
-        "architecture": config.model_type if config else subject.spec.architecture,
+        "architecture": architecture,
+        "family": subject.spec.family or architecture,
+        "base": subject.spec.base or subject.name,
         "parent": subject.spec.checkpoint or None,
         "initialisation": subject.spec.initialisation,
         "task": subject.task.name,
+        "kind": subject.task.kind,
         "source": subject.task.source,
         "classes": subject.task.classes,
         "parameters": sum(weight.numel() for weight in subject.model.parameters()),

@@ -31,6 +31,8 @@ class ModelSpec(BaseModel):
 
     task: str
     architecture: str = Field(default="", description="family; read from the checkpoint where there is one")
+    family: str = Field(default="", description="models that are left out together; empty: the architecture")
+    base: str = Field(default="", description="the entry that this one repeats under other training settings")
     checkpoint: str = ""
     layers: PositiveInt = 2
     hidden: PositiveInt = 128
@@ -50,6 +52,11 @@ class ModelSpec(BaseModel):
     standardise: bool = Field(default=False, description="subtract the mean of all pixels, divide by their deviation")
     augment: bool = Field(default=False, description="train on images mirrored and shifted at random")
     bfloat16: bool = Field(default=False, description="train in bfloat16; evaluation has a precision of its own")
+
+    @property
+    def training_settings(self) -> str:
+        """All fields that a trained model depends on, as JSON: without `family` and `base`, which only group models."""
+        return self.model_dump_json(exclude={"family", "base"})
 
     @property
     def initialisation(self) -> Literal["pretrained", "scratch"]:

@@ -9,7 +9,6 @@ from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import NearestNeighbors
 
 from prunecast.surrogates.features import FREE, CurveSet, Floats, Forecast, inputs, through_known, without_interval
@@ -22,28 +21,26 @@ ISOTONIC_END = 0.0  # retained share of the empty model
 
 
 class StraightLine:
-    """Accuracy as a straight line in the threshold, the same for every model: the source study's baseline.
+    """Accuracy as a straight line in the threshold from the dense accuracy on, with one slope for every model.
 
-    A model with known points gets a line of its own, fitted to them and its dense accuracy.
+    The source study's baseline, but for its beginning: there the line is free. A model with known points gets a slope
+    of its own, fitted to them.
 
     Attributes:
-        line: The line fitted to all training curves.
+        slope: Change of accuracy for one unit of threshold, fitted to all training curves.
     """
 
     def fit(self, curves: CurveSet) -> "StraightLine":
-        """Fit one line by least squares to all known points of the training `curves`."""
-        known = ~np.isnan(curves.accuracy)
-        self.line = _line(np.broadcast_to(curves.thresholds, known.shape)[known], curves.accuracy[known])
+        """Fit one slope by least squares to all known points of the training `curves`."""
+        self.slope = _slope(curves.thresholds, curves.accuracy)
         return self
 
     def predict(self, curves: CurveSet) -> Forecast:
         """Forecast the accuracy (C, T) of `curves`, without an interval."""
-        predicted = []
-        for accuracy in curves.accuracy:
-            known = ~np.isnan(accuracy)
-            line = _line(curves.thresholds[known], accuracy[known]) if known.sum() > 1 else self.line
-            predicted.append(line.predict(curves.thresholds[:, None]))
-        return without_interval(np.stack(predicted))
+        known = (~np.isnan(curves.accuracy)).sum(1)
+        rows = zip(curves.accuracy, known, strict=True)
+        slopes = [_slope(curves.thresholds, row[None]) if count > 1 else self.slope for row, count in rows]
+        return without_interval(curves.accuracy[:, :1] + np.array(slopes)[:, None] * curves.thresholds)
 
 
 class MeanCurve:
@@ -130,7 +127,7 @@ class Isotonic:
                     for values, end in ((curves.sparsity, 1), (curves.retained, ISOTONIC_END))
                 )
                 model = _falling(*own)
-            left.append(model.predict(curves.sparsity[index]))
+            left.append(np.where(curves.sparsity[index] > 0, model.predict(curves.sparsity[index]), 1))
         return without_interval(curves.accuracy_of(np.stack(left)))
 
 
@@ -169,7 +166,7 @@ class NearestCurve:
 class GaussianProcess:
     """A Gaussian process over sparsity around the mean training curve, conditioned on the known points.
 
-    Its variance is that of the training curves around their mean; it alone among the baselines has an interval.
+    Its variance is that of the training curves around their mean.
 
     Attributes:
         mean: The mean training curves.
@@ -184,18 +181,17 @@ class GaussianProcess:
         return self
 
     def predict(self, curves: CurveSet) -> Forecast:
-        """Forecast the accuracy (C, T) of `curves` with a 90 % interval."""
+        """Forecast the accuracy (C, T) of `curves`, without an interval."""
         kernel = ConstantKernel(self.variance) * RBF(SMOOTH)
-        quantiles = []
+        left = []
         for index, scope in enumerate(curves.scopes):
             known = ~np.isnan(curves.accuracy[index])
             mean, sparsity = self.mean.means[scope], curves.sparsity[index][:, None]
             noise = NUGGET + (curves.noise[index, known] / curves.span[index]) ** 2
             process = GaussianProcessRegressor(kernel, alpha=noise, optimizer=None)
             process.fit(sparsity[known], curves.retained[index, known] - mean[known])
-            error, deviation = process.predict(sparsity, return_std=True)
-            quantiles.append(mean + error + np.array([[0], [-1.645], [1.645]]) * deviation)
-        return Forecast(*(curves.accuracy_of(left) for left in np.stack(quantiles, 1)))
+            left.append(mean + process.predict(sparsity))
+        return without_interval(through_known(curves.accuracy_of(np.stack(left)), curves))
 
 
 class Tabular:
@@ -240,8 +236,11 @@ def gradient_boosting(seed: int) -> HistGradientBoostingRegressor:
     )
 
 
-def _line(thresholds: Floats, accuracy: Floats) -> LinearRegression:
-    return LinearRegression().fit(thresholds[:, None], accuracy)
+def _slope(thresholds: Floats, accuracy: Floats) -> float:
+    """Slope by least squares of lines through the first points of curves (C, T), over their known points."""
+    fallen = accuracy - accuracy[:, :1]
+    run = np.broadcast_to(thresholds, fallen.shape)[~np.isnan(fallen)]
+    return float(run @ fallen[~np.isnan(fallen)] / (run @ run))
 
 
 def _mean(retained: Floats) -> Floats:
@@ -256,7 +255,7 @@ def _logistic(parameters: Floats, sparsity: Floats) -> Floats:
     midpoint, width, end = parameters
     inside = np.clip(sparsity, 1e-6, 1 - 1e-6)
     exponent = np.clip((np.log(inside / (1 - inside)) - midpoint) / np.exp(width - 1), -50, 50)
-    left: Floats = 1 - (1 - end) * (1 / (1 + np.exp(-exponent)))
+    left: Floats = np.where(sparsity > 0, 1 - (1 - end) / (1 + np.exp(-exponent)), 1)
     return left
 
 

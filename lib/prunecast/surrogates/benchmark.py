@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -27,7 +28,8 @@ from prunecast.surrogates.features import (
     without_interval,
 )
 from prunecast.surrogates.lstm import LSTMSurrogate
-from prunecast.surrogates.splits import SPLITS, Fold, relatives
+from prunecast.surrogates.splits import SPLITS, Fold, leave_one_group_out
+from prunecast.sweeps.curve_metrics import relatives
 
 LABELLED_STEPS = 4  # thresholds at which labelled examples are evaluated in `one_evaluation`
 LEAST_LABELLED = 8  # examples at each of them; where fewer would be left, none is evaluated
@@ -49,7 +51,7 @@ class Entry:
     groups: tuple[str, ...] = ()
 
 
-LSTMS = ("lstm", "lstm_curvature", "lstm_agreement")
+CALIBRATED = ("lstm", "lstm_agreement")  # the entries whose forecasts have intervals
 ENTRIES: dict[str, Entry] = {
     "lstm": Entry(lambda seed: CurvePosterior(lambda: LSTMSurrogate(seed), seed), FREE),
     "lstm_curvature": Entry(
@@ -70,12 +72,16 @@ ENTRIES: dict[str, Entry] = {
 
 
 def forecast(
-    curves: CurveSet, splits: Iterable[str], seed: int, outcomes: Outcomes, entries: Iterable[str] = ENTRIES
+    curves: CurveSet,
+    splits: Iterable[str],
+    seed: int,
+    outcomes: Outcomes,
+    entries: Iterable[str] = ENTRIES,
+    without_two: Mapping[str, Forecast] | None = None,
 ) -> pd.DataFrame:
-    """Forecasts of all entries in every protocol of some splits, with calibrated intervals.
+    """Forecasts of all entries in every protocol of some splits.
 
-    An entry whose zero-cost proxies were not measured is left out. The protocols of the split `vgg16` are calibrated
-    on the transformers, forecast by architecture, if that split is among them.
+    An entry whose zero-cost proxies were not measured is left out.
 
     Args:
         curves: Curves of all models on one axis, with their proxies.
@@ -84,6 +90,8 @@ def forecast(
         outcomes: Outcomes of single examples, as of `outcomes_of`; if empty, the protocols that distribute the
             examples of one evaluation over thresholds are left out.
         entries: Names in `ENTRIES`.
+        without_two: By entry its forecasts of all curves with two groups of relatives left out. These entries get
+            intervals, where architectures are left out and in the split `vgg16`; all other forecasts have none.
 
     Returns:
         Rows of the table `predictions`, accuracies as fractions.
@@ -95,13 +103,29 @@ def forecast(
     parts: list[pd.DataFrame] = []
     for place, fold in enumerate(folds):
         parts += chain(*by_entry[place * len(able) : (place + 1) * len(able)], _agreement_alone(fold, outcomes))
-    together = pd.concat(parts, ignore_index=True)
-    together["group"] = together["model"].map(dict(zip(curves.models, relatives(curves.facts), strict=True)))
-    by_key: dict[Any, pd.DataFrame] = dict(iter(together.groupby(["protocol", "surrogate"], sort=False)))
-    calibrated = [conformal.calibrated(rows, by_key.get(_calibrating(key), rows)) for key, rows in by_key.items()]
+    rows = pd.concat(parts, ignore_index=True)
+    for name, nested in (without_two or {}).items():
+        for protocol, tested, forecasts in _with_intervals(curves, splits, nested, partial(unfitted, name, seed)):
+            own = (rows["protocol"] == protocol) & (rows["surrogate"] == name)
+            same = dict(rows.loc[own, ["protocol", "surrogate", "samples"]].iloc[0])
+            anew = rows_of(tested, forecasts, np.zeros(tested.accuracy.shape, bool), np.zeros(len(tested.names), int))
+            rows = pd.concat([rows[~own], anew.assign(**same)], ignore_index=True)
     numbers = ["accuracy", "predicted", "lower", "upper"]
-    rounded = pd.concat(calibrated, ignore_index=True).round(dict.fromkeys(numbers, 5))
-    return rounded.drop(columns="group").assign(axis=curves.axis, seed=seed)
+    return rows.round(dict.fromkeys(numbers, 5)).assign(axis=curves.axis, seed=seed)
+
+
+def _with_intervals(
+    curves: CurveSet, splits: Iterable[str], nested: Forecast, make: Callable[[], Surrogate]
+) -> Iterator[tuple[str, CurveSet, Forecast]]:
+    """The protocols that have intervals, each with the curves that are forecast and the calibrated forecasts."""
+    if "leave_one_architecture_out" in splits:
+        yield "leave_one_architecture_out", curves, conformal.jackknife(curves, relatives(curves.facts), nested)
+    for fold in SPLITS["vgg16"](curves, 0) if "vgg16" in splits else ():
+        groups = relatives(fold.training.facts)
+        left_out = leave_one_group_out(fold.training, groups, make)
+        width = conformal.margin(conformal.distances(left_out, fold.training), groups)
+        unknown = fold.tested.knowing(np.zeros(fold.tested.accuracy.shape, bool))
+        yield "vgg16", fold.tested, conformal.calibrated(make().fit(fold.training).predict(unknown), width)
 
 
 def outcomes_of(probes: pd.DataFrame, thresholds: Floats) -> Outcomes:
@@ -130,44 +154,13 @@ def _unrolled(probes: pd.DataFrame, thresholds: Floats) -> tuple[Booleans, Boole
     return agrees, correct
 
 
-def leave_one_group_out(curves: CurveSet, make: Callable[[], Surrogate]) -> Forecast:
-    """Forecasts of all curves, each by a surrogate trained without its model and the relatives of that.
-
-    Args:
-        curves: C curves at T thresholds; for a forecast, no point but the dense one is known.
-        make: Makes the unfitted surrogate.
-
-    Returns:
-        Forecast accuracies (C, T), as fractions, with intervals that are not calibrated.
-    """
-    ends = np.full((3, *curves.accuracy.shape), np.nan)
-    groups = relatives(curves.facts)
-    jobs = [(curves, groups == group, make) for group in sorted(set(groups))]
-    for out, forecast in in_processes(_blind, jobs, "leaving groups out"):
-        ends[:, out] = forecast.predicted, forecast.lower, forecast.upper
-    return Forecast(*ends)
-
-
 def unfitted(name: str, seed: int) -> Surrogate:
     """The unfitted surrogate of the entry `name`, whose training will use the seed."""
     return ENTRIES[name].make(seed)
 
 
-def _blind(curves: CurveSet, out: Booleans, make: Callable[[], Surrogate]) -> tuple[Booleans, Forecast]:
-    unknown = curves.at(out).knowing(np.zeros(curves.accuracy[out].shape, bool))
-    return out, make().fit(curves.at(~out)).predict(unknown)
-
-
 def _entry_forecasts(fold: Fold, name: str, seed: int, outcomes: Outcomes) -> list[pd.DataFrame]:
     return [rows.assign(surrogate=name) for rows in _of_fold(fold, ENTRIES[name], seed, outcomes)]
-
-
-def _calibrating(key: tuple[str, str]) -> tuple[str, str]:
-    """The protocol and the surrogate on whose errors the intervals of a protocol and surrogate are calibrated."""
-    protocol, surrogate = key
-    if protocol.startswith("vgg16"):
-        protocol = protocol.removeprefix("vgg16_") if "_" in protocol else "leave_one_architecture_out"
-    return protocol, surrogate
 
 
 def _of_fold(fold: Fold, entry: Entry, seed: int, outcomes: Outcomes) -> Iterator[pd.DataFrame]:
@@ -175,23 +168,35 @@ def _of_fold(fold: Fold, entry: Entry, seed: int, outcomes: Outcomes) -> Iterato
     spent = samples(entry.groups)
     nothing = np.zeros(fold.tested.accuracy.shape, bool)
     for protocol in fold.protocols:
-        if protocol == "points":
-            assert fold.hidden is not None
-            known, evaluated = ~fold.hidden, np.full(len(nothing), spent)
-            curves = fold.tested.knowing(known)
-        elif protocol.endswith("one_evaluation"):
+        tested, known, evaluated = fold.tested, nothing, np.full(len(nothing), spent)
+        if fold.hidden is not None:
+            known = ~fold.hidden
+            curves = tested.knowing(known)
+        elif "one_evaluation" in protocol:
             if not isinstance(surrogate, CurvePosterior) or AGREEMENT not in entry.groups or not outcomes:
                 continue
-            curves, evaluated = _one_evaluation(fold.tested, surrogate, spent, outcomes)
-            known = nothing
+            curves, evaluated, labelled = _one_evaluation(tested, surrogate, spent, outcomes)
+            if not protocol.endswith("reused"):
+                tested = _without_examples(tested, outcomes, labelled)
+        elif protocol.startswith("few_shot"):
+            if not tested.exact.any():
+                continue
+            shots, tested = int(protocol.rpartition("_")[2]), tested.at(tested.exact)
+            curves = _with_shots(tested, surrogate, shots)
+            known = ~np.isnan(curves.accuracy)
+            evaluated = spent + shots * tested.facts["eval_examples"].to_numpy()
         else:
-            shots = int(protocol.rpartition("_")[2]) if "few_shot" in protocol else 0
-            curves = _with_shots(fold.tested, surrogate, shots)
-            known = ~np.isnan(curves.accuracy) if shots else nothing
-            evaluated = spent + shots * fold.tested.facts["eval_examples"].to_numpy()
-        known = known.copy()
-        known[:, 0] &= protocol == "points"
-        yield rows_of(fold.tested, surrogate.predict(curves), known, evaluated).assign(protocol=protocol)
+            curves = tested.knowing(nothing)
+        forecast = without_interval(surrogate.predict(curves).predicted)
+        yield rows_of(tested, forecast, known, evaluated).assign(protocol=protocol)
+
+
+def _without_examples(tested: CurveSet, outcomes: Outcomes, counts: NDArray[np.int64]) -> CurveSet:
+    """The tested curves with the accuracy over all examples but the first `counts` (C) drawn of each curve."""
+    examples = tested.facts["eval_examples"].to_numpy()
+    spent = np.stack([outcomes[name][1][:, :n].sum(1) for name, n in zip(tested.names, counts, strict=True)])
+    rest = (tested.accuracy * examples[:, None] - spent) / (examples - counts)[:, None]
+    return replace(tested, accuracy=rest)
 
 
 def _with_shots(tested: CurveSet, surrogate: Surrogate, shots: int) -> CurveSet:
@@ -207,8 +212,10 @@ def _with_shots(tested: CurveSet, surrogate: Surrogate, shots: int) -> CurveSet:
 
 def _one_evaluation(
     tested: CurveSet, surrogate: CurvePosterior, spent: int, outcomes: Outcomes
-) -> tuple[CurveSet, NDArray[np.int64]]:
-    """The tested curves with points estimated from labelled examples, and the number of examples evaluated (C,).
+) -> tuple[CurveSet, NDArray[np.int64], NDArray[np.int64]]:
+    """The tested curves with points estimated from labelled examples.
+
+    Beside them, by curve: how many examples were evaluated, and how many of those drawn first have spent their labels.
 
     The surrogate chooses the thresholds. A point is estimated from n examples as the dense accuracy plus the mean
     change of correctness. The `spent` examples of the inputs and the labelled ones are at most one evaluation.
@@ -227,7 +234,7 @@ def _one_evaluation(
         ).T
         values = np.broadcast_to(estimates[:, None], tested.accuracy.shape)
         curves = _reveal(curves, values, chosen, errors)
-    return curves, spent + counts * (LABELLED_STEPS + 1)
+    return curves, spent + counts * (LABELLED_STEPS + 1), counts
 
 
 def _estimate(dense: float, correct: Booleans, threshold: int, count: int) -> tuple[float, float]:
@@ -250,7 +257,7 @@ def _reveal(curves: CurveSet, accuracy: Floats, chosen: NDArray[np.intp], errors
 def _agreement_alone(fold: Fold, outcomes: Outcomes) -> Iterator[pd.DataFrame]:
     """The baseline without a surrogate: dense accuracy times agreement, on as many examples as one evaluation has."""
     for protocol in fold.protocols:
-        if "one_evaluation" not in protocol or not outcomes:
+        if not protocol.endswith("one_evaluation") or not outcomes:
             continue
         predicted, evaluated = [], []
         for name, facts in zip(fold.tested.names, fold.tested.facts.to_dict("records"), strict=True):
@@ -275,19 +282,20 @@ def rows_of(tested: CurveSet, forecast: Forecast, known: Booleans, evaluated: ND
         evaluated: Number of examples evaluated for the forecast of each curve (C).
 
     Returns:
-        A row for each point that was not known.
+        A row for each point that was not known, the dense one excepted, which always is.
     """
-    curve, step = np.nonzero(~known)
+    curve, step = np.nonzero(~known & (np.arange(known.shape[1]) > 0))
     return pd.DataFrame(
         {
             "model": tested.models[curve],
             "scope": tested.scopes[curve],
             "threshold": tested.thresholds[step],
             "accuracy": tested.accuracy[curve, step],
+            "measured": tested.measured[curve, step],
             "predicted": forecast.predicted[curve, step],
             "lower": forecast.lower[curve, step],
             "upper": forecast.upper[curve, step],
-            "probes": known.sum(1)[curve],
+            "probes": known[:, 1:].sum(1)[curve],
             "samples": np.asarray(evaluated)[curve],
         }
     )

@@ -1,72 +1,107 @@
-"""Split conformal prediction by model: intervals with a stated coverage."""
-
-from typing import Any
+"""Conformal intervals by groups of relatives: how wide they must be for a new group, and what they cover."""
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+
+from prunecast.surrogates.features import CurveSet, Floats, Forecast
+from prunecast.surrogates.splits import Groups
 
 LEVEL = 0.90
 
 
-def interval_margin(scores: NDArray[np.float64], models: NDArray[Any], level: float = LEVEL) -> float:
-    """Amount by which intervals must be widened so that a share `level` of the points of a mean model lies inside.
+def margin(scores: Floats, groups: Groups, level: float = LEVEL) -> float:
+    """The conformal quantile of scores over groups: what the score of a point of a new group exceeds in 1 - `level`.
 
-    Every model has the same weight, however many points it has.
-
-    Args:
-        scores: Distance of each point (n,) outside its interval, negative inside.
-        models: Name of the model of each point (n,).
-        level: Share of points that the widened intervals are to cover.
-
-    Returns:
-        The amount, in the unit of the scores; negative where intervals can be narrowed.
-
-    Source: Romano et al. (2019), conformalised quantile regression.
-    """
-    frame = pd.DataFrame({"score": scores, "model": models})
-    weights = 1 / frame.groupby("model")["score"].transform("size")
-    order = np.argsort(frame["score"].to_numpy(), kind="stable")
-    reached = np.cumsum(weights.to_numpy()[order])
-    place = min(int((reached < level * frame["model"].nunique()).sum()), len(frame) - 1)
-    return float(frame["score"].to_numpy()[order][place])
-
-
-def calibrated(forecasts: pd.DataFrame, calibrating: pd.DataFrame) -> pd.DataFrame:
-    """Forecasts of one surrogate with calibrated intervals.
-
-    The interval of each model is widened by what models of other groups need, each of them forecast without having
-    been trained on. An interval never excludes its own forecast; where there is no other group, its ends are NaN.
+    Of K groups, each has the weight 1 / (K + 1), shared equally by its rows and, within a row, by its known scores;
+    the last 1 / (K + 1) lies at infinity and stands for the new group. If groups are exchangeable, a random point of
+    a random curve of the new group has a score of at most the margin with a probability of at least `level`.
 
     Args:
-        forecasts: Points with the columns model, group, accuracy, predicted, lower, upper; accuracies are fractions.
-        calibrating: Points with the same columns, to calibrate on.
+        scores: Scores of points (n, T), such as the distances outside an interval; NaN where there is none.
+        groups: Group of relatives of each row (n).
+        level: Probability that is to be reached.
 
     Returns:
-        The rows of `forecasts` with new columns lower and upper, between 0 and 1.
+        The margin, in the unit of the scores; infinite where there are too few groups, which is fewer than nine for
+        nine tenths.
 
-    Source: Barber et al. (2021), after whose jackknife+ the calibrating forecasts are made.
+    Source: Lee, Barber and Willett (2023), "Distribution-free inference with hierarchical data".
     """
-    below, above = calibrating["lower"] - calibrating["accuracy"], calibrating["accuracy"] - calibrating["upper"]
-    scores, models = np.maximum(below.to_numpy(), above.to_numpy()), calibrating["model"].to_numpy()
-    parts = []
-    for group, rows in forecasts.groupby("group", sort=False):
-        others = (calibrating["group"] != group).to_numpy()
-        wider = interval_margin(scores[others], models[others]) if others.any() else np.nan
-        parts.append(widened(rows, wider))
-    return pd.concat(parts).loc[forecasts.index]
+    counts = (~np.isnan(scores)).sum(1, keepdims=True)
+    present = counts[:, 0] > 0
+    scores, counts, groups = scores[present], counts[present], groups[present]
+    names, rows = np.unique(groups.astype(str), return_counts=True)
+    share = 1 / (len(names) + 1)
+    of_row = share / rows[np.searchsorted(names, groups.astype(str))]
+    weights = np.broadcast_to(of_row[:, None] / counts, scores.shape)[~np.isnan(scores)]
+    values = scores[~np.isnan(scores)]
+    order = np.argsort(values, kind="stable")
+    reached = np.flatnonzero(np.cumsum(weights[order]) >= level - 1e-12)
+    return float(values[order][reached[0]]) if len(reached) else np.inf
 
 
-def widened(forecasts: pd.DataFrame, margin: float) -> pd.DataFrame:
-    """Forecasts with their intervals widened on both sides, but not past 0 and 1, nor past the forecast itself.
+def distances(forecast: Forecast, curves: CurveSet) -> Floats:
+    """How far measured points lie outside their interval.
 
     Args:
-        forecasts: Points with the columns predicted, lower, upper.
-        margin: Accuracy, as a fraction, to add on either side.
+        forecast: Forecasts (C, T) with intervals.
+        curves: The same C curves at T thresholds, measured.
 
     Returns:
-        The points with new columns lower and upper.
+        Distances (C, T), in accuracy as a fraction, negative inside; NaN for the dense point, which is known, and for
+        points that were not measured.
     """
-    lower = np.minimum(forecasts["lower"] - margin, forecasts["predicted"])
-    upper = np.maximum(forecasts["upper"] + margin, forecasts["predicted"])
-    return forecasts.assign(lower=lower.clip(0, 1), upper=upper.clip(0, 1))
+    outside = np.maximum(forecast.lower - curves.accuracy, curves.accuracy - forecast.upper)
+    judged = curves.measured & (np.arange(outside.shape[1]) > 0)
+    return np.where(judged, outside, np.nan)
+
+
+def calibrated(forecast: Forecast, margin: float, factor: float = 1.0) -> Forecast:
+    """Forecasts with intervals that are wider by a margin on both sides.
+
+    Args:
+        forecast: Forecasts (C, T) of curves that begin at the dense accuracy, which is known and gets no interval.
+        margin: Accuracy, as a fraction, by which the intervals are widened; negative where they can be narrower.
+        factor: By which the distance of both ends from the forecast is multiplied then.
+
+    Returns:
+        The same forecasts; ends lie between 0 and 1 and never exclude the forecast. With an infinite margin they are
+        NaN: there is no interval.
+    """
+    below, above = (
+        np.maximum(distance + margin, 0) * factor
+        for distance in (forecast.predicted - forecast.lower, forecast.upper - forecast.predicted)
+    )
+    below[:, 0] = above[:, 0] = 0
+    lower = np.minimum(np.clip(forecast.predicted - below, 0, 1), forecast.predicted)
+    upper = np.maximum(np.clip(forecast.predicted + above, 0, 1), forecast.predicted)
+    if np.isinf(margin):
+        lower, upper = np.full_like(lower, np.nan), np.full_like(upper, np.nan)
+    return Forecast(forecast.predicted, lower, upper)
+
+
+def jackknife(curves: CurveSet, groups: Groups, without_two: Forecast) -> Forecast:
+    """Forecasts of all curves by surrogates without their relatives, with intervals that these never had a part in.
+
+    The interval of a group is calibrated on the errors, on every other group, of surrogates that were trained without
+    either: this is what is done for a model that nothing was trained on, repeated with each group in that place.
+
+    Args:
+        curves: C curves of G groups at T thresholds, measured.
+        groups: Group of relatives of each curve (C).
+        without_two: Forecasts (G, C, T) of `leave_two_groups_out`.
+
+    Returns:
+        Calibrated forecasts (C, T).
+
+    Source: Barber et al. (2021), "Predictive inference with the jackknife+", whose leave-one-out residuals these are,
+    by groups; the centre is the forecast of one surrogate, as in the plain jackknife.
+    """
+    ends = np.full((3, *curves.accuracy.shape), np.nan)
+    for place, group in enumerate(sorted(set(groups))):
+        out = groups == group
+        own = Forecast(*(getattr(without_two, name)[place] for name in ("predicted", "lower", "upper")))
+        scores = distances(own, curves)[~out]
+        tested = Forecast(own.predicted[out], own.lower[out], own.upper[out])
+        done = calibrated(tested, margin(scores, groups[~out]))
+        ends[:, out] = done.predicted, done.lower, done.upper
+    return Forecast(*ends)

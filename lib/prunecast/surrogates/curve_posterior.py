@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecast.seeding import seed_everything
+from prunecast.seeding import generator
 from prunecast.surrogates.features import CurveSet, Floats, Forecast, Surrogate, through_known
 
 CANDIDATES = 3000
@@ -85,6 +85,7 @@ class CurvePosterior:
             gain = (covariance**2).sum(1) / (np.diag(covariance) + noise**2)
             for place in np.flatnonzero(~np.isnan(curves.accuracy[index])):
                 gain[max(0, place - APART + 1) : place + APART] = -1
+            gain[0] = -2  # known, however many other points are
             chosen.append(int(gain.argmax()))
         return np.array(chosen)
 
@@ -118,13 +119,13 @@ class CurvePosterior:
         return candidates, weights / weights.sum()
 
     def _candidates(self, retained: Floats, sparsity: Floats, name: str) -> Floats:
-        generator = seed_everything(self.seed, "warped", name)  # another name would be another draw
-        which = generator.integers(len(self.shapes), size=CANDIDATES)
-        which[generator.random(CANDIDATES) < OWN] = -1
+        draw = generator(self.seed, "warped", name)  # another name would be another draw
+        which = draw.integers(len(self.shapes), size=CANDIDATES)
+        which[draw.random(CANDIDATES) < OWN] = -1
         place = np.log(np.clip(sparsity, EDGE, 1 - EDGE) / (1 - np.clip(sparsity, EDGE, 1 - EDGE)))
         centre = _half_way(retained, place)
-        centres = centre + SHIFT * generator.standard_normal(CANDIDATES)
-        factors = np.exp(STRETCH * generator.standard_normal(CANDIDATES))
+        centres = centre + SHIFT * draw.standard_normal(CANDIDATES)
+        factors = np.exp(STRETCH * draw.standard_normal(CANDIDATES))
         candidates = np.empty((CANDIDATES, len(sparsity)))
         for shape in np.unique(which):
             rows = which == shape

@@ -40,6 +40,7 @@ class CurveSet:
         sparsity: Fractions (C, T).
         accuracy: Fractions (C, T), NaN where unknown.
         noise: Standard error of the accuracy (C, T), as a fraction; 0 where all examples were evaluated.
+        measured: Whether all examples were evaluated (C, T); elsewhere the accuracy is interpolated, to learn from.
         signals: Zero-cost proxies (C, T, S), the columns `COLUMNS` of the table `signals`, NaN where not measured.
         facts: Rows of the table `models`, one a curve (C).
     """
@@ -50,6 +51,7 @@ class CurveSet:
     sparsity: Floats
     accuracy: Floats
     noise: Floats
+    measured: Booleans
     signals: Floats
     facts: pd.DataFrame
 
@@ -78,10 +80,15 @@ class CurveSet:
         """Share (C, T) of the way from majority to dense accuracy that is left."""
         return (self.accuracy - self.majority) / self.span
 
+    @property
+    def exact(self) -> Booleans:
+        """Whether all points of each curve were measured (C)."""
+        return np.asarray(self.measured.all(axis=1), bool)
+
     def at(self, rows: Booleans) -> "CurveSet":
         """The curves selected by the booleans `rows` (C)."""
         names = [name for name, selected in zip(self.names, rows, strict=True) if selected]
-        arrays = {name: getattr(self, name)[rows] for name in ("sparsity", "accuracy", "noise", "signals")}
+        arrays = {name: getattr(self, name)[rows] for name in ("sparsity", "accuracy", "noise", "measured", "signals")}
         return replace(self, names=names, facts=self.facts[rows].reset_index(drop=True), **arrays)
 
     def knowing(self, known: Booleans) -> "CurveSet":
@@ -136,8 +143,9 @@ class Surrogate(Protocol):
 
 
 def without_interval(predicted: Floats) -> Forecast:
-    """The forecast (C, T) of a surrogate that does not estimate its own error: intervals of width 0."""
-    return Forecast(predicted, predicted, predicted)
+    """The forecast (C, T) of a surrogate that does not estimate its own error: the ends of its intervals are NaN."""
+    none = np.full_like(predicted, np.nan)
+    return Forecast(predicted, none, none)
 
 
 def through_known(predicted: Floats, curves: CurveSet) -> Floats:
@@ -215,15 +223,7 @@ def input_names(groups: Sequence[str]) -> list[str]:
 
 
 def has_proxies(curves: CurveSet, groups: Sequence[str]) -> bool:
-    """Whether curves have all zero-cost proxies of some groups.
-
-    Args:
-        curves: Curves, with NaN where a proxy was not measured.
-        groups: Names in `GROUPS`, or `FACTS`.
-
-    Returns:
-        True where none is missing.
-    """
+    """Whether curves have all zero-cost proxies of the `groups`, which are names in `GROUPS`, or `FACTS`."""
     wanted = [COLUMNS.index(column) for group in groups if group != FACTS for column in GROUPS[group]]
     return not np.isnan(curves.signals[..., wanted]).any()
 
@@ -258,18 +258,20 @@ def curves_on(axis: str, sweeps: pd.DataFrame, models: pd.DataFrame, signals: pd
     """
     wanted = (sweeps["axis"] == axis) & (sweeps["criterion"] == "magnitude") & sweeps["model"].isin(models["model"])
     keys = ["model", "scope"]
-    wide = sweeps[wanted].pivot(index=keys, columns="threshold", values=["sparsity", "accuracy"])
-    sparsity, accuracy = wide["sparsity"].to_numpy(), wide["accuracy"].to_numpy()
+    wide = sweeps[wanted].pivot(index=keys, columns="threshold", values=["sparsity", "accuracy", "measured"])
+    sparsity, accuracy = (wide[name].to_numpy(float) for name in ("sparsity", "accuracy"))
+    measured = wide["measured"].to_numpy(bool)
     proxies = np.full((*accuracy.shape, len(COLUMNS)), np.nan)
     if signals is not None:
         by_curve = dict(iter(signals.sort_values("threshold").groupby(keys)))
         for row, name in enumerate(wide.index):
             for place, column in enumerate(COLUMNS):
-                measured = by_curve[name]
-                proxies[row, :, place] = np.interp(sparsity[row], measured["sparsity"], measured[column])
+                of_curve = by_curve[name]
+                proxies[row, :, place] = np.interp(sparsity[row], of_curve["sparsity"], of_curve[column])
     facts = models.set_index("model").loc[wide.index.get_level_values("model")].reset_index()
     thresholds = wide["accuracy"].columns.to_numpy()
-    return CurveSet(axis, list(wide.index), thresholds, sparsity, accuracy, np.zeros(accuracy.shape), proxies, facts)
+    noise = np.zeros(accuracy.shape)
+    return CurveSet(axis, list(wide.index), thresholds, sparsity, accuracy, noise, measured, proxies, facts)
 
 
 def unmeasured(facts: dict[str, Any], signals: pd.DataFrame) -> CurveSet:
@@ -283,7 +285,7 @@ def unmeasured(facts: dict[str, Any], signals: pd.DataFrame) -> CurveSet:
         Its curves on the percentile axis, one for each scope.
     """
     dense = np.where(signals["threshold"] == 0, facts["dense_accuracy"], np.nan)
-    sweeps = signals.assign(axis="percentile", criterion="magnitude", accuracy=dense)
+    sweeps = signals.assign(axis="percentile", criterion="magnitude", accuracy=dense, measured=~np.isnan(dense))
     absent = dict.fromkeys(set(COLUMNS) - set(signals.columns), np.nan)
     return curves_on("percentile", sweeps, pd.DataFrame([facts]), signals.assign(**absent))
 

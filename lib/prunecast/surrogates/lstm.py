@@ -22,7 +22,8 @@ class LSTMSurrogate:
     """The mean of three LSTMs, each one layer of 32 units over every second threshold, with one linear output unit.
 
     Inputs at each threshold: log-odds of the sparsity, and the zero-cost proxies of `groups`. Output: the share of the
-    way from majority to dense accuracy that is left, between 0 and 1. Trained on the absolute error by AdamW, 300
+    way from majority to dense accuracy that is left, as the ratio of a sigmoid to the one of the model before pruning:
+    a curve begins at its dense accuracy. Trained on the absolute error by AdamW, 300
     full-batch steps with a cosine schedule; at each step one draw of noise is added to all inputs of a curve, since
     there are few curves. The source study publishes neither size nor inputs of its LSTM.
 
@@ -73,10 +74,11 @@ class LSTMSurrogate:
         self.mean, self.deviation = (state[name].numpy() for name in ("mean", "deviation"))
         self.members = []
         for index in range(MEMBERS):
-            network = _Network(len(self.mean))
+            with torch.device("meta"):  # no random numbers are drawn for weights that are then replaced
+                network = _Network(len(self.mean))
             prefix = f"member{index}."
             own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-            network.load_state_dict(own)
+            network.load_state_dict(own, assign=True)
             self.members.append(network.eval())
         return self
 
@@ -88,7 +90,7 @@ class LSTMSurrogate:
         optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
         for step in range(STEPS):
-            part = slice(step % STRIDE, None, STRIDE)
+            part = _steps(step % STRIDE, x.shape[1])
             moved = x[:, part] + JITTER * torch.randn(len(x), 1, x.shape[-1])
             error = (network(moved) - left[:, part])[known[:, part]].abs().mean()
             optimiser.zero_grad()
@@ -103,6 +105,8 @@ class LSTMSurrogate:
 
 
 class _Network(nn.Module):
+    """Retained shares (C, S) of sequences (C, S, F) that begin with the model before pruning, whose share is 1."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.lstm = nn.LSTM(width, HIDDEN, batch_first=True)
@@ -110,13 +114,19 @@ class _Network(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         states, _ = self.lstm(x)
-        logits: torch.Tensor = self.head(states).squeeze(-1)
-        return logits.sigmoid()
+        shares: torch.Tensor = self.head(states).squeeze(-1).sigmoid()
+        return shares / shares[:, :1]
+
+
+def _steps(start: int, thresholds: int) -> list[int]:
+    """Indices of a sequence: the first threshold, then every `STRIDE`-th from `start` on."""
+    return [0, *range(start or STRIDE, thresholds, STRIDE)]
 
 
 def _at_every_threshold(network: _Network, x: torch.Tensor) -> torch.Tensor:
     """Retained share (C, T) at every threshold, from sequences of every second one that start one threshold apart."""
     left = torch.empty(x.shape[:2])
     for start in range(STRIDE):
-        left[:, start::STRIDE] = network(x[:, start::STRIDE])
+        part = _steps(start, x.shape[1])
+        left[:, part] = network(x[:, part])
     return left

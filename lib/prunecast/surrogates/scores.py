@@ -1,65 +1,103 @@
-"""Errors of forecasts, whole and by segment, with a bootstrap interval over models, coverage and cost."""
+"""Errors of forecasts over measured points, whole and by segment, with bootstrap intervals over groups of relatives."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from prunecast.seeding import seed_everything
-from prunecast.sweeps.curve_metrics import SEGMENTS, segment, with_references
+from prunecast.sweeps.curve_metrics import SEGMENTS, interval_over_groups, relatives, segment, with_references
 
-RESAMPLES = 2000
-INTERVAL = (5, 95)
 GROUPS = ("protocol", "axis", "surrogate")
+COMPARED, LINE = "lstm", "straight_line"  # surrogates that all others are compared with
+CURVE = ["group", "model", "scope"]
+COLUMNS = (
+    *("models", "relatives", "mae", "low", "high", "exact", "all_points"),
+    *("difference", "difference_low", "difference_high", "gain", *SEGMENTS),
+    *("coverage", "coverage_model", "coverage_group", "coverage_curve", "cost"),
+)
+
+Curves: TypeAlias = "pd.Series[float]"  # a figure for each curve
 
 
 def errors(predictions: pd.DataFrame, models: pd.DataFrame, seed: int, groups: Sequence[str] = GROUPS) -> pd.DataFrame:
-    """Mean absolute errors of forecasts, by protocol, axis and surrogate or any other grouping.
+    """Mean absolute errors of forecasts, by protocol, axis and surrogate or any other grouping that ends with it.
 
-    The interval resamples models with replacement, not points, because the errors of one curve are correlated.
+    An error is the mean over curves of a curve's mean over its measured points. Its interval resamples groups of
+    relatives with replacement, never models or points, whose errors are correlated; that of a difference resamples
+    the same groups for both surrogates. Below five groups there is none.
 
     Args:
         predictions: Rows of the table `predictions`.
         models: Rows of the table `models` for all these models.
         seed: Seed of the bootstrap.
-        groups: Columns of `predictions` whose values make up a group.
+        groups: Columns of `predictions` whose values make up a row of the result; the last is the surrogate.
 
     Returns:
-        A row for each group: `mae` in accuracy as a fraction, and its 90 % interval from `low` to `high`; `gain`, the
-        share of the straight line's error that is avoided, if the straight line is among the surrogates; the error in
-        each of the `SEGMENTS`, NaN for one without points; `coverage`, the share of points inside their interval;
-        `cost`, the examples passed forward as a share of one evaluation, mean over curves.
+        A row for each, errors in accuracy as a fraction: `models`; `relatives`, the number of groups of relatives;
+        `mae` with its 90 % interval from `low` to `high`; `exact`, the error on the curves whose points were all
+        measured; `all_points`, the mean over all points, those included that were interpolated; `difference` from the
+        LSTM's error on the same curves, with its paired interval; `gain`, the share of the straight line's error that
+        is avoided; the error in each of the `SEGMENTS`; `coverage`, the share of the measured points inside their
+        interval, mean over curves, `coverage_model` and `coverage_group`, that of the model and of the group where it
+        is lowest, and `coverage_curve`, the share of the curves that lie inside as a whole; and `cost`, the examples
+        passed forward as a share of one evaluation, mean over curves. NaN where there are no such points or intervals.
     """
-    known = with_references(predictions, models)
-    known = known.merge(models[["model", "eval_examples"]], on="model", validate="many_to_one")
+    of_model = models.assign(group=relatives(models))[["model", "eval_examples", "group"]]
+    known = with_references(predictions, models).merge(of_model, on="model", validate="many_to_one")
     known = known.assign(error=(known["predicted"] - known["accuracy"]).abs(), segment=segment(known))
-    grouped = known.groupby(list(groups), sort=False)
-    board = pd.DataFrame({key: _summary(rows, seed) for key, rows in grouped}).T.rename_axis(list(groups))
-    line = board["mae"].unstack("surrogate").get("straight_line")
+    parts = dict(iter(known.groupby(list(groups), sort=False)))
+    curves = {key: _by_curve(rows) for key, rows in parts.items()}
+    summaries = {key: _summary(rows) | _compared(key, curves, seed) for key, rows in parts.items()}
+    return pd.DataFrame(summaries).T.rename_axis(list(groups))[list(COLUMNS)]
+
+
+def _compared(key: tuple[str, ...], curves: Mapping[tuple[str, ...], Curves], seed: int) -> dict[str, float]:
+    """The error of one row of the result with its interval, beside those of the LSTM and of the straight line."""
+    own, lstm, line = (curves.get(name) for name in (key, (*key[:-1], COMPARED), (*key[:-1], LINE)))
+    assert own is not None
+    low, high = _interval(own, seed)
+    compared = {"mae": own.mean(), "low": low, "high": high, "gain": np.nan}
+    compared |= dict.fromkeys(("difference", "difference_low", "difference_high"), np.nan)
+    if lstm is not None:
+        paired = (own - lstm).dropna()
+        low, high = _interval(paired, seed)
+        compared |= {"difference": paired.mean(), "difference_low": low, "difference_high": high}
     if line is not None:
-        board.insert(3, "gain", 1 - board["mae"] / line)
-    return board
+        compared["gain"] = 1 - own.mean() / line.reindex(own.index).mean()
+    return compared
 
 
-def _summary(rows: pd.DataFrame, seed: int) -> dict[str, float]:
-    low, high = np.percentile(_resampled(rows, seed), INTERVAL)
-    by_segment = rows.groupby("segment")["error"].mean().reindex(SEGMENTS)
-    inside = rows["accuracy"].between(rows["lower"], rows["upper"])[rows["lower"].notna()]
-    curves = rows.drop_duplicates(["model", "scope"])
+def _interval(curves: Curves, seed: int) -> tuple[float, float]:
+    return interval_over_groups(curves, curves.index.get_level_values("group"), seed)
+
+
+def _by_curve(rows: pd.DataFrame, value: str = "error") -> Curves:
+    """Mean of a column over the measured points of each curve."""
+    return rows[rows["measured"]].groupby(CURVE)[value].mean()
+
+
+def _summary(rows: pd.DataFrame) -> dict[str, float]:
+    whole = rows.groupby(CURVE)["measured"].all()
+    once = rows.drop_duplicates(["model", "scope"])
     return {
-        "mae": rows["error"].mean(),
-        "low": low,
-        "high": high,
-        **by_segment,
-        "coverage": inside.mean(),
-        "cost": (curves["samples"] / curves["eval_examples"]).mean(),
+        "models": rows["model"].nunique(),
+        "relatives": rows["group"].nunique(),
+        "exact": _by_curve(rows).reindex(whole[whole].index).mean(),
+        "all_points": rows["error"].mean(),
+        **{name: _by_curve(rows[rows["segment"] == name]).mean() for name in SEGMENTS},
+        **_coverage(rows),
+        "cost": (once["samples"] / once["eval_examples"]).mean(),
     }
 
 
-def _resampled(rows: pd.DataFrame, seed: int) -> NDArray[np.float64]:
-    """Mean absolute errors (RESAMPLES,) over models drawn with replacement, every model with all its points."""
-    by_model = rows.groupby("model")["error"].agg(["sum", "count"]).to_numpy(float)
-    draws = seed_everything(seed, "bootstrap").integers(len(by_model), size=(RESAMPLES, len(by_model)))
-    totals: NDArray[np.float64] = by_model[draws].sum(1)
-    return totals[:, 0] / totals[:, 1]
+def _coverage(rows: pd.DataFrame) -> dict[str, float]:
+    with_interval = rows[rows["lower"].notna()]
+    inside = with_interval["accuracy"].between(with_interval["lower"], with_interval["upper"])
+    curves = _by_curve(with_interval.assign(inside=inside.astype(float)), "inside")
+    return {
+        "coverage": curves.mean(),
+        "coverage_model": curves.groupby("model").mean().min(),
+        "coverage_group": curves.groupby("group").mean().min(),
+        "coverage_curve": (curves == 1).mean() if len(curves) else np.nan,
+    }

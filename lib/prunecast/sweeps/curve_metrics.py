@@ -1,16 +1,19 @@
-"""Metrics of a pruning curve: retained accuracy, segments, the largest safe sparsity."""
+"""Metrics of a pruning curve: retained accuracy, segments, the largest safe sparsity; intervals over relatives."""
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from prunecast.errors import UserError
+from prunecast.seeding import generator
 
 SEGMENTS = ("plateau", "transition", "collapsed")
 PLATEAU_ABOVE = 0.95
 COLLAPSED_BELOW = 0.05
 LEARNED_ABOVE = 0.10
 ROUNDING = 1e-9  # accuracies that differ by less are the same
+RESAMPLES = 2000
+INTERVAL = (5, 95)
+FEWEST_GROUPS = 5  # of relatives, from which on an interval is stated
 
 
 def learned(models: pd.DataFrame) -> pd.Series:
@@ -25,18 +28,42 @@ def learned(models: pd.DataFrame) -> pd.Series:
     return models["dense_accuracy"] >= models["majority_accuracy"] + LEARNED_ABOVE
 
 
-def base_of(models: pd.DataFrame) -> pd.Series:
-    """For each model the one whose name it extends: the same task and size, trained otherwise; else its own name.
+def relatives(models: pd.DataFrame) -> NDArray[np.object_]:
+    """Groups of models that share a family or a pretrained parent, directly or through others.
 
     Args:
         models: Rows of the table `models`.
 
     Returns:
-        Names, one a row.
+        Name of the group of each row.
     """
-    names = list(models["model"])
-    bases = [next((other for other in names if name.startswith(f"{other}_")), name) for name in names]
-    return pd.Series(bases, index=models.index)
+    groups = models["family"].to_numpy(object, copy=True)
+    for rows in models.groupby("parent").indices.values():
+        names = sorted(set(groups[rows]))
+        groups[np.isin(groups, names)] = names[0]
+    return groups
+
+
+def interval_over_groups(values: "pd.Series[float]", groups: ArrayLike, seed: int) -> tuple[float, float]:
+    """90 % bootstrap interval of a mean, for which groups are drawn with replacement, each with all its values.
+
+    Args:
+        values: One value for each curve or model (n,).
+        groups: Group of relatives of each of them (n,).
+        seed: Seed of the draws.
+
+    Returns:
+        Both ends, in the unit of the values; NaN below `FEWEST_GROUPS` groups.
+
+    Source: Efron and Tibshirani (1993), "An Introduction to the Bootstrap", chapter 13, the percentile interval.
+    """
+    by_group = values.groupby(np.asarray(groups)).agg(["sum", "count"]).to_numpy(float)
+    if len(by_group) < FEWEST_GROUPS:
+        return np.nan, np.nan
+    draws = generator(seed, "bootstrap").integers(len(by_group), size=(RESAMPLES, len(by_group)))
+    totals: NDArray[np.float64] = by_group[draws].sum(1)
+    low, high = np.percentile(totals[:, 0] / totals[:, 1], INTERVAL)
+    return float(low), float(high)
 
 
 def with_references(sweeps: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
@@ -122,20 +149,3 @@ def safe_sparsities(sweeps: pd.DataFrame, epsilon: float, criterion: str = "magn
     chosen = sweeps[(sweeps["axis"] == "percentile") & (sweeps["criterion"] == criterion)]
     curves = chosen.groupby(["model", "scope"], sort=False)
     return pd.Series({key: safe_sparsity(curve, epsilon) for key, curve in curves}).unstack()
-
-
-def check_epsilon(epsilon: float) -> float:
-    """Return an epsilon that lies between 0 and 1.
-
-    Args:
-        epsilon: Loss of accuracy that is accepted, as a fraction.
-
-    Returns:
-        The same number.
-
-    Raises:
-        UserError: If it does not lie between 0 and 1, both excluded.
-    """
-    if not 0 < epsilon < 1:
-        raise UserError(f"epsilon is {epsilon:g}; it is the accuracy one would give up, between 0 and 1")
-    return epsilon
