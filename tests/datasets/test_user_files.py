@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
@@ -96,6 +97,7 @@ def test_a_task_of_a_file_has_all_rows_to_evaluate_on_and_none_to_train_on(tmp_p
         (["1.0", "0.0", "2e0"], "012", False, [1, 0, 2]),
         ([0, 2, 2], "012", False, [0, 2, 2]),
         ([10, 9, 0], [*map(str, range(11))], False, [10, 9, 0]),
+        (["LABEL_10", "LABEL_9", "LABEL_0"], [*map(str, range(11))], False, [10, 9, 0]),
         (["1", "zero", "2"], ["1", "2", "zero"], True, [0, 2, 1]),
         (["b", " a ", "b"], "ab", True, [1, 0, 1]),
         (["NA", "null", "nan"], ["NA", "nan", "null"], True, [0, 2, 1]),
@@ -114,6 +116,15 @@ def test_labels_are_words_or_numbers(
     task = read_data(write(tmp_path, [(f"text {row}", "-", label) for row, label in enumerate(labels)]))
     assert (task.label_names, task.names_known) == (tuple(names), known)
     assert task.validation.labels.tolist() == found
+
+
+def test_names_that_a_parquet_file_states_are_those_of_the_classes(tmp_path: Path) -> None:
+    features = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=["no", "yes", "maybe"]))
+    rows = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, 1]}, features=features)
+    rows.to_parquet(str(tmp_path / "a.parquet"))
+    task = read_data(tmp_path / "a.parquet")
+    assert (task.label_names, task.names_known) == (("no", "yes", "maybe"), True)
+    assert task.validation.labels.tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -198,6 +209,11 @@ def test_a_spoilt_file_is_refused_in_one_sentence(tmp_path: Path, name: str, con
 
 
 def test_a_spoilt_row_of_parquet_is_named(tmp_path: Path) -> None:
+    pd.DataFrame({"text": ["a", "b"], "label": [0, np.inf]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(
+        UserError, match=r"^a\.parquet, row 1 \(counted from 0\): label inf is not the number of a class"
+    ):
+        read_data(tmp_path / "a.parquet")
     pd.DataFrame({"text": ["a", "b", None], "label": [0, 1, 1]}).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"^a\.parquet, row 2 \(counted from 0\): the text in column 'text' is empty"):
         read_data(tmp_path / "a.parquet")

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from prunecast.errors import UserError
 
 MOST_CLASSES = 100_000  # a larger label is an identifier, not the number of a class
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+|inf)([eE][+-]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,14 @@ class Table:
         header: Names of all its columns.
         columns: Values of those columns that were read, by name.
         place: From the index of a row to where it is in the file, such as "line 3".
+        class_names: Names of the classes of those columns for which the file states them.
     """
 
     name: str
     header: Sequence[str]
     columns: dict[str, list[Any]]
     place: Callable[[int], str]
+    class_names: dict[str, list[str]] = field(default_factory=dict)
 
     def column(self, name: str) -> list[Any]:
         """The values of a column.
@@ -63,7 +65,7 @@ def from_parquet(path: Path, name: str, wanted: Collection[str]) -> Table:
         wanted: The columns to read, those of them that the file has.
 
     Returns:
-        The table; a place is a row counted from 0.
+        The table; a place is a row counted from 0. Names of classes are those that the library datasets writes.
 
     Raises:
         UserError: The file cannot be read as parquet.
@@ -72,12 +74,12 @@ def from_parquet(path: Path, name: str, wanted: Collection[str]) -> Table:
 
     try:
         with parquet.ParquetFile(path) as file:
-            header = file.schema_arrow.names
+            header, stated = file.schema_arrow.names, file.schema_arrow.metadata or {}
             read = file.read(columns=[column for column in header if column in wanted])
         columns = {column: read.column(column).to_pylist() for column in read.column_names}
     except (OSError, ValueError, KeyError, ArrowException) as error:
         raise UserError(f"{name} cannot be read as parquet ({first_line(error)})") from None
-    return Table(name, header, columns, lambda row: f"row {row} (counted from 0)")
+    return Table(name, header, columns, row_place, _class_names(stated.get(b"huggingface", b"{}")))
 
 
 def from_frame(frame: Any, name: str, wanted: Collection[str]) -> Table:
@@ -92,7 +94,7 @@ def from_frame(frame: Any, name: str, wanted: Collection[str]) -> Table:
         The table.
     """
     read = {column: frame[column].tolist() for column in frame if column in wanted}
-    return Table(name, [*map(str, frame)], read, lambda row: f"row {frame.index[row]} (counted from 0)")
+    return Table(name, [*map(str, frame)], read, lambda row: row_place(frame.index[row]))
 
 
 def from_folder(folder: Path, splits: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Table]]:
@@ -168,17 +170,17 @@ def labels(values: Sequence[Any], at: Callable[[int], str], names: Collection[st
         names: Names of the classes; texts that are all among them are names even where they have the form of numbers.
 
     Returns:
-        Whole numbers from 0 where all values are numbers or texts of numbers, else words without surrounding spaces.
+        Whole numbers from 0 where all values are numbers or texts of numbers, also after LABEL_, the name that the
+        library transformers makes up for a class; else words without surrounding spaces.
 
     Raises:
         UserError: A label is missing, neither a word nor a number, or a number that is not a whole one from 0.
     """
     found = [_label(value, at, row) for row, value in enumerate(values)]
-    if not all(isinstance(label, int | float) or _NUMBER.fullmatch(label) for label in found):
+    numerals = [str(label).removeprefix("LABEL_") for label in found]
+    if not all(map(_NUMBER.fullmatch, numerals)) or all(label in names for label in found):
         return [str(label) for label in found]
-    if all(label in names for label in found):
-        return [str(label) for label in found]
-    numbers = [float(str(label)) for label in found]
+    numbers = [float(numeral) for numeral in numerals]
     for row, number in enumerate(numbers):
         if not (number.is_integer() and 0 <= number < MOST_CLASSES):
             raise UserError(f"{at(row)}: label {found[row]} is not the number of a class, a whole number from 0")
@@ -222,6 +224,11 @@ def indices(values: Sequence[Any], names: Sequence[str], at: Callable[[int], str
     return np.array([position[label] if isinstance(label, str) else label for label in found], np.int64)
 
 
+def row_place(row: int) -> str:
+    """Where a row is in a file without lines, as errors name it."""
+    return f"row {row} (counted from 0)"
+
+
 def listed(names: Sequence[str]) -> str:
     """Names for an error: the first ten, each cut to 40 characters."""
     short = [name if len(name) <= 40 else f"{name[:39]}…" for name in map(str, names[:10])]
@@ -238,6 +245,14 @@ def _is_missing(value: object) -> bool:
     return (
         value is None or (isinstance(value, float) and value != value) or (isinstance(value, str) and not value.strip())
     )
+
+
+def _class_names(stated: bytes) -> dict[str, list[str]]:
+    try:
+        features = json.loads(stated)["info"]["features"]
+        return {column: feature["names"] for column, feature in features.items() if feature["_type"] == "ClassLabel"}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _label(value: Any, at: Callable[[int], str], row: int) -> int | float | str:

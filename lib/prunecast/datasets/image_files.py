@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecast.datasets.columns import first_line, indices, label_names, labels, listed
+from prunecast.datasets.columns import first_line, indices, label_names, labels, listed, row_place
 from prunecast.errors import UserError
 
 TILES_A_SIDE = 50  # a tile file is a 50 by 50 grid of images, row by row
@@ -157,7 +157,7 @@ def _together(
 
 
 def _place(where: str) -> Callable[[int], str]:
-    return lambda row: f"{where}, row {row} (counted from 0)"
+    return lambda row: f"{where}, {row_place(row)}"
 
 
 def _arrays(path: Path, needed: Sequence[str]) -> dict[str, NDArray[np.generic]]:

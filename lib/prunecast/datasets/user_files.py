@@ -27,7 +27,8 @@ def read_data(path: Path, *, text: str = "text", pair: str = "", label: str = "l
     array (.jsonl, .ndjson, .json) or parquet (.parquet). A folder has a sub-folder of PNG or JPEG files for each
     class, all images of one size; above the classes there may be sub-folders of splits, such as train and validation.
 
-    Labels are words, which name the classes in alphabetical order, or whole numbers from 0, also as text.
+    Labels are words, which name the classes in alphabetical order, or whole numbers from 0, also as text. A parquet
+    file that the library datasets wrote also names the classes of the numbers.
 
     Args:
         path: The file or folder.
@@ -51,7 +52,7 @@ def read_data(path: Path, *, text: str = "text", pair: str = "", label: str = "l
     first = columns.texts(table, text)
     inputs = list(zip(first, columns.texts(table, pair), strict=True)) if pair else first
     values = table.column(label)
-    names = columns.label_names(columns.labels(values, table.at))
+    names = tuple(table.class_names.get(label, ())) or columns.label_names(columns.labels(values, table.at))
     validation = Split(inputs, columns.indices(values, names, table.at))
     return _task(path, "text", names, Split([], np.empty(0, np.int64)), validation)
 
