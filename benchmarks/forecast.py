@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from prunecast import paths, tables
+from prunecast.datasets.tasks import load_task
 from prunecast.forecasting import predict, pretrained, subjects
-from prunecast.models.evaluation import evaluate
 from prunecast.surrogates import benchmark
 from prunecast.surrogates.features import curves_on
 from prunecast.sweeps import curve_metrics
@@ -40,9 +40,9 @@ def main(checkpoint: str, task: str) -> None:
         trained.fitted.predict(unmeasured)
     forecast = (time.monotonic() - started) / 10 / unmeasured.accuracy.size
 
-    subject, _ = subjects.subject_of(checkpoint, task)
+    subject = subjects.open_subject(checkpoint, load_task(task))
     started = time.monotonic()
-    dense = evaluate(subject.model, subject.examples).accuracy
+    _ = subject.dense_accuracy
     evaluation = time.monotonic() - started
     print(
         f"one sparsity: measured {evaluation:.2f} s, forecast {forecast * 1e6:.0f} µs, "
@@ -50,8 +50,8 @@ def main(checkpoint: str, task: str) -> None:
     )
 
     surrogate = pretrained.load()
-    size = sum(weight.numel() for weight in subject.model.parameters())
-    prediction = predict.predict(subject, surrogate, 0.01, dense)
+    size = sum(weight.numel() for weight in subject.model.model.parameters())
+    prediction = predict.predict(subject, surrogate, 0.01)
     print(f"a forecast for {size:,} parameters, both scopes, zero-cost proxies included: {prediction.seconds:.1f} s")
 
 

@@ -5,17 +5,25 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, NoReturn
 
 from prunecast import __version__, paths
 from prunecast.errors import UserError
-from prunecast.workflow import pages, studies
+from prunecast.workflow import pages, studies, values
 
 COLLECTING = "collect_sweeps"
+FIGURE = Path("forecast.svg")
+MEASURED_SCOPE = "layer"  # where none is named
+OF_DATA = {"text": "text", "pair": "", "label": "label", "split": ""}  # options that need --data, with their defaults
+MISTAKE, INTERRUPTED = 2, 130  # exit statuses
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `prunecast`; a mistake of the user's is one sentence on standard error and exit status 2.
+    """Run `prunecast`.
+
+    A mistake of the user's is one sentence on standard error and exit status 2; so is an interrupt, with 130.
 
     Args:
         arguments: Those of the command line by default.
@@ -23,19 +31,29 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    options = _parser().parse_args(arguments)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin halve the speed of work beside them
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler that stops a job is a Ctrl-C
     try:
+        options = _parser().parse_args(arguments)
         options.act(options)
     except UserError as error:
         print(f"prunecast: {error}", file=sys.stderr)
-        return 2
+        return MISTAKE
+    except KeyboardInterrupt as interrupt:
+        print(f"prunecast: {interrupt or 'interrupted'}", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are sentences like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="prunecast", description=__doc__)
+    parser = _Parser(prog="prunecast", description=__doc__)
     parser.add_argument("--version", action="version", version=f"prunecast {__version__}")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
@@ -54,9 +72,30 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = actions.add_parser("predict", help="forecast the pruning curve of a checkpoint, and recommend a ratio")
     predict.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder with safetensors, or an id of the hub")
-    predict.add_argument("--task", required=True, metavar="TASK", help="the task it was trained for")
+    data = predict.add_mutually_exclusive_group(required=True)
+    data.add_argument("--task", metavar="TASK", help="the task it was trained for, by its name")
+    data.add_argument("--data", metavar="FILE", help="your examples: CSV, JSON lines, parquet, or a folder of images")
+    columns = predict.add_argument_group("columns of --data")
+    columns.add_argument("--text", metavar="COLUMN", help="the texts (default: text)")
+    columns.add_argument("--pair", metavar="COLUMN", help="the second texts, where an example is a pair of texts")
+    columns.add_argument("--label", metavar="COLUMN", help="the classes, as words or numbers (default: label)")
+    columns.add_argument("--split", metavar="NAME", help="rows of this split only (default: validation or test)")
     predict.add_argument("--epsilon", type=float, default=0.01, help="accuracy you would give up (default: 0.01)")
-    predict.add_argument("--figure", type=Path, default=Path("forecast.svg"), help="where the curve is drawn to")
+    predict.add_argument(
+        "--scope",
+        metavar="SCOPE",
+        help="rank weights over all layers (global) or within each (layer); by default both are forecast, and layer is "
+        "measured",
+    )
+    predict.add_argument("--measure", action="store_true", help="measure the largest safe ratio from the forecast one")
+    predict.add_argument("--save", metavar="FOLDER", help="measure it, and save the pruned model to this new folder")
+    predict.add_argument(
+        "--figure", metavar="FILE", type=Path, help=f"where the curve is drawn to (default: {FIGURE}, without --json)"
+    )
+    predict.add_argument("--json", action="store_true", help="print one JSON document in place of the text")
+    predict.add_argument("--device", default="", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
+    predict.add_argument("--examples", type=int, default=2000, help="examples evaluated, at most (default: 2000)")
+    predict.add_argument("--seed", type=int, default=0, help="seed of the choice of examples (default: 0)")
     predict.set_defaults(act=_predict)
 
     keep = actions.add_parser("keep", help="copy a finished study's tables to data/measured, with their provenance")
@@ -73,26 +112,27 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> None:
     study = studies.read_study(options.study) if options.study else None
-    given = dict(studies.parse_parameter(options.page, text) for text in options.parameter)
-    values = (study.pages.get(options.page, {}) if study else {}) | given
-    studies.check_parameters(options.page, values)
+    given = studies.parse_parameters(options.page, options.parameter)
+    parameters = (study.pages.get(options.page, {}) if study else {}) | given
+    studies.check_parameters(options.page, parameters)
+    values.resolved(parameters)
     from prunecast.workflow.runs import run_page  # after the checks, so that a typing error is answered at once
 
     started = time.monotonic()
-    notebook = run_page(options.page, values, study.study if study else "page")
+    notebook = run_page(options.page, parameters, study.study if study else "page")
     print(f"{notebook}: {time.monotonic() - started:.0f} s")
 
 
 def _collect(options: argparse.Namespace) -> None:
     study = studies.read_study(options.study)
-    values = studies.parameters(study, COLLECTING)
-    if options.model not in values.pop("models"):
+    parameters = studies.parameters(study, COLLECTING)
+    if options.model not in parameters.pop("models"):
         raise UserError(f"study {study.study} has no model {options.model!r} on its page {COLLECTING}")
     from prunecast.sweeps import curve_metrics
     from prunecast.sweeps.collect import collect, plan_of
 
     started = time.monotonic()
-    found = collect([options.model], study.study, plan_of(**values)).models
+    found = collect([options.model], study.study, plan_of(**parameters)).models
     dense, majority = found[["dense_accuracy", "majority_accuracy"]].iloc[0]
     learned = curve_metrics.learned(found).all()
     warning = "" if learned else "; it is kept out of training sets: not clearly above the majority class"
@@ -124,28 +164,79 @@ def _pretrain(_: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from prunecast.sweeps import curve_metrics
+    columns = {name: getattr(options, name) for name in OF_DATA if getattr(options, name) is not None}
+    if columns and not options.data:
+        raise UserError(f"--{next(iter(columns))} is about the file of --data, which is not given")
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    values.check_values(given)
+    if options.figure:
+        values.check_figure(options.figure)
+    for name, value in values.resolved(given).items():
+        setattr(options, name, value)
+    from prunecast.datasets import tasks, user_files  # torch comes after the data, whose mistakes are answered at once
 
-    curve_metrics.check_epsilon(options.epsilon)  # before anything is loaded
-    from prunecast.forecasting import pretrained
-    from prunecast.forecasting.predict import predict
-    from prunecast.forecasting.subjects import subject_of
-    from prunecast.models.evaluation import evaluate
+    if options.data:
+        task = user_files.read_data(Path(options.data), **OF_DATA | columns)
+    else:
+        task = tasks.load_task(options.task)
+    from prunecast.forecasting import predict, pretrained, report, subjects
+    from prunecast.pruning.masks import SCOPES
+
+    device, examples, seed = options.device, options.examples, options.seed
+    subject = subjects.open_subject(options.checkpoint, task, device=device, examples=examples, seed=seed)
+    if options.save:
+        predict.check_saving(subject.model, subject.processor, Path(options.save))
+    show = _silent if options.json else _print_lines
+    show(f"note: {note}" for note in subject.notes)
+    scopes = (options.scope,) if options.scope else SCOPES
+    prediction = predict.predict(subject, pretrained.load(), options.epsilon, scopes)
+    show(report.lines(subject, prediction, options.epsilon))
+    measured = _measured(options, subject, prediction) if options.measure or options.save else None
+    if measured:
+        show(report.lines_of(measured, options.epsilon))
+    if options.json:
+        print(report.document(subject, prediction, options.epsilon, measured))
+    if options.figure or not options.json:
+        show([_draw(options.figure, prediction)])
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)
+
+
+def _silent(_: Iterable[str]) -> None:
+    pass
+
+
+def _measured(options: argparse.Namespace, subject: Any, prediction: Any) -> Any:
+    """The measured largest safe ratio; the pruned model is saved if there is a folder for it."""
+    from prunecast.forecasting import predict, report
+
+    scope: Any = options.scope or MEASURED_SCOPE
+    started = time.monotonic()
+    expected = prediction.recommended[scope]
+    ratio, safe = predict.largest_safe(subject.model, scope, options.epsilon, expected, subject.dense)
+    seconds = time.monotonic() - started
+    if options.save:
+        predict.save_pruned(subject.model, subject.processor, scope, ratio, Path(options.save))
+    return report.measured(scope, ratio, safe, len(subject.model.examples), seconds, options.save)
+
+
+def _draw(figure: Path | None, prediction: Any) -> str:
+    """Draw the forecast; only a figure that was asked for is worth an error once the forecast is there."""
     from prunecast.plotting import curves
 
-    subject, _ = subject_of(options.checkpoint, options.task)
-    dense = evaluate(subject.model, subject.examples).accuracy
-    found = predict(subject, pretrained.load(), options.epsilon, dense)
-    shown = found.curve[found.curve["threshold"] % 1 == 0]
-    columns = ["scope", "sparsity", "predicted", "lower", "upper"]
-    print(shown[columns].to_string(index=False, float_format="{:.3f}".format))
-    print(f"dense accuracy {dense:.3f}; forecast in {found.seconds:.1f} s")
-    for warning in found.warnings:
-        print(f"warning: {warning}")
-    for scope, ratio in found.recommended.items():
-        print(f"recommended in {scope} scope: prune {ratio:.0%}, then measure; epsilon is {options.epsilon:g}")
-    curves.draw_prediction(found.curve, found.recommended, dense).savefig(options.figure)
-    print(options.figure)
+    path = figure or FIGURE
+    try:
+        drawn = curves.draw_prediction(prediction.curve, prediction.recommended, prediction.dense_accuracy)
+        drawn.savefig(path)
+    except OSError as error:
+        sentence = f"figure {path} was not drawn: {error.strerror or error}"
+        if figure:
+            raise UserError(sentence) from None
+        return f"note: {sentence}"
+    return str(path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The one exception whose message is written for the user, and the validation of settings that raises it."""
+"""The one exception whose message is written for the user, and checks of settings that raise it."""
 
 from typing import Any, TypeVar
 
@@ -48,3 +48,20 @@ def first_complaint(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "missing":
         return f"{where} is missing"
     return f"{where or 'the file'} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def check_epsilon(epsilon: float) -> float:
+    """Return an epsilon that lies between 0 and 1.
+
+    Args:
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Returns:
+        The same number.
+
+    Raises:
+        UserError: If it does not lie between 0 and 1, both excluded.
+    """
+    if not 0 < epsilon < 1:
+        raise UserError(f"epsilon is {epsilon:g}; it is the accuracy one would give up, between 0 and 1")
+    return epsilon

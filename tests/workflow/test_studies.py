@@ -93,7 +93,7 @@ def test_a_byte_order_mark_of_utf_8_is_no_part_of_the_study(tmp_path):
 
 
 def test_a_default_of_an_anchor_may_be_replaced_once(tmp_path):
-    text = "study: s\npurpose: p\npages:\n  pareto: &common {epsilon: 0.02}\n  your_model: {<<: *common, epsilon: 0.05}\n"
+    text = "study: s\npurpose: p\npages: {pareto: &common {epsilon: 0.02}, your_model: {<<: *common, epsilon: 0.05}}"
     (tmp_path / "s.yml").write_text(text)
     assert studies.read_study(tmp_path / "s.yml").pages["your_model"] == {"epsilon": 0.05}
 

@@ -1,24 +1,32 @@
 """Forecast for one checkpoint: its proxies measured, its curve forecast, the largest safe ratio measured, and saved."""
 
+import hashlib
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from prunecast.cost.samples import AGREEMENT_EXAMPLES, AGREEMENT_STRIDE
-from prunecast.errors import UserError
-from prunecast.forecasting.pretrained import PretrainedSurrogate
+from prunecast.errors import UserError, check_epsilon
+from prunecast.forecasting.pretrained import INPUTS, PretrainedSurrogate
+from prunecast.forecasting.subjects import Subject
 from prunecast.loading import storage
 from prunecast.models.checkpoints import TrainedModel
+from prunecast.models.evaluation import Outcome
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import MAXIMUM, SCOPES, Pruner, Scope, cut, pruned_counts, rank
 from prunecast.surrogates.features import unmeasured
 from prunecast.sweeps import proxies
 from prunecast.sweeps.adaptive import Safe, last_safe
-from prunecast.sweeps.curve_metrics import LEARNED_ABOVE, check_epsilon
+from prunecast.sweeps.curve_metrics import LEARNED_ABOVE
 from prunecast.sweeps.sweeper import Sweeper, grid
 
 POINTS = 101  # of a forecast curve
@@ -32,8 +40,8 @@ class Prediction:
         dense_accuracy: Accuracy without pruning, as a fraction.
         curve: Rows with the columns scope, threshold (0 to 10), sparsity, predicted, lower and upper (fractions).
         recommended: Recommended sparsity by scope, as a fraction.
-        warnings: A sentence for each fact of the model outside the range of the training models, and one if the
-            surrogate is older than the tables or the code that it was trained with.
+        warnings: A sentence if the classes seem to be in another order, for each fact of the model outside the range
+            of the training models, and if the surrogate is older than the tables or the code that it was trained with.
         seconds: Time of proxies and forecast, without loading the model and measuring its dense accuracy.
     """
 
@@ -44,35 +52,38 @@ class Prediction:
     seconds: float
 
 
-def predict(subject: TrainedModel, surrogate: PretrainedSurrogate, epsilon: float, dense_accuracy: float) -> Prediction:
-    """Forecast the curves of a model in both scopes from its weights and a few unlabelled examples.
+def predict(
+    subject: Subject, surrogate: PretrainedSurrogate, epsilon: float, scopes: Sequence[Scope] = SCOPES
+) -> Prediction:
+    """Forecast the curves of a model from its dense accuracy, its weights and a few unlabelled examples.
 
     Args:
-        subject: The model.
+        subject: The model, which is evaluated without pruning unless it has been.
         surrogate: The pretrained surrogate.
         epsilon: Loss of accuracy that is accepted, as a fraction.
-        dense_accuracy: Measured accuracy of the model without pruning, as a fraction.
+        scopes: Scopes to forecast; those left out cost nothing.
 
     Returns:
         The forecast, on a grid of `POINTS` percentile thresholds.
 
     Raises:
-        UserError: If epsilon does not lie between 0 and 1, the task has one class, or the model is less than ten points
-            above the accuracy of the majority class.
+        UserError: If epsilon does not lie between 0 and 1, the task has one class, the model is less than ten points
+            above the accuracy of the majority class, or an input or the forecast is not a number.
     """
     check_epsilon(epsilon)
-    majority, classes = subject.task.majority_accuracy, subject.task.classes
-    if classes < 2:
-        raise UserError(f"task {subject.task.name!r} has one class; a classification task has at least two")
-    if dense_accuracy < majority + LEARNED_ABOVE:
-        raise UserError(
-            f"{subject.name} has accuracy {dense_accuracy:.3f}, the majority class {majority:.3f}: a model that has "
-            f"not learned its task, by {LEARNED_ABOVE:g} above the majority class, has no curve to forecast"
-        )
+    _check_learned(subject)
     started = time.monotonic()
-    curves = unmeasured(_facts(subject, dense_accuracy), _signals(subject))
+    signals = _signals(subject.model, scopes)
+    undefined = [name for name in INPUTS if name in signals and signals[name].isna().any()]
+    if undefined:
+        raise UserError(f"{subject.model.name} cannot be forecast: its proxy {undefined[0]} is not a number")
+    curves = unmeasured(_facts(subject), signals)
     forecast = surrogate.forecast(curves)
     recommended = surrogate.recommended(curves, epsilon)
+    if not all(
+        np.isfinite(values).all() for values in (forecast.predicted, forecast.lower, forecast.upper, recommended)
+    ):
+        raise UserError(f"{subject.model.name} cannot be forecast: the surrogate answers what is not a number")
     parts = [
         pd.DataFrame(
             {
@@ -87,15 +98,21 @@ def predict(subject: TrainedModel, surrogate: PretrainedSurrogate, epsilon: floa
         for row, scope in enumerate(curves.scopes)
     ]
     return Prediction(
-        dense_accuracy=dense_accuracy,
+        dense_accuracy=subject.dense_accuracy,
         curve=pd.concat(parts, ignore_index=True),
         recommended={str(scope): float(ratio) for scope, ratio in zip(curves.scopes, recommended, strict=True)},
-        warnings=[*surrogate.out_of_range(curves), *surrogate.outdated()],
+        warnings=[
+            sentence
+            for sentence in (subject.another_order, *surrogate.out_of_range(curves), *surrogate.outdated())
+            if sentence
+        ],
         seconds=time.monotonic() - started,
     )
 
 
-def largest_safe(subject: TrainedModel, scope: Scope, epsilon: float, expected: float) -> tuple[float, Safe]:
+def largest_safe(
+    subject: TrainedModel, scope: Scope, epsilon: float, expected: float, dense: Outcome | None = None
+) -> tuple[float, Safe]:
     """Measure the last ratio, in hundredths, before the accuracy first falls by more than `epsilon`.
 
     Args:
@@ -103,6 +120,7 @@ def largest_safe(subject: TrainedModel, scope: Scope, epsilon: float, expected: 
         scope: Whether weights are ranked over all layers or in each layer.
         epsilon: Loss of accuracy that is accepted, as a fraction.
         expected: Ratio that is evaluated first, such as a recommended one, as a fraction.
+        dense: Outcome of all examples without pruning, where it is known; else it is evaluated.
 
     Returns:
         The ratio, as a fraction, and how it was measured.
@@ -113,47 +131,124 @@ def largest_safe(subject: TrainedModel, scope: Scope, epsilon: float, expected: 
     check_epsilon(epsilon)
     thresholds = grid(POINTS)[:-1]  # a model without weights is not recommended
     sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", subject.seed)
+    if dense:
+        sweeper.ends[0] = dense
     with sweeper.masked_evaluation("magnitude", scope, thresholds) as (evaluate_at, _, _):
         safe = last_safe(evaluate_at, len(thresholds), len(subject.examples), epsilon, round(expected * (POINTS - 1)))
     return thresholds[safe.point] / MAXIMUM, safe
 
 
-def save_pruned(subject: TrainedModel, tokenizer: Any, scope: Scope, sparsity: float, folder: Path) -> None:
-    """Save a model with its prunable weights of smallest magnitude set to zero.
+def check_saving(subject: TrainedModel, processor: Any, folder: Path) -> None:
+    """Save a model beside a folder, read it back and remove it: what cannot be saved fails before it is measured.
+
+    Args:
+        subject: The model.
+        processor: What prepares its inputs, as it was loaded.
+        folder: Folder to which the pruned model is to be saved.
+
+    Raises:
+        UserError: If the model cannot be written there, or is another one when it is read back.
+    """
+    with _saved_beside(folder, subject, processor) as saved:
+        again, _ = storage.load(saved)
+        stored = again.state_dict()
+        changed = [
+            name for name, value in subject.model.state_dict().items() if not _same(value, stored.get(name))
+        ]  # fmt: skip
+        if changed:
+            raise UserError(f"{subject.name} cannot be saved: read back, {changed[0]} has other values")
+
+
+def save_pruned(subject: TrainedModel, processor: Any, scope: Scope, sparsity: float, folder: Path) -> None:
+    """Save a model with its prunable weights of smallest magnitude set to zero, in one step.
 
     Args:
         subject: The model; its weights are restored.
-        tokenizer: Its tokenizer, None for images.
+        processor: What prepares its inputs, as it was loaded; None for the image networks of this package.
         scope: Whether weights are ranked over all layers or in each layer.
         sparsity: Share of the prunable weights that is set to zero, a fraction.
-        folder: Where it is saved, in the format that `from_pretrained` reads.
+        folder: Where it is saved, in the format that `from_pretrained` reads; it does not exist, or is empty.
+
+    Raises:
+        UserError: If the folder is not free or cannot be written to.
     """
     ranking = rank(subject.weights, magnitude, scope)
     with Pruner(subject.weights, magnitude, ranking.groups) as pruner:
         pruner.prune(cut(ranking, pruned_counts(ranking, "percentile", sparsity * MAXIMUM)))
-        storage.save(subject.model, tokenizer, folder)
+        with _saved_beside(folder, subject, processor) as saved:
+            saved.replace(folder)
 
 
-def _facts(subject: TrainedModel, dense_accuracy: float) -> dict[str, Any]:
-    weights = subject.weights
+def pruned_name(subject: TrainedModel, scope: Scope, sparsity: float) -> str:
+    """A folder name for a pruned model: the same for the same weights pruned alike, and for no others.
+
+    Args:
+        subject: The model before pruning.
+        scope: Whether weights are ranked over all layers or in each layer.
+        sparsity: Share of the prunable weights that is set to zero, a fraction.
+
+    Returns:
+        The name of the model, the scope, the per cent pruned, and eight digits of the sha256 of its configuration and
+        its parameters.
+    """
+    config = getattr(subject.model, "config", None)
+    digest = hashlib.sha256(config.to_json_string().encode() if config else b"")
+    for name, value in subject.model.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return f"{subject.name}-{scope}-{sparsity * 100:.0f}-{digest.hexdigest()[:8]}"
+
+
+@contextmanager
+def _saved_beside(folder: Path, subject: TrainedModel, processor: Any) -> Iterator[Path]:
+    """A context with the model saved to a temporary folder beside `folder`, from where it may be moved."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", ignore_cleanup_errors=True) as work:
+            storage.save(subject.model, processor, Path(work) / folder.name)
+            yield Path(work) / folder.name
+    except OSError as error:
+        raise UserError(f"{subject.name} was not saved to {folder}: {error.strerror or error}") from None
+
+
+def _same(value: Tensor, stored: Tensor | None) -> bool:
+    return stored is not None and torch.equal(value.cpu(), stored.to(value.dtype).cpu())
+
+
+def _check_learned(subject: Subject) -> None:
+    """Refuse a task of one class, and a model that is not clearly above the majority class of the same examples."""
+    name, task, accuracy = subject.model.name, subject.model.task, subject.dense_accuracy
+    if task.classes < 2:
+        raise UserError(f"task {task.name!r} has one class; a classification task has at least two")
+    if accuracy >= task.majority_accuracy + LEARNED_ABOVE:
+        return
+    raise UserError(
+        subject.another_order
+        or f"{name} has accuracy {accuracy:.3f}, the majority class {task.majority_accuracy:.3f}: a model that has "
+        f"not learned its task, by {LEARNED_ABOVE:g} above the majority class, has no curve to forecast"
+    )
+
+
+def _facts(subject: Subject) -> dict[str, Any]:
+    weights, task = subject.model.weights, subject.model.task
     return {
-        "model": subject.name,
-        "classes": subject.task.classes,
+        "model": subject.model.name,
+        "classes": task.classes,
         "layers": len(weights),
         "prunable_parameters": sum(weight.numel() for weight in weights.values()),
-        "dense_accuracy": dense_accuracy,
-        "majority_accuracy": subject.task.majority_accuracy,
+        "dense_accuracy": subject.dense_accuracy,
+        "majority_accuracy": task.majority_accuracy,
     }
 
 
-def _signals(subject: TrainedModel) -> pd.DataFrame:
+def _signals(subject: TrainedModel, scopes: Sequence[Scope]) -> pd.DataFrame:
     """Rows of the table `signals`: proxies from the weights, and the agreement interpolated to all thresholds."""
     thresholds = grid(POINTS)
     free = proxies.weight_proxies(subject.weights, thresholds)
     rows = proxies.sample(subject.examples, AGREEMENT_EXAMPLES, subject.seed)
     coarse = thresholds[::AGREEMENT_STRIDE]
-    agreement = []
-    for scope in SCOPES:
+    parts = []
+    for scope in scopes:
         agrees = proxies.agreement(subject.model, subject.weights, subject.examples, rows, scope, coarse)
-        agreement.append(np.interp(thresholds, coarse, agrees.mean(1)))
-    return free.assign(model=subject.name, agreement=np.concatenate(agreement))
+        agreement = np.interp(thresholds, coarse, agrees.mean(1))
+        parts.append(free[free["scope"] == scope].assign(model=subject.name, agreement=agreement))
+    return pd.concat(parts, ignore_index=True)

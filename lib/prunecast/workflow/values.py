@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from prunecast.errors import UserError
+from prunecast.errors import UserError, check_epsilon
 from prunecast.loading.folders import config_of, local_folder
 
 SCOPES = ("global", "layer")  # those of `prunecast.pruning.masks`, which imports torch
@@ -65,12 +65,6 @@ def check_figure(path: Path) -> None:
         raise UserError(f"figure {path} cannot be written: {'it is a folder' if path.is_dir() else 'no permission'}")
 
 
-def _check_epsilon(value: float) -> None:
-    from prunecast.sweeps.curve_metrics import check_epsilon  # here, because it imports pandas
-
-    check_epsilon(value)
-
-
 def _check_scope(value: str) -> None:
     if value not in SCOPES:
         raise UserError(f"scope is {value!r}; it is {' or '.join(SCOPES)}")
@@ -78,7 +72,9 @@ def _check_scope(value: str) -> None:
 
 def _check_device(value: str) -> None:
     if value and not DEVICE.fullmatch(value):
-        raise UserError(f"device is {value!r}; it is cpu, cuda, cuda:NUMBER or mps, by default a GPU where there is one")
+        raise UserError(
+            f"device is {value!r}; it is cpu, cuda, cuda:NUMBER or mps, by default a GPU where there is one"
+        )
 
 
 def _check_examples(value: int) -> None:
@@ -127,8 +123,8 @@ def _without_tilde(value: str) -> str:
     return str(Path(value).expanduser()) if value.startswith("~") else value
 
 
-VALUES: dict[str, Callable[[Any], None]] = {
-    "epsilon": _check_epsilon,
+VALUES: dict[str, Callable[[Any], object]] = {
+    "epsilon": check_epsilon,
     "scope": _check_scope,
     "device": _check_device,
     "examples": _check_examples,

@@ -1,0 +1,128 @@
+"""What `prunecast predict` answers, as lines of text and as a document for programs."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from prunecast import __version__
+from prunecast.forecasting.predict import Prediction
+from prunecast.forecasting.subjects import Subject
+from prunecast.pruning.masks import Scope
+from prunecast.sweeps.adaptive import Safe
+
+FORMAT = 1  # of the document; it is raised when a key is renamed, removed or changes its meaning
+COLUMNS = ["scope", "sparsity", "predicted", "lower", "upper"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The measured largest safe ratio.
+
+    Attributes:
+        scope: Whether weights were ranked over all layers or in each layer.
+        ratio: The ratio, as a fraction of the prunable weights.
+        accuracy: Accuracy there, as a fraction.
+        evaluations: What finding it cost beside the dense evaluation, in evaluations of all examples.
+        seconds: The time that took.
+        saved: Folder of the pruned model, as text; None where it was not to be saved.
+    """
+
+    scope: Scope
+    ratio: float
+    accuracy: float
+    evaluations: float
+    seconds: float
+    saved: str | None
+
+
+def measured(scope: Scope, ratio: float, safe: Safe, examples: int, seconds: float, saved: str | None) -> Measured:
+    """Describe a measured ratio.
+
+    Args:
+        scope: Whether weights were ranked over all layers or in each layer.
+        ratio: The ratio that `predict.largest_safe` found, a fraction.
+        safe: How it was measured.
+        examples: Number of examples.
+        seconds: Time of the measurement.
+        saved: Folder of the pruned model; None where it was not to be saved.
+
+    Returns:
+        The description.
+    """
+    return Measured(scope, ratio, safe.accuracy, safe.evaluated / examples, seconds, saved)
+
+
+def lines(subject: Subject, prediction: Prediction, epsilon: float) -> Iterator[str]:
+    """The forecast as text.
+
+    Args:
+        subject: The checkpoint.
+        prediction: Its forecast.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Yields:
+        Lines: the curve at every tenth of the weights, the dense accuracy, warnings, and a ratio for each scope.
+    """
+    shown = prediction.curve[prediction.curve["threshold"] % 1 == 0]
+    yield shown[COLUMNS].to_string(index=False, float_format="{:.3f}".format)
+    majority = subject.model.task.majority_accuracy
+    yield f"dense accuracy {prediction.dense_accuracy:.3f}, majority class {majority:.3f}"
+    yield f"forecast in {prediction.seconds:.1f} s"
+    yield from (f"warning: {warning}" for warning in prediction.warnings)
+    for scope, ratio in prediction.recommended.items():
+        yield f"recommended in {scope} scope: prune {ratio:.0%}, then measure; epsilon is {epsilon:g}"
+
+
+def lines_of(found: Measured, epsilon: float) -> Iterator[str]:
+    """The measured ratio as text.
+
+    Args:
+        found: The ratio.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Yields:
+        Lines: the ratio with its accuracy, what it cost, and where the pruned model is.
+    """
+    if found.ratio:
+        yield (
+            f"measured in {found.scope} scope: prune {found.ratio:.0%}, accuracy {found.accuracy:.3f}; one per cent "
+            f"more loses more than {epsilon:g}"
+        )
+    else:
+        yield f"measured in {found.scope} scope: no ratio is safe, one per cent already loses more than {epsilon:g}"
+    yield f"cost {found.evaluations:.1f} evaluations of all examples, {found.seconds:.1f} s"
+    if found.saved:
+        yield f"saved to {found.saved}{'' if found.ratio else ', without pruning'}"
+
+
+def document(subject: Subject, prediction: Prediction, epsilon: float, found: Measured | None) -> str:
+    """The forecast, and the measured ratio if there is one, as JSON.
+
+    Args:
+        subject: The checkpoint.
+        prediction: Its forecast.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+        found: The measured ratio.
+
+    Returns:
+        One JSON object: accuracies, sparsities and ratios are fractions; `format` is the version of its form.
+    """
+    model = subject.model
+    content = {
+        "format": FORMAT,
+        "prunecast": __version__,
+        "checkpoint": model.name,
+        "task": model.task.name,
+        "classes": list(model.task.label_names),
+        "examples": len(model.examples),
+        "epsilon": epsilon,
+        "dense_accuracy": prediction.dense_accuracy,
+        "majority_accuracy": model.task.majority_accuracy,
+        "curve": prediction.curve[COLUMNS].to_dict("records"),
+        "recommended": prediction.recommended,
+        "measured": asdict(found) if found else None,
+        "notes": list(subject.notes),
+        "warnings": prediction.warnings,
+        "forecast_seconds": prediction.seconds,
+    }
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
