@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prunecast.datasets.tasks import Split, Task, load_task
+from prunecast.datasets.tasks import Split, Task
 from prunecast.errors import UserError
 from prunecast.loading import classes, folders, storage
 from prunecast.loading.images import ImageInputs
@@ -111,12 +111,6 @@ def open_subject(
         *_notes_on_weights(subject),
     ]
     return Subject(subject, processor, tuple(notes))
-
-
-def subject_of(checkpoint: str, task_name: str) -> tuple[TrainedModel, Any]:
-    """The model and the processor of `open_subject`, for a task by its name."""
-    subject = open_subject(checkpoint, load_task(task_name))
-    return subject.model, subject.processor
 
 
 def _device(name: str) -> torch.device:
