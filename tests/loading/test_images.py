@@ -103,9 +103,9 @@ def test_what_is_saved_is_read_back(tmp_path):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "has no preprocessor_config.json, which says how its images are prepared"),
-        ("{", "has a damaged preprocessor_config.json"),
-        (json.dumps({"image_processor_type": "Tree"}), "does not describe an image processor"),
+        (None, "preprocessor_config.json, which says how images are prepared, does not exist"),
+        ("{", "cannot be read as one"),
+        (json.dumps({"image_processor_type": "Tree"}), "cannot be read as one"),
     ],
 )
 def test_a_checkpoint_that_does_not_say_how_images_are_prepared_is_refused(tmp_path, content, sentence):
@@ -129,6 +129,7 @@ def test_a_checkpoint_without_its_head_is_refused(tmp_path):
 
 
 def test_a_text_classifier_is_no_image_classifier(tmp_path):
+    _saved(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(UserError, match="could not be loaded as an image classifier"):
         image_classifier(str(tmp_path), "bert")

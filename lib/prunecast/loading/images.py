@@ -9,14 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunecast import torchvision_compat as _before_transformers  # noqa: F401
 from prunecast.errors import UserError
-
-from transformers.utils import logging as transformers_logging  # isort: skip
-
-LIBRARY_LOGGING: Any = transformers_logging  # its functions have no annotations
-LIBRARY_LOGGING.set_verbosity_error()
-LIBRARY_LOGGING.disable_progress_bar()
+from prunecast.loading.folders import config_of
+from prunecast.loading.hub import hub_options
+from prunecast.loading.text import first_line
 
 CHUNK = 64  # images that the library's processor is given at once, which holds several copies of them
 
@@ -71,10 +67,10 @@ class ImageInputs:
                 input_data_format="channels_last",
                 return_tensors="pt",
             )
-        except (ValueError, TypeError, RuntimeError, KeyError, AttributeError) as error:
+        except Exception as error:  # a processor of the library raises whatever its own code does
             raise UserError(
                 f"checkpoint {self.name!r}: its image processor cannot prepare images of "
-                f"{images.shape[1]} by {images.shape[2]} pixels and {self.channels} channels ({_first_line(error)})"
+                f"{images.shape[1]} by {images.shape[2]} pixels and {self.channels} channels ({first_line(error)})"
             ) from None
         values = made.get("pixel_values")
         if not isinstance(values, Tensor) or values.ndim != 4 or len(made) > 1:
@@ -99,47 +95,33 @@ def image_classifier(source: str, name: str) -> tuple[Any, ImageInputs]:
         UserError: It cannot be loaded, its weights are not those of its architecture, or it does not say how images are
             prepared.
     """
-    from transformers import AutoModelForImageClassification
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
 
+    local = Path(source).is_dir()
+    if local:
+        config_of(Path(source))
+    options: dict[str, Any] = {"trust_remote_code": False} | ({} if local else hub_options(source))
     try:
         model, loaded = AutoModelForImageClassification.from_pretrained(
-            source, output_loading_info=True, use_safetensors=True, dtype=torch.float32
+            source, output_loading_info=True, use_safetensors=True, dtype=torch.float32, **options
         )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except Exception as error:  # the library raises whatever the code of an architecture does
         raise UserError(
-            f"checkpoint {name!r} could not be loaded as an image classifier ({_first_line(error)}): it is neither "
-            "such a folder, nor one in PRUNECAST_MODELS, nor served as safetensors by the hub"
+            f"checkpoint {name!r} could not be loaded as an image classifier ({first_line(error)})"
         ) from None
-    if loaded["missing_keys"]:
-        absent = sorted(loaded["missing_keys"])
+    if absent := sorted(loaded["missing_keys"]):
         raise UserError(
             f"checkpoint {name!r} lacks {len(absent)} of the weights of a {model.config.model_type} classifier, "
-            f"such as {absent[0]}"
+            f"such as {absent[0]}; fine-tune it on the task, or take one that was"
         )
-    config = getattr(model.config, "vision_config", model.config)
-    return model.eval(), ImageInputs(_processor(source, name), getattr(config, "num_channels", 3), name)
-
-
-def _processor(source: str, name: str) -> Any:
-    from transformers import AutoImageProcessor
-
     try:
-        return AutoImageProcessor.from_pretrained(source)
-    except OSError:
-        folder = Path(source)
-        described = folder.is_dir() and (folder / "preprocessor_config.json").exists()
-        state = "a damaged" if described else "no"
+        processor = AutoImageProcessor.from_pretrained(source, **options)
+    except Exception as error:
+        path = Path(source) / "preprocessor_config.json"
+        fault = f"cannot be read as one ({first_line(error)})" if not local or path.exists() else "does not exist"
         raise UserError(
-            f"checkpoint {name!r} has {state} preprocessor_config.json, which says how its images are prepared; "
-            "save it with the image processor that the model was trained with"
+            f"checkpoint {name!r}: its preprocessor_config.json, which says how images are prepared, {fault}; save the "
+            "image processor that the model was trained with beside it"
         ) from None
-    except (ValueError, TypeError, KeyError, ImportError) as error:
-        raise UserError(
-            f"checkpoint {name!r}: its preprocessor_config.json does not describe an image processor "
-            f"({_first_line(error)})"
-        ) from None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:150]
+    config = getattr(model.config, "vision_config", model.config)
+    return model.eval(), ImageInputs(processor, getattr(config, "num_channels", 3), name)
