@@ -16,6 +16,7 @@ LIBRARY_LOGGING: Any = transformers_logging  # its functions have no annotations
 LIBRARY_LOGGING.set_verbosity_error()
 LIBRARY_LOGGING.disable_progress_bar()
 CLASSIFIER = "ForSequenceClassification"  # ending of the library's names of text classifiers
+POSITIONS = ("position_embeddings", "embed_positions", "positions_embed", "wpe")  # names of tables of positions
 UNLIMITED = 10**9  # a tokenizer without a limit states a larger one
 
 
@@ -86,21 +87,15 @@ def most_tokens(model: Any, tokenizer: Any) -> int:
     Returns:
         The number of tokens, special ones included; `UNLIMITED` where nothing limits it.
     """
-    config = model.config.get_text_config()
-    limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
+    positions = [getattr(model.config.get_text_config(), "max_position_embeddings", None)]
     offset = 0
     for path, module in model.named_modules():
-        part = path.rpartition(".")[2]
-        rows = getattr(getattr(module, "weight", None), "shape", (0,))[0]
-        if part in POSITIONS and rows:
-            used = getattr(module, "padding_idx", None)
-            offset = max(offset, 0 if used is None else used + 1)
-            limits.append(rows - getattr(module, "offset", 0))
-    sane = [int(limit) for limit in limits if isinstance(limit, int) and 0 < limit < UNLIMITED]
-    return min(sane, default=UNLIMITED + offset) - offset
-
-
-POSITIONS = ("position_embeddings", "embed_positions", "positions_embed", "wpe")  # names of tables of positions
+        if path.rpartition(".")[2] in POSITIONS and hasattr(module, "weight"):
+            padding = getattr(module, "padding_idx", None)
+            offset = max(offset, 0 if padding is None else padding + 1)
+            positions.append(module.weight.shape[0] - getattr(module, "offset", 0))
+    limits = [tokenizer.model_max_length, *(limit - offset for limit in positions if limit and limit > 0)]
+    return int(min([*limits, UNLIMITED]))
 
 
 def first_line(error: Exception) -> str:

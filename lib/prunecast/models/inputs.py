@@ -216,11 +216,11 @@ def _ends(examples: Examples, padding: Tensor, config: Any) -> Tensor:
 
 @torch.inference_mode()
 def _answer(model: nn.Module, examples: Examples, rows: list[int], name: str) -> Tensor:
-    """Logits of some examples in one batch."""
+    """Logits of some examples in one batch, on the processor."""
     inputs = batch_of(examples, torch.tensor(rows), device_of(model))
     try:
         logits: Tensor = model(**inputs)["logits"]
-        return logits.reshape(len(rows), -1)
+        return logits.reshape(len(rows), -1).float().cpu()
     except Exception as error:  # the code of an architecture may fail in any way
         shape = " by ".join(map(str, next(iter(inputs.values())).shape[1:]))
         kind = f"a text of {shape} tokens" if examples.lengths is not None else f"an image of {shape}"
