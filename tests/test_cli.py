@@ -1,11 +1,69 @@
 import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 from prunecast import cli, paths, tables
+from prunecast.datasets.tasks import load_task
+from prunecast.forecasting import pretrained, subjects
+from prunecast.loading import storage
+from prunecast.models.checkpoints import TrainedModel
 from prunecast.sweeps import collect
 from prunecast.sweeps.journal import whole_lines
 from prunecast.workflow import provenance, studies
-from tiny import plan
+from tiny import plan, task_frames
+
+PREDICT = ["predict", "checkpoint", "--task", "docstrings"]
+MOODS = ("warm", "cold", "none")  # the classes of the small model, in its order
+TURNED = [2, 0, 1]  # and those of the checkpoint below, by their places in it
+
+
+@pytest.fixture
+def checkpoint(subject: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small model as a user's checkpoint in the current folder: its classes have names, in another order."""
+    monkeypatch.chdir(tmp_path)
+    model, tokenizer = storage.load(subject.folder)
+    for parameter in (model.classifier.weight, model.classifier.bias):
+        parameter.data = parameter.data[TURNED].clone()
+    names = [MOODS[place] for place in TURNED]
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: place for place, name in enumerate(names)}
+    storage.save(model, tokenizer, tmp_path / "checkpoint")
+    return tmp_path / "checkpoint"
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    """A CSV file of a user's, with words as labels."""
+    frame = task_frames()["validation"]
+    moods = frame["label"].map(dict(enumerate(MOODS)))
+    pd.DataFrame({"review": frame["text"], "mood": moods}).to_csv(tmp_path / "reviews.csv", index=False)
+    return tmp_path / "reviews.csv"
+
+
+def _accuracy_in_plain_torch(folder: Path, reviews: Path) -> float:
+    """Of one text at a time, with the names that the checkpoint gives its classes."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    frame = pd.read_csv(reviews, keep_default_na=False)
+    answers = []
+    for text in frame["review"]:
+        with torch.inference_mode():
+            answers.append(model(**tokenizer(text, return_tensors="pt")).logits.argmax().item())
+    return float(
+        np.mean([model.config.id2label[answer] == mood for answer, mood in zip(answers, frame["mood"], strict=True)])
+    )
 
 
 @pytest.mark.parametrize(
@@ -14,22 +72,191 @@ from tiny import plan
         (["run", "collect"], "no page 'collect'"),
         (["run", "collect_sweeps", "-p", "point=3"], "no parameter 'point'"),
         (["run", "collect_sweeps", "-p", "points=three"], "must be of type int, not 'three'"),
+        (["run", "collect_sweeps", "-p", "points=3", "-p", "points=4"], "parameter points is given twice"),
         (["run", "collect_sweeps", "--study", "studies/none.yml"], "cannot be read"),
-        (["keep", "studies/laptop.yml"], "study laptop has no tables"),
+        (
+            ["run", "your_model", "-p", "scope=everything"],
+            "page your_model: scope is 'everything'; it is global or layer",
+        ),
+        (["run", "your_model", "-p", "epsilon=.nan"], "epsilon is nan; it must be a finite number"),
+        (["run", "your_model", "-p", "epsilon=2"], "epsilon is 2; it is the accuracy one would"),
+        (["run", "your_model", "-p", "checkpoint=no/such/folder"], "there is no checkpoint folder no/such/folder"),
+        (["run", "your_model", "-p", "data=none.csv"], "there is no file or folder none.csv"),
+        (["run", "your_model", "-p", f"save={paths.DATA}"], "data exists and is not empty; name a new folder"),
+        (["keep", f"{paths.STUDIES}/laptop.yml"], "study laptop has no tables"),
+        (
+            ["collect", "sst2_minilm", "--study", f"{paths.STUDIES}/laptop.yml"],
+            "study laptop has no model 'sst2_minilm'",
+        ),
         (
             ["predict", "nowhere", "--task", "docstrings", "--epsilon", "2"],
             "epsilon is 2; it is the accuracy one would",
         ),
         (["predict", "no/where", "--task", "colour"], "there is no task 'colour'"),
-        (["collect", "sst2_minilm", "--study", "studies/laptop.yml"], "study laptop has no model 'sst2_minilm'"),
+        (["predict", "no/such/folder", "--task", "docstrings"], "there is no checkpoint folder no/such/folder"),
+        (["predict", "checkpoint"], "one of the arguments --task --data is required; see prunecast predict --help"),
+        ([*PREDICT, "--data", "reviews.csv"], "argument --data: not allowed with argument --task"),
+        ([*PREDICT, "--text", "review"], "--text is about the file of --data, which is not given"),
+        ([*PREDICT, "--scope", "both"], "scope is 'both'; it is global or layer"),
+        ([*PREDICT, "--device", "gpu"], "device is 'gpu'; it is cpu, cuda"),
+        ([*PREDICT, "--examples", "0"], "examples is 0; at least one is needed"),
+        ([*PREDICT, "--seed", "-1"], "seed is -1; it is a whole number from 0"),
+        ([*PREDICT, "--figure", "f.xyz"], "figure f.xyz has none of the suffixes .eps"),
+        ([*PREDICT, "--figure", "missing/f.svg"], "figure missing/f.svg cannot be written: there is no folder missing"),
+        ([*PREDICT, "--save", "checkpoint"], "checkpoint exists and is not empty; name a new folder"),
+        (["predict", "checkpoint", "--data", "none.csv"], "there is no file or folder none.csv"),
+        (["forecast"], "invalid choice: 'forecast'"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_status_two(arguments, sentence, capsys):
+def test_a_mistake_is_one_sentence_and_status_two(arguments, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "config.json").write_text("{}")
+    (tmp_path / "checkpoint" / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     assert cli.main(arguments) == 2
     complaint = capsys.readouterr().err
     assert sentence in complaint
     assert complaint.startswith("prunecast: ")
     assert complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--version"],
+        ["predict", "--help"],
+        [*PREDICT, "--epsilon", "2"],
+        ["predict", "/nowhere", "--task", "docstrings"],
+    ],
+)
+def test_what_needs_no_model_is_answered_at_once(arguments):
+    """Within a second on an idle machine, since nothing imports torch or pandas; here the tests run beside it."""
+    script = (
+        "import sys; from prunecast import cli\n"
+        "try: cli.main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "sys.exit(', '.join({'torch', 'pandas', 'matplotlib'} & set(sys.modules)) or 0)"
+    )
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    assert time.monotonic() - started < 2
+
+
+def test_an_interrupt_is_one_sentence_and_status_130(checkpoint, tmp_path):
+    os.mkfifo(tmp_path / "slow.csv")
+    running = subprocess.Popen(
+        [sys.executable, "-m", "prunecast.cli", "predict", checkpoint, "--data", "slow.csv"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a script's background jobs ignore it
+    )
+    with (tmp_path / "slow.csv").open("w"):  # waits until it reads
+        running.send_signal(signal.SIGINT)
+        _, complaint = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert complaint == "prunecast: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "checkpoint", "--task", "colours"],
+        ["collect", "docstrings_bert", "--study", f"{paths.STUDIES}/laptop.yml"],
+    ],
+)
+def test_an_interrupt_of_the_work_itself_is_answered_alike(command, checkpoint, task_folder, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subjects, "open_subject", interrupted)
+    monkeypatch.setattr(collect, "collect", interrupted)
+    assert cli.main(command) == 130
+    assert capsys.readouterr().err == "prunecast: interrupted\n"
+
+
+def test_a_file_of_ones_own_and_a_checkpoint_with_classes_in_another_order_to_the_saved_model(
+    checkpoint, reviews, tmp_path, capsys
+):
+    """The README's command, against plain torch: the dense accuracy, and that of the saved model."""
+    command = ["predict", "checkpoint", "--data", "reviews.csv", "--text", "review", "--label", "mood"]
+    assert cli.main([*command, "--epsilon", "0.05", "--save", "out/pruned", "--json"]) == 0
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    assert said.err == ""
+    assert answer["dense_accuracy"] == _accuracy_in_plain_torch(checkpoint, reviews) > 0.9
+    assert answer["classes"] == ["none", "warm", "cold"]
+    assert any("put into the order of the checkpoint's by their names" in note for note in answer["notes"])
+    measured = answer["measured"]
+    assert measured["saved"] == str(tmp_path / "out" / "pruned")
+    assert 0 < measured["ratio"] < 1
+    assert measured["evaluations"] > 0
+    assert measured["accuracy"] == _accuracy_in_plain_torch(tmp_path / "out" / "pruned", reviews)
+    assert measured["accuracy"] >= answer["dense_accuracy"] - 0.05
+    again = storage.load(tmp_path / "out" / "pruned")[0]
+    share = np.mean(
+        [(layer == 0).double().mean() for name, layer in again.named_parameters() if ".query.weight" in name]
+    )
+    assert share == pytest.approx(measured["ratio"], abs=0.01)
+    assert not (tmp_path / "forecast.svg").exists()
+    assert not list((tmp_path / "out").glob(".*"))
+    assert cli.main([*command, "--save", "out/pruned"]) == 2
+    assert "exists and is not empty" in capsys.readouterr().err
+
+
+def test_the_text_says_what_is_evaluated_and_draws_the_curve(checkpoint, task_folder, capsys, tmp_path):
+    assert cli.main(["predict", "checkpoint", "--task", "colours", "--examples", "60", "--seed", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "note: 60 of 90 validation examples are evaluated, drawn at random with seed 3" in out
+    chosen = load_task("colours").validation.sample(60, 3).labels
+    assert f"majority class {np.bincount(chosen).max() / 60:.3f}" in out
+    assert out.count("recommended in ") == 2
+    assert "measured" not in out
+    assert out.endswith("forecast.svg\n")
+    assert (tmp_path / "forecast.svg").stat().st_size > 1000
+
+
+def test_one_scope_is_forecast_and_measured_where_it_is_named(checkpoint, task_folder, capsys):
+    command = ["predict", "checkpoint", "--task", "colours", "--figure", "f.pdf"]
+    assert cli.main([*command, "--scope", "global", "--measure"]) == 0
+    out = capsys.readouterr().out
+    assert "layer" not in re.sub("note: .*|warning: .*", "", out)
+    assert re.search(
+        r"measured in global scope: prune \d+%, accuracy [\d.]+; .*\ncost [\d.]+ evaluations .*, [\d.]+ s", out
+    )
+    assert out.endswith("f.pdf\n")
+
+
+def test_a_figure_that_cannot_be_drawn_spoils_no_forecast_unless_it_was_asked_for(
+    checkpoint, task_folder, tmp_path, capsys
+):
+    (tmp_path / "forecast.svg").mkdir()
+    command = ["predict", "checkpoint", "--task", "colours", "--scope", "layer"]
+    assert cli.main(command) == 0
+    assert "note: figure forecast.svg was not drawn: " in capsys.readouterr().out
+    assert cli.main([*command, "--figure", "/dev/full"]) == 2
+    (tmp_path / "full.svg").symlink_to("/dev/full")
+    assert cli.main([*command, "--figure", "full.svg"]) == 2
+    said = capsys.readouterr()
+    assert "recommended in layer scope" in said.out
+    assert said.err.endswith("prunecast: figure full.svg was not drawn: No space left on device\n")
+
+
+def test_progress_is_drawn_on_a_terminal(checkpoint, task_folder, monkeypatch):
+    keyboard, terminal = pty.openpty()
+    monkeypatch.setenv("PRUNECAST_TERMINAL", os.ttyname(terminal))
+    assert cli.main(["predict", "checkpoint", "--task", "colours", "--measure", "--json"]) == 0
+    os.set_blocking(keyboard, False)
+    shown = os.read(keyboard, 1 << 20).decode()
+    for label in ("evaluating without pruning", "evaluating examples, layer scope", "sweeping magnitude, layer scope"):
+        assert label in shown
+
+
+def test_a_model_that_cannot_be_saved_is_not_measured(checkpoint, task_folder, capsys, monkeypatch):
+    monkeypatch.setattr(pretrained, "load", lambda: pytest.fail("it was forecast"))
+    monkeypatch.setattr(storage, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert cli.main(["predict", "checkpoint", "--task", "colours", "--save", "pruned"]) == 2
+    assert re.search("checkpoint was not saved to .*/pruned: No space left on device", capsys.readouterr().err)
 
 
 def test_keeping_a_study_copies_its_tables_with_their_provenance(tiny_models, tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ MISTAKE, INTERRUPTED = 2, 130  # exit statuses
 def main(arguments: list[str] | None = None) -> int:
     """Run `prunecast`.
 
-    A mistake of the user's is one sentence on standard error and exit status 2; so is an interrupt, with 130.
+    A mistake of the user's is one sentence on standard error and exit status 2; an interrupt is one, and 130.
 
     Args:
         arguments: Those of the command line by default.
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"prunecast: {error}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt as interrupt:
-        print(f"prunecast: {interrupt or 'interrupted'}", file=sys.stderr)
+        print(f"prunecast: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
     return 0
 

@@ -28,6 +28,7 @@ HEAD = """# ---
 run: str = "page"  # run
 ours: float = 0.5  # a figure
 fail: str = ""  # how to fail
+data: str = ""  # a file
 
 # %%
 import os
@@ -51,6 +52,8 @@ if fail == "slow":
 for _ in track(range(3), "counting sheep"):
     time.sleep(0.2)
 print("ours is", ours)
+if data:
+    print(open(data).read())
 """
 
 
@@ -100,9 +103,20 @@ def test_a_failing_page_changes_nothing_and_keeps_its_notebook_as_the_log(page, 
 
 
 def test_an_unknown_parameter_is_refused_before_anything_runs(page):
-    with pytest.raises(UserError, match="no parameter 'our'; it has fail, ours"):
+    with pytest.raises(UserError, match="no parameter 'our'; it has data, fail, ours"):
         runs.run_page(page, {"our": 1.0}, "r")
     assert not paths.run("r").exists()
+
+
+def test_a_relative_path_starts_in_the_folder_where_the_command_was_given(page, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "mine.csv").write_text("found")
+    monkeypatch.chdir(tmp_path / "here")
+    cells = nbformat.read(runs.run_page(page, {"data": "mine.csv"}, "r"), 4).cells
+    assert cells[-1].outputs[-1].text.endswith("found\n")
+    with pytest.raises(UserError, match="there is no file or folder other.csv"):
+        runs.run_page(page, {"data": "other.csv"}, "another")
+    assert not paths.run("another").exists()
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
@@ -126,7 +140,7 @@ def test_an_interrupted_page_says_so_in_one_sentence_and_changes_nothing(page, s
         time.sleep(0.05)
     running.send_signal(sign)
     _, complaint = running.communicate(timeout=30)
-    assert running.returncode == 2
+    assert running.returncode == 130
     assert complaint.startswith("prunecast: page page was interrupted")
     assert complaint.count("\n") == 1
     assert _ours() == 0.25
