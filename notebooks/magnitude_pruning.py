@@ -50,7 +50,7 @@ subject = checkpoints.trained_classifier(model, run, seed)
 plan = collect.plan_of(points=points, criteria=["magnitude", "random"], exact=[model], precision="float32", seed=seed)
 sweeps = collect.swept(subject, plan).sweeps
 weights = subject.weights
-flat = torch.cat([weight.detach().flatten() for weight in weights.values()]).double()
+flat = torch.cat([weight.detach().flatten() for weight in weights.values()]).double().cpu()
 
 # %% [markdown]
 # ## The weights

@@ -91,6 +91,12 @@ def test_random_scores_are_the_same_each_time_and_do_not_depend_on_the_weights()
     assert float(once["a"].mean()) == pytest.approx(0.5, abs=0.05)
 
 
+def test_random_scores_of_a_layer_are_drawn_once() -> None:
+    scores = criterion_called("random", 0)
+    assert scores("a", torch.randn(5, 4)) is scores("a", torch.zeros(5, 4))
+    assert scores("a", torch.zeros(5, 4)) is not scores("b", torch.zeros(5, 4))
+
+
 def test_saliency_and_taylor_are_the_slopes_of_the_mean_loss(
     model: Classifier, weights: Weights, batches: Batches
 ) -> None:

@@ -1,4 +1,5 @@
 import torch
+from prunecast.models.inputs import Examples
 from prunecast.sweeps import recalibration
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ def test_recalibrated_statistics_are_those_of_the_images_in_however_many_batches
     with torch.no_grad():
         model.layer.weight.mul_(0.1)
         passed = model.layer(images)
-    recalibration.recalibrate(model, images)
+    recalibration.recalibrate(model, Examples(images, None, torch.zeros(len(images))))
     mean, variance = model.norm.running_mean, model.norm.running_var
     assert mean is not None
     assert variance is not None

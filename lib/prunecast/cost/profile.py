@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from prunecast.cost import energy
 from prunecast.cost.flops import flops, size
 from prunecast.cost.latency import latency
-from prunecast.models.inputs import Examples, batch_of
+from prunecast.models.inputs import Examples, batch_of, device_of
 from prunecast.progress import track
 
 TURNS = 3  # windows of energy of each form
@@ -48,7 +47,7 @@ def costs(
     """
     rows = []
     for batch, batch_inputs in track(list(inputs.items()), "costs"):
-        placed = {form: _placed(batch_inputs, _device(model)) for form, model in forms.items()}
+        placed = {form: _placed(batch_inputs, device_of(model)) for form, model in forms.items()}
         calls = {form: partial(model, **placed[form]) for form, model in forms.items()}
         times = latency(calls, rounds, seed)
         joules = _joules(calls, batch, meter, window_s)
@@ -90,10 +89,6 @@ def inputs_of(examples: Examples, batch: int) -> dict[str, Tensor]:
     if examples.lengths is not None:
         rows = (examples.lengths - examples.lengths.median()).abs().argsort(stable=True)[rows]
     return batch_of(examples, rows)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(chain(model.parameters(), model.buffers())).device
 
 
 def _placed(inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from prunecast.errors import UserError
 from prunecast.loading import storage
 from prunecast.models.checkpoints import TrainedModel
-from prunecast.models.inputs import batch_of, prepare
+from prunecast.models.inputs import batch_of, device_of, prepare
 from prunecast.pruning import criteria
 
 CALIBRATION_EXAMPLES = 256  # training examples of the data-dependent criteria
@@ -55,10 +55,9 @@ def calibration_batches(subject: TrainedModel) -> list[dict[str, Tensor]]:
     """
     tokenizer = storage.load(subject.folder)[1]
     examples = prepare(subject.task.train.first(CALIBRATION_EXAMPLES), tokenizer, subject.spec.max_length)
-    device = next(subject.model.parameters()).device
+    device = device_of(subject.model)
     parts = torch.split(torch.arange(len(examples)), BATCH)
-    inputs = [batch_of(examples, part) | {"labels": examples.labels[part]} for part in parts]
-    return [{name: tensor.to(device) for name, tensor in batch.items()} for batch in inputs]
+    return [batch_of(examples, part, device) | {"labels": examples.labels[part].to(device)} for part in parts]
 
 
 def weight_scores(

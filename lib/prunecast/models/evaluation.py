@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 from torch import Tensor, nn
 from torch.nn import functional
 
-from prunecast.models.inputs import Examples, batch_of, batches
+from prunecast.models.inputs import Examples, batch_of, batches, device_of
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -106,13 +106,12 @@ def logits(
         Logits (n, classes) in the order of `rows`, in double precision and on the processor.
     """
     rows = torch.arange(len(examples)) if rows is None else rows
-    device = next(model.parameters()).device
+    device = device_of(model)
     positions, by_batch = [], []
     with _fast_linear(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         for batch in batches(examples, rows):
-            inputs = {name: tensor.to(device) for name, tensor in batch_of(examples, rows[batch]).items()}
             positions.append(batch)
-            by_batch.append(model(**inputs)["logits"].double().cpu())
+            by_batch.append(model(**batch_of(examples, rows[batch], device))["logits"].double().cpu())
     return torch.cat(by_batch)[torch.cat(positions).argsort()]
 
 

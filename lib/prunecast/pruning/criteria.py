@@ -25,9 +25,19 @@ def criterion_called(name: CriterionName, seed: int) -> Criterion:
         seed: Seed of the random scores; magnitude does not use it.
 
     Returns:
-        A function from a layer's name and weights to scores in the shape of the weights, without a unit.
+        A function from a layer's name and weights to scores in the shape of the weights, without a unit. Random
+        scores are drawn once for each layer and kept as long as the function is.
     """
-    return magnitude if name == "magnitude" else partial(random, seed=seed)
+    if name == "magnitude":
+        return magnitude
+    drawn: dict[str, Tensor] = {}
+
+    def scores(layer: str, weight: Tensor) -> Tensor:
+        if layer not in drawn:
+            drawn[layer] = random(layer, weight, seed)
+        return drawn[layer]
+
+    return scores
 
 
 def magnitude(_layer: str, weight: Tensor) -> Tensor:

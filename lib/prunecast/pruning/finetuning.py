@@ -114,10 +114,9 @@ class Retraining:
     @cached_property
     def _calibration(self) -> tuple[dict[str, Tensor], Tensor]:
         """A batch of training examples, and their labels."""
-        split, device = self.subject.task.train.first(IMPORTANCE_EXAMPLES), next(self.subject.model.parameters()).device
+        split, device = self.subject.task.train.first(IMPORTANCE_EXAMPLES), inputs.device_of(self.subject.model)
         prepared = inputs.prepare(split, self.tokenizer, self.subject.spec.max_length)
-        batch = inputs.batch_of(prepared, torch.arange(len(prepared)))
-        return {name: tensor.to(device) for name, tensor in batch.items()}, prepared.labels.to(device)
+        return inputs.batch_of(prepared, torch.arange(len(prepared)), device), prepared.labels.to(device)
 
     def scheduled(self, schedule: schedules.Schedule, seed: int) -> nn.Module:
         """A masked copy of the model that training starts from, pruned as a schedule says while it is trained on.
@@ -139,7 +138,7 @@ class Retraining:
             self._train(model, slice(begin, end), f"{self.subject.name}, {schedule.name}", seed, callbacks)
 
         schedules.retrain(weights, schedule, train)
-        return model.to(next(self.start.parameters()).device)
+        return model.to(inputs.device_of(self.start))
 
     def recovered(self, seed: int) -> nn.Module:
         """A copy of the model that training starts from, trained on without further pruning.
@@ -152,7 +151,7 @@ class Retraining:
         """
         model = copy.deepcopy(self.start)
         self._train(model, slice(None), self.subject.name, seed, ())
-        return model.to(next(self.start.parameters()).device)
+        return model.to(inputs.device_of(self.start))
 
     def compared(
         self, names: Sequence[str], sparsities: Sequence[float], scope: Scope, seeds: Sequence[int]

@@ -14,6 +14,7 @@ from prunecast.hardware import device_name
 from prunecast.loading import storage
 from prunecast.models import evaluation
 from prunecast.models.checkpoints import TrainedModel
+from prunecast.models.inputs import device_of
 from prunecast.models.prunable import prunable_weights
 from prunecast.progress import note, track
 from prunecast.pruning import finetuning, schedules, sparse_linear, structured
@@ -48,7 +49,7 @@ class ConfigurationEvaluator:
 
     def __init__(self, subject: TrainedModel, budget: Budget, meter: energy.Meter, rounds: int):
         self.subject, self.budget, self.meter, self.rounds = subject, budget, meter, rounds
-        self.torch_device = next(subject.model.parameters()).device
+        self.torch_device = device_of(subject.model)
         self.device = device_name(self.torch_device)
         self.retraining = Retraining(subject, budget)
         self.folder = subject.folder / "configurations"
@@ -59,12 +60,7 @@ class ConfigurationEvaluator:
         self.key = key_of((*finetuning.STAGES, "costs"), *settings, *timing)
         self.compared_rows = torch.from_numpy(proxies.sample(subject.examples, COMPARED_EXAMPLES, subject.seed))
         self.dense_logits: Tensor = evaluation.logits(subject.model, subject.examples)
-        self.inputs = {
-            batch: {
-                name: part.to(self.torch_device) for name, part in profile.inputs_of(subject.examples, batch).items()
-            }
-            for batch in BATCHES
-        }
+        self.inputs = {batch: profile.inputs_of(subject.examples, batch) for batch in BATCHES}
 
     @property
     def window_s(self) -> float:

@@ -21,8 +21,8 @@ from prunecast.cache import alone, file_hash, kept_folder, key_of
 from prunecast.cost.samples import AGREEMENT_EXAMPLES, AGREEMENT_STRIDE, GRADIENT_EXAMPLES
 from prunecast.errors import UserError
 from prunecast.models.checkpoints import TrainedModel, trained_classifier
-from prunecast.models.evaluation import evaluate
-from prunecast.models.inputs import Examples
+from prunecast.models.evaluation import evaluate, logits
+from prunecast.models.inputs import Examples, batch_of, device_of
 from prunecast.progress import note, track
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import SCOPES, Pruner, Scope, cut, pruned_by_layer, pruned_counts, rank
@@ -52,8 +52,9 @@ def weight_proxies(weights: Weights, thresholds: Sequence[float]) -> pd.DataFram
 
     Source: Wang et al. (2026) for the effective number of weights.
     """
-    layers = {name: _Cumulated(weight, weight.detach().double() ** 2) for name, weight in weights.items()}
-    total = sum(weight.numel() for weight in weights.values())
+    ordered = {name: np.sort(magnitude(name, weight).flatten().cpu().numpy()) for name, weight in weights.items()}
+    sums = [_cumulated(scores.astype(np.float64) ** 2) for scores in ordered.values()]
+    total = sum(map(len, ordered.values()))
     n_eff = [_n_eff(weight) for weight in weights.values()]
     constants = {
         "n_eff": float(np.mean(n_eff)),
@@ -63,9 +64,8 @@ def weight_proxies(weights: Weights, thresholds: Sequence[float]) -> pd.DataFram
     }
     rows = []
     for scope in SCOPES:
-        counts = _pruned_by_layer(layers, scope, thresholds)
-        sums = np.array([layer.sums[-1] for layer in layers.values()])
-        lost = _pruned_sums(layers, counts) / np.where(sums, sums, 1)
+        counts = pruned_by_layer(ordered, scope, thresholds)
+        lost = np.stack([upto[counts[:, layer]] / (upto[-1] or 1) for layer, upto in enumerate(sums)], 1)
         table = {"scope": scope, "threshold": thresholds, "sparsity": counts.sum(1) / total}
         shares = zip(LOST, (lost.max(1), lost.mean(1), lost[:, 0], lost[:, -1]), strict=True)
         rows.append(pd.DataFrame(table | dict(shares) | constants))
@@ -94,25 +94,27 @@ def curvature(
     """
     squares = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for row in rows:
-        logits = model(**_single(examples, row))["logits"]
-        gradients = torch.autograd.grad(functional.cross_entropy(logits, logits.argmax(-1)), list(weights.values()))
+        scores = model(**batch_of(examples, torch.tensor([row]), device_of(model)))["logits"]
+        gradients = torch.autograd.grad(functional.cross_entropy(scores, scores.argmax(-1)), list(weights.values()))
         for name, gradient in zip(weights, gradients, strict=True):
             squares[name] += gradient**2 / len(rows)
-    layers = {
-        name: _Cumulated(weight, squares[name].double() * weight.detach().double() ** 2 / 2)
-        for name, weight in weights.items()
-    }
+    ordered, sums = {}, []
+    for name, weight in weights.items():
+        scores, order = magnitude(name, weight).flatten().sort(stable=True)
+        increases = squares[name].double() * weight.detach().double() ** 2 / 2
+        ordered[name] = scores.cpu().numpy()
+        sums.append(_cumulated(increases.flatten()[order].cpu().numpy()))
     parts = []
     for scope in SCOPES:
-        total = _pruned_sums(layers, _pruned_by_layer(layers, scope, thresholds)).sum(1)
+        counts = pruned_by_layer(ordered, scope, thresholds)
+        total = sum(upto[counts[:, layer]] for layer, upto in enumerate(sums))
         parts.append(pd.DataFrame({"scope": scope, "threshold": thresholds, "curvature": total}))
     return pd.concat(parts, ignore_index=True)
 
 
 def _dense_classes(model: nn.Module, examples: Examples, rows: np.ndarray) -> Tensor:
-    """Class (n,) that the model predicts for each of the examples `rows` (n,), each in a batch of its own."""
-    with torch.inference_mode():
-        return torch.cat([model(**_single(examples, row))["logits"].argmax(-1) for row in rows]).cpu()
+    """Class (n,) that the model predicts for each of the examples `rows` (n,)."""
+    return logits(model, examples, torch.from_numpy(rows)).argmax(-1)
 
 
 def agreement(
@@ -166,23 +168,9 @@ def sample(examples: Examples, count: int, seed: int) -> np.ndarray:
     return generator(seed, "probes").permutation(len(examples))[:count]
 
 
-class _Cumulated:
-    """A layer's weights in the order in which magnitude prunes them, and sums of some `values` over the first n."""
-
-    def __init__(self, weight: Tensor, values: Tensor):
-        scores, order = weight.detach().abs().flatten().sort(stable=True)
-        self.scores = scores.cpu().numpy()
-        cumulated: NDArray[np.float64] = values.flatten()[order].cumsum(0).cpu().numpy()
-        self.sums = np.concatenate([np.zeros(1), cumulated])
-
-
-def _pruned_by_layer(layers: Mapping[str, _Cumulated], scope: Scope, thresholds: Sequence[float]) -> np.ndarray:
-    return pruned_by_layer({name: layer.scores for name, layer in layers.items()}, scope, thresholds)
-
-
-def _pruned_sums(layers: Mapping[str, _Cumulated], counts: np.ndarray) -> np.ndarray:
-    """Sums (T, layers) of each layer's values over so many of its first weights."""
-    return np.stack([layer.sums[counts[:, index]] for index, layer in enumerate(layers.values())], 1)
+def _cumulated(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums (n + 1,) of the first 0 to n values."""
+    return np.concatenate([np.zeros(1), np.cumsum(values)])
 
 
 def _correct(
@@ -196,12 +184,6 @@ def _correct(
             pruner.prune(at)
             correct.append(evaluate(model, examples, torch.from_numpy(rows)).correct.numpy())
     return np.stack(correct)
-
-
-def _single(examples: Examples, row: int) -> dict[str, Tensor]:
-    if examples.lengths is None:
-        return {"pixel_values": examples.inputs[row][None]}
-    return {"input_ids": examples.inputs[row][None, : examples.lengths[row]]}
 
 
 def _n_eff(weight: Tensor) -> float:

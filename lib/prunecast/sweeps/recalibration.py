@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.evaluation import evaluate
-from prunecast.models.inputs import prepare
+from prunecast.models.inputs import Examples, batch_of, device_of, prepare
 from prunecast.progress import track
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import SCOPES, Pruner, cut, pruned_counts, rank, sparsity
@@ -18,12 +18,12 @@ BATCH = 128
 
 
 @torch.no_grad()
-def recalibrate(model: nn.Module, images: Tensor) -> None:
+def recalibrate(model: nn.Module, images: Examples) -> None:
     """Replace the running means and variances of all batch norms by those over some images.
 
     Args:
         model: The network, changed in place; its batch norms are in evaluation mode afterwards.
-        images: Pixel values (n, channels, height, width).
+        images: The images; their labels are not used.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -31,8 +31,8 @@ def recalibrate(model: nn.Module, images: Tensor) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean over batches
         norm.train()
-    for batch in torch.split(images, BATCH):
-        model(pixel_values=batch)
+    for rows in torch.split(torch.arange(len(images)), BATCH):
+        model(**batch_of(images, rows, device_of(model)))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
@@ -52,7 +52,7 @@ def recalibrated(subject: TrainedModel, thresholds: Sequence[float], examples: i
     Returns:
         A row for each scope and threshold, with sparsity and both accuracies as fractions.
     """
-    training = prepare(subject.task.train.first(images), None, 0).inputs
+    training = prepare(subject.task.train.first(images), None, 0)
     rows = torch.arange(min(examples, len(subject.examples)))
     dense = {name: buffer.clone() for name, buffer in subject.model.named_buffers()}
     records = []

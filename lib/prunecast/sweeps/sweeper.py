@@ -60,7 +60,8 @@ class Sweeper:
     """Measures pruning curves of one model; its prunable weights are changed meanwhile, and restored.
 
     The dense model and the one with all prunable weights at zero are the same under every criterion and in every
-    scope: they are evaluated once. Memory beside the model and a batch: one copy of the prunable weights.
+    scope: they are evaluated once. Memory beside the model and a batch: one copy of the prunable weights, and of their
+    scores if these are random.
 
     Attributes:
         model: The classifier.
