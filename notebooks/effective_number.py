@@ -149,7 +149,9 @@ style.table(by_criterion.drop(columns="models"), precision=3)
 # {numref}`fig-rule` it is safe and leaves something unused; above it, it loses more than allowed. The table sets it
 # beside always the same ratio, and beside the forecast of {doc}`surrogate`, without any measurement. *Calibrated* is
 # the factor, or ratio, that prunes most and is safe on nine of ten curves of all other models; *unused* is the optimum
-# less what is pruned, zero where that goes too far.
+# less what is pruned, zero where that goes too far. Rules are calibrated, and forecasts trained, without the models of
+# the tested architecture or parent, then without those of its task. *difference* is the unused sparsity less that of
+# one calibrated ratio, with its 90 % interval over groups of relatives.
 
 # %% mystnb={"figure": {"caption": "Sparsity under the rule, by magnitude, against the largest sparsity that loses at most one point of accuracy; a mark a curve of the campaign.", "name": "fig-rule"}, "image": {"alt": "Marks in a narrow band of heights, from three to five tenths, whatever the optimum, which goes from two to ten tenths: the rule does not follow it."}} tags=["hide-input"]
 _ = effective_number_figures.draw_recommended(classifiers[classifiers["criterion"] == "magnitude"])

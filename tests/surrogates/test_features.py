@@ -30,6 +30,7 @@ def test_tables_become_curves_with_proxies_read_at_their_sparsity() -> None:
         {
             "model": ["b", "b", "a", "a"], "scope": "layer", "axis": "sigma", "threshold": [1.0, 0.0, 0.0, 1.0],
             "sparsity": [0.3, 0.0, 0.0, 0.4], "accuracy": [0.7, 0.8, 0.9, 0.6],
+            "measured": [False, True, True, True],
         }
     )  # fmt: skip
     random = sweeps.assign(criterion="random", accuracy=0.1)
@@ -40,5 +41,7 @@ def test_tables_become_curves_with_proxies_read_at_their_sparsity() -> None:
     curves = curves_on("sigma", sweeps, table, signals)
     assert curves.names == [("a", "layer"), ("b", "layer")]
     assert curves.accuracy.tolist() == [[0.9, 0.6], [0.8, 0.7]]
+    assert curves.measured.tolist() == [[True, True], [True, False]]
+    assert curves.exact.tolist() == [True, False]
     assert curves.majority[:, 0].tolist() == [0.1, 0.5]
     assert curves.signals[0, 1, 0] == pytest.approx(0.4)

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from curves_to_learn import KNOWN
 from curves_to_learn import FAMILIES as FAMILIES_OF_MODELS
+from curves_to_learn import KNOWN
 from prunecast.surrogates import splits
 from prunecast.surrogates.features import CurveSet, Forecast, without_interval
 

@@ -157,8 +157,8 @@ def beside_measured(trained: PretrainedSurrogate, measured: CurveSet, epsilon: f
 def on_axis(curves: CurveSet, predictions: pd.DataFrame, splits: Sequence[str], seed: int) -> pd.DataFrame:
     """Forecasts of the percentile axis, read on another axis at the same sparsity.
 
-    Forecasts of the straight line, which does not depend on the sparsity, and of the protocol `points`, which hides
-    points of one axis, are made anew.
+    Those of the straight line, which does not depend on the sparsity, are made anew. Left out are the protocols of
+    which the truth belongs to one axis: points hidden on it, and examples left out of it.
 
     Args:
         curves: The measured curves on the other axis.
@@ -172,7 +172,8 @@ def on_axis(curves: CurveSet, predictions: pd.DataFrame, splits: Sequence[str], 
     parts = []
     keys = ["protocol", "surrogate", "model", "scope"]
     index_of = {name: index for index, name in enumerate(curves.names)}
-    readable = predictions[(predictions["protocol"] != BY_POINTS) & (predictions["surrogate"] != LINE)]
+    of_one_axis = (predictions["protocol"] == BY_POINTS) | predictions["protocol"].str.endswith("one_evaluation")
+    readable = predictions[~of_one_axis & (predictions["surrogate"] != LINE)]
     for _, rows in readable.groupby(keys, sort=False):
         first = rows.iloc[0]
         index = index_of[first["model"], first["scope"]]
@@ -180,13 +181,12 @@ def on_axis(curves: CurveSet, predictions: pd.DataFrame, splits: Sequence[str], 
         at = np.append(0, rows["threshold"] / 10)
         read = {name: np.interp(curves.sparsity[index], at, np.append(dense, rows[name])) for name in NUMBERS}
         truth = {"accuracy": curves.accuracy[index], "measured": curves.measured[index]}
-        whole = pd.DataFrame(read | truth | {"threshold": curves.thresholds}).loc[curves.sparsity[index] > 0]
+        frame = pd.DataFrame(read | truth | {"threshold": curves.thresholds})
+        whole = frame[curves.sparsity[index] > 0]
         parts.append(whole.assign(**{name: first[name] for name in (*keys, "probes", "samples", "seed")}))
-    anew = [benchmark.forecast(curves, splits, seed, {}, (LINE,))]
-    if BY_POINTS in splits:
-        others = tuple(name for name in benchmark.ENTRIES if name != LINE)
-        anew.append(benchmark.forecast(curves, (BY_POINTS,), seed, {}, others))
-    return pd.concat([*parts, *anew], ignore_index=True).assign(axis=curves.axis)
+    parts.append(benchmark.forecast(curves, [split for split in splits if split != BY_POINTS], seed, {}, (LINE,)))
+    rows: pd.DataFrame = pd.concat(parts, ignore_index=True).assign(axis=curves.axis)
+    return rows
 
 
 def permuted(curves: CurveSet, seed: int) -> CurveSet:

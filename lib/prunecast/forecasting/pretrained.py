@@ -14,7 +14,7 @@ from prunecast import paths, tables
 from prunecast.cache import VERSIONS, file_hash
 from prunecast.errors import UserError
 from prunecast.forecasting import recommendation
-from prunecast.surrogates import benchmark, conformal
+from prunecast.surrogates import conformal
 from prunecast.surrogates.curve_posterior import CurvePosterior
 from prunecast.surrogates.features import AGREEMENT, FREE, CurveSet, Forecast, curves_on, input_names
 from prunecast.surrogates.lstm import LSTMSurrogate
@@ -41,7 +41,7 @@ class PretrainedSurrogate:
     Attributes:
         surrogate: The curve posterior around the trained LSTM.
         ranges: Lowest and highest value, over the training models, of each of the facts `RANGES`.
-        interval_margin: Accuracy, as a fraction, by which conformal calibration widens the intervals on both sides.
+        interval_factor: By which conformal calibration multiplies the intervals, see `conformal.calibrated`.
         safety_margins: By epsilon, the log-odds by which a predicted safe sparsity is lowered.
         models: Names of the training models.
         tables: sha256 of each of the tables that it was trained on, by table name.
@@ -50,7 +50,7 @@ class PretrainedSurrogate:
 
     surrogate: CurvePosterior
     ranges: dict[str, tuple[float, float]]
-    interval_margin: float
+    interval_factor: float
     safety_margins: dict[float, float]
     models: tuple[str, ...]
     tables: dict[str, str]
@@ -85,7 +85,7 @@ class PretrainedSurrogate:
     def forecast(self, curves: CurveSet) -> Forecast:
         """Forecast with calibrated 90 % intervals, wider outside the training range; the dense accuracy is known."""
         found = self.surrogate.predict(curves)
-        return conformal.calibrated(found, self.interval_margin, self._factor(curves))
+        return conformal.calibrated(found, self.interval_factor * self._factor(curves))
 
     def recommended(self, curves: CurveSet, epsilon: float) -> np.ndarray:
         """Sparsity (C,) at which nine of ten models lose at most `epsilon`, by the errors on models left out."""
@@ -110,6 +110,8 @@ def pretrain(folder: Path, seed: int = SEED) -> PretrainedSurrogate:
     Groups of relatives (by architecture or pretrained parent) are left out in turn; their errors widen the intervals
     and lower the recommendations.
     """
+    from prunecast.surrogates import benchmark  # here, because it imports scikit-learn, which no forecast needs
+
     models = tables.read("models", folder)
     models = models[learned(models)].reset_index(drop=True)
     curves = curves_on("percentile", tables.read("sweeps", folder), models, tables.read("signals", folder))
@@ -127,7 +129,7 @@ def pretrain(folder: Path, seed: int = SEED) -> PretrainedSurrogate:
     return PretrainedSurrogate(
         surrogate=fitted,
         ranges={name: (float(models[name].min()), float(models[name].max())) for name in RANGES},
-        interval_margin=conformal.margin(conformal.distances(left_out, curves), groups),
+        interval_factor=conformal.quantile(conformal.ratios(left_out, curves), groups),
         safety_margins=margins,
         models=tuple(models["model"]),
         tables=table_hashes(folder),
@@ -146,7 +148,7 @@ def save(trained: PretrainedSurrogate, folder: Path) -> None:
         "inputs": INPUTS,
         "seed": posterior.seed,
         "ranges": trained.ranges,
-        "interval_margin": trained.interval_margin,
+        "interval_factor": trained.interval_factor,
         "safety_margins": trained.safety_margins,
         "models": trained.models,
         "tables": trained.tables,
@@ -177,7 +179,7 @@ def load(folder: Path = paths.PRETRAINED) -> PretrainedSurrogate:
     return PretrainedSurrogate(
         surrogate=posterior,
         ranges={name: (low, high) for name, (low, high) in schema["ranges"].items()},
-        interval_margin=schema["interval_margin"],
+        interval_factor=schema["interval_factor"],
         safety_margins={float(epsilon): margin for epsilon, margin in schema["safety_margins"].items()},
         models=tuple(schema["models"]),
         tables=schema["tables"],

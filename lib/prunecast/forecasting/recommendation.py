@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from prunecast.surrogates.conformal import margin
+from prunecast.surrogates.conformal import quantile
 from prunecast.surrogates.curve_posterior import CurvePosterior
 from prunecast.surrogates.features import CurveSet, Floats
 from prunecast.surrogates.splits import Groups
@@ -55,9 +55,9 @@ def safety_margin(forecast: Floats, measured: Floats, groups: Groups) -> float:
         groups: Group of relatives of each of them (n,).
 
     Returns:
-        The margin, in log-odds of the sparsity; infinite where there are too few groups, see `conformal.margin`.
+        The margin, in log-odds of the sparsity; infinite where there are too few groups, see `conformal.quantile`.
     """
-    return margin((_log_odds(forecast) - _log_odds(measured))[:, None], groups)
+    return quantile((_log_odds(forecast) - _log_odds(measured))[:, None], groups)
 
 
 def unverified(curves: CurveSet, groups: Groups, without_two: Floats, epsilon: float) -> pd.DataFrame:

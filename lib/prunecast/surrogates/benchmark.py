@@ -123,9 +123,9 @@ def _with_intervals(
     for fold in SPLITS["vgg16"](curves, 0) if "vgg16" in splits else ():
         groups = relatives(fold.training.facts)
         left_out = leave_one_group_out(fold.training, groups, make)
-        width = conformal.margin(conformal.distances(left_out, fold.training), groups)
+        factor = conformal.quantile(conformal.ratios(left_out, fold.training), groups)
         unknown = fold.tested.knowing(np.zeros(fold.tested.accuracy.shape, bool))
-        yield "vgg16", fold.tested, conformal.calibrated(make().fit(fold.training).predict(unknown), width)
+        yield "vgg16", fold.tested, conformal.calibrated(make().fit(fold.training).predict(unknown), factor)
 
 
 def outcomes_of(probes: pd.DataFrame, thresholds: Floats) -> Outcomes:

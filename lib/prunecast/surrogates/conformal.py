@@ -1,27 +1,28 @@
-"""Conformal intervals by groups of relatives: how wide they must be for a new group, and what they cover."""
+"""Conformal intervals by groups of relatives: how wide they must be for a model of a new group."""
 
 import numpy as np
 
-from prunecast.surrogates.features import CurveSet, Floats, Forecast
+from prunecast.surrogates.features import CurveSet, Floats, Forecast, without_interval
 from prunecast.surrogates.splits import Groups
 
 LEVEL = 0.90
+FLOOR = 0.01  # accuracy, as a fraction, that is added to an interval's own distances before they are multiplied
 
 
-def margin(scores: Floats, groups: Groups, level: float = LEVEL) -> float:
+def quantile(scores: Floats, groups: Groups, level: float = LEVEL) -> float:
     """The conformal quantile of scores over groups: what the score of a point of a new group exceeds in 1 - `level`.
 
     Of K groups, each has the weight 1 / (K + 1), shared equally by its rows and, within a row, by its known scores;
     the last 1 / (K + 1) lies at infinity and stands for the new group. If groups are exchangeable, a random point of
-    a random curve of the new group has a score of at most the margin with a probability of at least `level`.
+    a random curve of the new group has a score of at most this with a probability of at least `level`.
 
     Args:
-        scores: Scores of points (n, T), such as the distances outside an interval; NaN where there is none.
+        scores: Scores of points (n, T), such as `ratios`; NaN where there is none.
         groups: Group of relatives of each row (n).
         level: Probability that is to be reached.
 
     Returns:
-        The margin, in the unit of the scores; infinite where there are too few groups, which is fewer than nine for
+        The quantile, in the unit of the scores; infinite where there are too few groups, which is fewer than nine for
         nine tenths.
 
     Source: Lee, Barber and Willett (2023), "Distribution-free inference with hierarchical data".
@@ -39,44 +40,43 @@ def margin(scores: Floats, groups: Groups, level: float = LEVEL) -> float:
     return float(values[order][reached[0]]) if len(reached) else np.inf
 
 
-def distances(forecast: Forecast, curves: CurveSet) -> Floats:
-    """How far measured points lie outside their interval.
+def ratios(forecast: Forecast, curves: CurveSet) -> Floats:
+    """Errors of forecasts as multiples of the distance to the end of their interval, on the side of the error.
 
     Args:
         forecast: Forecasts (C, T) with intervals.
-        curves: The same C curves at T thresholds, measured.
+        curves: The same C curves at T thresholds, with their accuracies. Interpolated ones count here: an interval is
+            for a point anywhere on a curve, and what interpolation adds to its error is small.
 
     Returns:
-        Distances (C, T), in accuracy as a fraction, negative inside; NaN for the dense point, which is known, and for
-        points that were not measured.
+        Ratios (C, T), above 1 outside an interval that is wider by `FLOOR`; NaN for the dense point, which is known.
+
+    Source: Sesia and Candès (2020), "A comparison of some conformal quantile regression methods", CQR-r.
     """
-    outside = np.maximum(forecast.lower - curves.accuracy, curves.accuracy - forecast.upper)
-    judged = curves.measured & (np.arange(outside.shape[1]) > 0)
-    return np.where(judged, outside, np.nan)
+    error = curves.accuracy - forecast.predicted
+    below, above = (forecast.predicted - forecast.lower + FLOOR, forecast.upper - forecast.predicted + FLOOR)
+    scores = np.where(error < 0, -error / below, error / above)
+    scores[:, 0] = np.nan
+    return scores
 
 
-def calibrated(forecast: Forecast, margin: float, factor: float = 1.0) -> Forecast:
-    """Forecasts with intervals that are wider by a margin on both sides.
+def calibrated(forecast: Forecast, factor: float) -> Forecast:
+    """Forecasts with intervals that are multiplied by a factor.
 
     Args:
         forecast: Forecasts (C, T) of curves that begin at the dense accuracy, which is known and gets no interval.
-        margin: Accuracy, as a fraction, by which the intervals are widened; negative where they can be narrower.
-        factor: By which the distance of both ends from the forecast is multiplied then.
+        factor: By which both distances, each with `FLOOR` added, are multiplied: a `quantile` of `ratios`.
 
     Returns:
-        The same forecasts; ends lie between 0 and 1 and never exclude the forecast. With an infinite margin they are
+        The same forecasts; ends lie between 0 and 1 and never exclude the forecast. With an infinite factor they are
         NaN: there is no interval.
     """
-    below, above = (
-        np.maximum(distance + margin, 0) * factor
-        for distance in (forecast.predicted - forecast.lower, forecast.upper - forecast.predicted)
-    )
-    below[:, 0] = above[:, 0] = 0
-    lower = np.minimum(np.clip(forecast.predicted - below, 0, 1), forecast.predicted)
-    upper = np.maximum(np.clip(forecast.predicted + above, 0, 1), forecast.predicted)
-    if np.isinf(margin):
-        lower, upper = np.full_like(lower, np.nan), np.full_like(upper, np.nan)
-    return Forecast(forecast.predicted, lower, upper)
+    if np.isinf(factor):
+        return without_interval(forecast.predicted)
+    lower = np.clip(forecast.predicted - factor * (forecast.predicted - forecast.lower + FLOOR), 0, 1)
+    upper = np.clip(forecast.predicted + factor * (forecast.upper - forecast.predicted + FLOOR), 0, 1)
+    lower[:, 0] = upper[:, 0] = forecast.predicted[:, 0]
+    return Forecast(forecast.predicted, np.minimum(lower, forecast.predicted), np.maximum(upper, forecast.predicted))
 
 
 def jackknife(curves: CurveSet, groups: Groups, without_two: Forecast) -> Forecast:
@@ -100,8 +100,7 @@ def jackknife(curves: CurveSet, groups: Groups, without_two: Forecast) -> Foreca
     for place, group in enumerate(sorted(set(groups))):
         out = groups == group
         own = Forecast(*(getattr(without_two, name)[place] for name in ("predicted", "lower", "upper")))
-        scores = distances(own, curves)[~out]
-        tested = Forecast(own.predicted[out], own.lower[out], own.upper[out])
-        done = calibrated(tested, margin(scores, groups[~out]))
+        factor = quantile(ratios(own, curves)[~out], groups[~out])
+        done = calibrated(Forecast(own.predicted[out], own.lower[out], own.upper[out]), factor)
         ends[:, out] = done.predicted, done.lower, done.upper
     return Forecast(*ends)

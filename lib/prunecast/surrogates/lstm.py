@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from prunecast.seeding import seed_everything
-from prunecast.surrogates.features import FREE, CurveSet, Forecast, inputs, without_interval
+from prunecast.surrogates.features import FREE, CurveSet, Forecast, inputs, through_known, without_interval
 
 HIDDEN = 32
 STEPS = 300
@@ -22,8 +22,8 @@ class LSTMSurrogate:
     """The mean of three LSTMs, each one layer of 32 units over every second threshold, with one linear output unit.
 
     Inputs at each threshold: log-odds of the sparsity, and the zero-cost proxies of `groups`. Output: the share of the
-    way from majority to dense accuracy that is left, as the ratio of a sigmoid to the one of the model before pruning:
-    a curve begins at its dense accuracy. Trained on the absolute error by AdamW, 300
+    way from majority to dense accuracy that is left, between 0 and 1, corrected to pass through the dense accuracy.
+    Trained on the absolute error by AdamW, 300
     full-batch steps with a cosine schedule; at each step one draw of noise is added to all inputs of a curve, since
     there are few curves. The source study publishes neither size nor inputs of its LSTM.
 
@@ -46,11 +46,12 @@ class LSTMSurrogate:
         return self
 
     def predict(self, curves: CurveSet) -> Forecast:
-        """Forecast the accuracy (C, T) of `curves`, without an interval and without using their known points."""
+        """Forecast the accuracy (C, T) of `curves`, without an interval; of known points only the dense one is used."""
         x = self._scaled(curves)
         with torch.inference_mode():
             left = torch.stack([_at_every_threshold(network, x) for network in self.members]).mean(0)
-        return without_interval(curves.accuracy_of(left.double().numpy()))
+        dense_known = curves.knowing(np.zeros(curves.accuracy.shape, bool))
+        return without_interval(through_known(curves.accuracy_of(left.double().numpy()), dense_known))
 
     def state(self) -> dict[str, torch.Tensor]:
         """Scaling and weights of all members, as tensors by name."""
@@ -90,7 +91,7 @@ class LSTMSurrogate:
         optimiser = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
         for step in range(STEPS):
-            part = _steps(step % STRIDE, x.shape[1])
+            part = slice(step % STRIDE, None, STRIDE)
             moved = x[:, part] + JITTER * torch.randn(len(x), 1, x.shape[-1])
             error = (network(moved) - left[:, part])[known[:, part]].abs().mean()
             optimiser.zero_grad()
@@ -105,8 +106,6 @@ class LSTMSurrogate:
 
 
 class _Network(nn.Module):
-    """Retained shares (C, S) of sequences (C, S, F) that begin with the model before pruning, whose share is 1."""
-
     def __init__(self, width: int) -> None:
         super().__init__()
         self.lstm = nn.LSTM(width, HIDDEN, batch_first=True)
@@ -114,19 +113,13 @@ class _Network(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         states, _ = self.lstm(x)
-        shares: torch.Tensor = self.head(states).squeeze(-1).sigmoid()
-        return shares / shares[:, :1]
-
-
-def _steps(start: int, thresholds: int) -> list[int]:
-    """Indices of a sequence: the first threshold, then every `STRIDE`-th from `start` on."""
-    return [0, *range(start or STRIDE, thresholds, STRIDE)]
+        logits: torch.Tensor = self.head(states).squeeze(-1)
+        return logits.sigmoid()
 
 
 def _at_every_threshold(network: _Network, x: torch.Tensor) -> torch.Tensor:
     """Retained share (C, T) at every threshold, from sequences of every second one that start one threshold apart."""
     left = torch.empty(x.shape[:2])
     for start in range(STRIDE):
-        part = _steps(start, x.shape[1])
-        left[:, part] = network(x[:, part])
+        left[:, start::STRIDE] = network(x[:, start::STRIDE])
     return left

@@ -1,6 +1,6 @@
 """Errors of forecasts over measured points, whole and by segment, with bootstrap intervals over groups of relatives."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -14,10 +14,11 @@ CURVE = ["group", "model", "scope"]
 COLUMNS = (
     *("models", "relatives", "mae", "low", "high", "exact", "all_points"),
     *("difference", "difference_low", "difference_high", "gain", *SEGMENTS),
-    *("coverage", "coverage_model", "coverage_group", "coverage_curve", "cost"),
+    *("coverage", "coverage_exact", "coverage_model", "coverage_group", "coverage_curve", "cost"),
 )
 
 Curves: TypeAlias = "pd.Series[float]"  # a figure for each curve
+Key = tuple[Hashable, ...]  # values of the columns that make up a row of the result
 
 
 def errors(predictions: pd.DataFrame, models: pd.DataFrame, seed: int, groups: Sequence[str] = GROUPS) -> pd.DataFrame:
@@ -39,20 +40,40 @@ def errors(predictions: pd.DataFrame, models: pd.DataFrame, seed: int, groups: S
         measured; `all_points`, the mean over all points, those included that were interpolated; `difference` from the
         LSTM's error on the same curves, with its paired interval; `gain`, the share of the straight line's error that
         is avoided; the error in each of the `SEGMENTS`; `coverage`, the share of the measured points inside their
-        interval, mean over curves, `coverage_model` and `coverage_group`, that of the model and of the group where it
-        is lowest, and `coverage_curve`, the share of the curves that lie inside as a whole; and `cost`, the examples
-        passed forward as a share of one evaluation, mean over curves. NaN where there are no such points or intervals.
+        interval, mean over curves, `coverage_exact`, that of the exact curves, `coverage_model` and `coverage_group`,
+        that of the model and of the group where it is lowest, and `coverage_curve`, the share of the curves that lie
+        inside as a whole; and `cost`, the examples passed forward as a share of one evaluation, mean over curves. NaN
+        where there are no such points or intervals.
     """
-    of_model = models.assign(group=relatives(models))[["model", "eval_examples", "group"]]
-    known = with_references(predictions, models).merge(of_model, on="model", validate="many_to_one")
-    known = known.assign(error=(known["predicted"] - known["accuracy"]).abs(), segment=segment(known))
+    known = _known(predictions, models)
     parts = dict(iter(known.groupby(list(groups), sort=False)))
     curves = {key: _by_curve(rows) for key, rows in parts.items()}
     summaries = {key: _summary(rows) | _compared(key, curves, seed) for key, rows in parts.items()}
     return pd.DataFrame(summaries).T.rename_axis(list(groups))[list(COLUMNS)]
 
 
-def _compared(key: tuple[str, ...], curves: Mapping[tuple[str, ...], Curves], seed: int) -> dict[str, float]:
+def by_group(predictions: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+    """Error and coverage of one surrogate in one protocol, for each group of relatives.
+
+    Args:
+        predictions: Rows of the table `predictions` of that surrogate and protocol.
+        models: Rows of the table `models` for all these models.
+
+    Returns:
+        By name of the group: `models`, `mae`, and `coverage`, `coverage_model` and `coverage_curve` as of `errors`.
+    """
+    groups = dict(iter(_known(predictions, models).groupby("group")))
+    rows = {name: _summary(of) | {"mae": _by_curve(of).mean()} for name, of in groups.items()}
+    return pd.DataFrame(rows).T[["models", "mae", "coverage", "coverage_model", "coverage_curve"]].rename_axis("group")
+
+
+def _known(predictions: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+    of_model = models.assign(group=relatives(models))[["model", "eval_examples", "group"]]
+    known = with_references(predictions, models).merge(of_model, on="model", validate="many_to_one")
+    return known.assign(error=(known["predicted"] - known["accuracy"]).abs(), segment=segment(known))
+
+
+def _compared(key: Key, curves: Mapping[Key, Curves], seed: int) -> dict[str, float]:
     """The error of one row of the result with its interval, beside those of the LSTM and of the straight line."""
     own, lstm, line = (curves.get(name) for name in (key, (*key[:-1], COMPARED), (*key[:-1], LINE)))
     assert own is not None
@@ -86,17 +107,18 @@ def _summary(rows: pd.DataFrame) -> dict[str, float]:
         "exact": _by_curve(rows).reindex(whole[whole].index).mean(),
         "all_points": rows["error"].mean(),
         **{name: _by_curve(rows[rows["segment"] == name]).mean() for name in SEGMENTS},
-        **_coverage(rows),
+        **_coverage(rows, whole[whole].index),
         "cost": (once["samples"] / once["eval_examples"]).mean(),
     }
 
 
-def _coverage(rows: pd.DataFrame) -> dict[str, float]:
+def _coverage(rows: pd.DataFrame, exact: pd.Index) -> dict[str, float]:
     with_interval = rows[rows["lower"].notna()]
     inside = with_interval["accuracy"].between(with_interval["lower"], with_interval["upper"])
     curves = _by_curve(with_interval.assign(inside=inside.astype(float)), "inside")
     return {
         "coverage": curves.mean(),
+        "coverage_exact": curves.reindex(exact).mean(),
         "coverage_model": curves.groupby("model").mean().min(),
         "coverage_group": curves.groupby("group").mean().min(),
         "coverage_curve": (curves == 1).mean() if len(curves) else np.nan,
