@@ -185,8 +185,8 @@ def on_axis(curves: CurveSet, predictions: pd.DataFrame, splits: Sequence[str], 
         whole = frame[curves.sparsity[index] > 0]
         parts.append(whole.assign(**{name: first[name] for name in (*keys, "probes", "samples", "seed")}))
     parts.append(benchmark.forecast(curves, [split for split in splits if split != BY_POINTS], seed, {}, (LINE,)))
-    rows: pd.DataFrame = pd.concat(parts, ignore_index=True).assign(axis=curves.axis)
-    return rows
+    together: pd.DataFrame = pd.concat(parts, ignore_index=True).assign(axis=curves.axis)
+    return together
 
 
 def permuted(curves: CurveSet, seed: int) -> CurveSet:
