@@ -1,6 +1,7 @@
 """Trained classifiers of the registry: trained once, saved, and described as rows of the table `models`."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from prunecast import paths
 from prunecast.cache import alone, kept_folder, key_of
 from prunecast.datasets.tasks import Task
 from prunecast.loading import storage
-from prunecast.models import inputs, prunable, training, zoo
+from prunecast.models import inputs, prunable, zoo
 from prunecast.progress import note
 from prunecast.seeding import seed_everything
 
@@ -40,7 +41,7 @@ class TrainedModel:
     folder: Path
     seed: int
 
-    @property
+    @cached_property
     def weights(self) -> dict[str, torch.Tensor]:
         """The prunable weights by name, in the model's order."""
         return prunable.prunable_weights(self.model, self.task.classes)
@@ -110,6 +111,8 @@ def describe(subject: TrainedModel, dense_accuracy: float) -> dict[str, Any]:
 
 
 def _train_into(folder: Path, name: str, spec: zoo.ModelSpec, task: Task, seed: int) -> dict[str, Any]:
+    from prunecast.models import training  # here, because what trains nothing should not wait for the Trainer
+
     seed_everything(seed, "build", name)
     model, tokenizer = zoo.build(spec, task)
     if not spec.fine_tuned:

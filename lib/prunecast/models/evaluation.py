@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score, matthews_corrcoef
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -157,6 +156,8 @@ def metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     Returns:
         `accuracy` and `f1` as fractions, and `matthews`.
     """
+    from sklearn.metrics import f1_score, matthews_corrcoef  # here, because most evaluations need neither
+
     predicted = logits.argmax(-1)
     average = "binary" if logits.shape[-1] == 2 else "macro"
     return {
