@@ -128,8 +128,6 @@ _ = effective_number_figures.draw_betas(fully, reproductions.printed_accuracies(
 classifiers = at_one[(at_one["metric"] == "accuracy") & ~at_one["model"].isin([*fully["model"], "mnist_kan"])]
 compared = classifiers[classifiers["granularity"] == "global"]
 _ = effective_number_figures.draw_criteria(compared)
-
-# %% tags=["hide-input"]
 by_criterion = effective_number.summary(classifiers, epsilon)
 taylor, of_networks = (
     by_criterion.loc[("global", "taylor")],
@@ -158,20 +156,24 @@ _ = effective_number_figures.draw_recommended(classifiers[classifiers["criterion
 
 # %% tags=["hide-input"]
 campaign = paths.MEASURED / "campaign"
-by_rule = rules_of_thumb.evaluate_rules(
-    classifiers, tables.read("sweeps", campaign), tables.read("recommendations", campaign), epsilon
-)
+curves, recommended, facts = (tables.read(name, campaign) for name in ("sweeps", "recommendations", "models"))
+by_split = rules_of_thumb.evaluate_rules(classifiers, curves, recommended, facts, epsilon)
+by_rule = by_split.loc["leave_one_architecture_out"]
+style.table(by_split, precision=3)
+
+# %% tags=["hide-input"]
 errors = tables.read("forecast_errors", campaign).query("inputs.str.startswith('prior alone')").groupby("inputs")["mae"]
 for name, inputs in (("without", "as it is"), ("with", "with effective numbers")):
     glue(f"error_{name}", float(errors.mean()[f"prior alone, {inputs}"]), display=False)
 by_magnitude = classifiers[classifiers["criterion"] == "magnitude"]
 glue("correlation", float(by_magnitude["sparsity"].corr(by_magnitude["optimum"])), display=False)
-rules = [*by_rule.index[:2], "one ratio, calibrated", "forecast, lstm"]
+rules = [*by_rule.index[:2], rules_of_thumb.ONE_RATIO, "forecast, lstm"]
 for name, rule in zip(("rule", "same", "ratio", "forecast"), rules, strict=True):
     glue(f"{name}_safe", float(by_rule.loc[rule, "within epsilon"]), display=False)
     glue(f"{name}_unused", float(by_rule.loc[rule, "unused"]), display=False)
+for name in ("difference", "low", "high"):
+    glue(f"forecast_{name}", float(by_rule.loc["forecast, lstm", name]), display=False)
 glue("epsilon", epsilon, display=False)
-style.table(by_rule, precision=3)
 
 # %% [markdown]
 # ## Rows, heads, nodes and pixels
@@ -203,9 +205,11 @@ _ = effective_number_figures.draw_images(images)
 #   and leaves {glue:text}`rule_unused:.0%` of the weights in place that could be pruned. It prunes about as much of
 #   every network, and its small variation has a correlation of {glue:text}`correlation:.2f` with the measured optimum.
 #   Pruning always the same share is safe on {glue:text}`same_safe:.0%` and leaves {glue:text}`same_unused:.0%`.
-# - Nor does a forecast without any measurement do better than one ratio for all: the LSTM is safe on
-#   {glue:text}`forecast_safe:.0%` and leaves {glue:text}`forecast_unused:.0%`, a ratio calibrated on other models on
-#   {glue:text}`ratio_safe:.0%` and {glue:text}`ratio_unused:.0%`. It is useful for the curve; for a ratio, measure.
+# - With architecture and parent left out of both, a forecast without any measurement is safe on
+#   {glue:text}`forecast_safe:.0%` and leaves {glue:text}`forecast_unused:.0%`, one ratio for all, calibrated on other
+#   models, {glue:text}`ratio_safe:.0%` and {glue:text}`ratio_unused:.0%`. The difference in what is left is
+#   {glue:text}`forecast_difference:.2f` ({glue:text}`forecast_low:.2f` to {glue:text}`forecast_high:.2f` over groups of
+#   relatives). A forecast is useful for the curve; for a ratio, measure.
 # - With gradients as scores it is unsafe: Taylor scores are within on {glue:text}`taylor_safe:.0%` of the classifiers,
 #   and magnitude at the same sparsity is at least as good on {glue:text}`taylor_worse:.0%`.
 # - It needs no sort: on {glue:text}`scores:,d` scores, count, cut and mask take {glue:text}`faster:.0f` times less time

@@ -11,18 +11,8 @@
 #   prunecast:
 #     reads:
 #       - data/published/lstm_surrogate.csv
-#       - data/pretrained/surrogate.json
-#       - data/pretrained/surrogate.safetensors
-#       - data/measured/campaign/models.csv
 #       - data/measured/campaign/predictions.csv.gz
 #       - data/measured/campaign/forecast_errors.csv
-#       - data/measured/campaign/recommendations.csv
-#       - data/measured/unseen/models.csv
-#       - data/measured/unseen/sweeps.csv
-#       - data/measured/unseen/signals.csv.gz
-#       - data/measured/unseen_parents/models.csv
-#       - data/measured/unseen_parents/sweeps.csv
-#       - data/measured/unseen_parents/signals.csv.gz
 #     writes: []
 # ---
 
@@ -36,28 +26,23 @@
 # the {doc}`campaign`, in every interpretation, beside its cost and beside ten others.
 #
 # - **You will need** the pages {doc}`zero_cost_proxies` and {doc}`protocols`, which explain inputs and splits.
-# - **You will learn** which proxy is worth its cost, and how far to trust a forecast.
+# - **You will learn** which proxy is worth its cost; how far to trust a forecast is on {doc}`coverage`.
 # - **Run time**: seconds; the forecasts were made before, by the page {doc}`protocols`.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
 measured: str = "campaign"  # study under data/measured whose forecasts are judged
-unseen: list = ["unseen", "unseen_parents"]  # studies under data/measured with models trained after that
 seed: int = 0  # seed of the forecasts that are judged
 
 # %% tags=["hide-input"]
 import pandas as pd
 from myst_nb import glue
 from prunecast import paths, tables
-from prunecast.forecasting import ablation, pretrained
+from prunecast.forecasting import ablation
 from prunecast.plotting import curves, style
-from prunecast.surrogates import features, scores
-from prunecast.sweeps import curve_metrics
 
 style.use_style()
-predictions, errors, ratios = (
-    tables.read(name, paths.MEASURED / measured) for name in ("predictions", "forecast_errors", "recommendations")
-)
+predictions, errors = (tables.read(name, paths.MEASURED / measured) for name in ("predictions", "forecast_errors"))
 whole = errors[errors["inputs"] == ablation.AS_IT_IS]
 board = whole[(whole["axis"] == "percentile") & (whole["seed"] == seed)].set_index(["protocol", "surrogate"])
 published = pd.read_csv(paths.PUBLISHED / "lstm_surrogate.csv").set_index("quantity")["value"]
@@ -106,24 +91,6 @@ style.table(
 )
 
 # %% [markdown]
-# ## How wide must an interval be?
-#
-# Each interval is multiplied by what surrogates without the tested group would have needed on every other group, each
-# again without that group: a jackknife by groups {cite:p}`barber2021`, with the quantile over one group more than there
-# are. Nominal is 90 % for a point anywhere on a curve of a new group. Measured points lie where a curve moves, so they
-# are harder than that; on *exact* curves all points are measured. Read the last columns before trusting a
-# whole curve: *coverage model* is that of the model, *coverage group* that of the group where it is lowest, and
-# *coverage curve* the share of curves of which every measured point lies inside.
-
-# %% tags=["hide-input"]
-covers = ["coverage", "coverage_exact", "coverage_model", "coverage_group", "coverage_curve"]
-style.table(board.loc[board["coverage"].notna(), ["models", "relatives", *covers]], precision=3)
-
-# %% tags=["hide-input"]
-judged = predictions.query("protocol == 'leave_one_architecture_out' and surrogate == 'lstm'")
-style.table(scores.by_group(judged, tables.read("models", paths.MEASURED / measured)), precision=3)
-
-# %% [markdown]
 # ## Error against cost
 #
 # In {numref}`fig-leaderboard` each mark is a surrogate in a protocol without siblings in training. Its height is its
@@ -155,44 +122,6 @@ style.table(ablations.set_index(["inputs", "surrogate", "seed"])[["mae", "low", 
 on_axes = whole[(whole["seed"] == seed) & whole["surrogate"].isin(["lstm", "straight_line"])]
 style.table(on_axes.pivot(index=["protocol", "surrogate"], columns="axis", values="all_points").loc[order[1:]])
 
-# %% [markdown]
-# ## A ratio to prune to
-#
-# How much sparsity is left unused, and how often the accuracy at the recommended ratio is more than
-# {glue:text}`epsilon` below the dense one. Without a measurement the forecast is moved down by what nine of ten groups
-# of other models would have needed. With measurements only what was measured is recommended; they are simulated on
-# the exact curves alone, beside which the first row for *exact* curves stands.
-
-# %% tags=["hide-input"]
-ratios = ratios.assign(
-    unused=ratios["optimum"] - ratios["recommended"],
-    violated=~curve_metrics.within_epsilon(-ratios["loss"], 0, ratios["epsilon"]),
-)
-by_cost = ratios[ratios["split"] == "leave_one_architecture_out"].groupby(["exact", "measurements", "method"])
-style.table(by_cost[["unused", "violated"]].mean().unstack("method"), precision=3)
-
-# %% [markdown]
-# ## Models measured after the surrogate was frozen
-#
-# Size and training of the LSTM, and the curve posterior, were chosen on the folds on which the tables above judge
-# them. The surrogate that this book ships was trained on the whole campaign; the models below were measured after
-# that, and nothing was chosen by them. Two have relatives in the campaign; the others stem from two pretrained parents
-# that it does not have.
-
-# %%
-trained = pretrained.load()
-unseen_models, sweeps, signals = (
-    pd.concat([tables.read(name, paths.MEASURED / study) for study in unseen], ignore_index=True)
-    for name in ("models", "sweeps", "signals")
-)
-truth = features.curves_on("percentile", sweeps, unseen_models, signals)
-new = ablation.beside_measured(trained, truth, 0.01)
-style.table(new)
-
-# %% tags=["hide-input"]
-parents = new.index.get_level_values("model").map(unseen_models.set_index("model")["parent"].fillna("from scratch"))
-style.table(new.groupby(parents)[["mae", "all_points", "inside_interval", "recommended", "optimum"]].mean())
-
 # %% tags=["hide-input"]
 rows = ablation.beside_paper(predictions, published)
 style.table(rows.set_index("row")[["published", "ours", "note"]], precision=4)
@@ -202,18 +131,14 @@ for name, quantity in ablation.PRINTED.items():
     glue(name, float(published[quantity]), display=False)
 for protocol in [*order, *spent]:
     row = board.loc[(protocol, "lstm_agreement" if protocol.startswith("one_evaluation") else "lstm")]
-    for column in ("mae", "low", "high", "gain", "exact", "coverage", "coverage_curve"):
+    for column in ("mae", "low", "high", "gain", "exact"):
         glue(f"{protocol}_{column}", float(row[column]), display=False)
-for column in ("mae", "inside_interval"):
-    glue(f"new_{column}", float(new[column].mean()), display=False)
 cheap, plain = board.loc[("leave_one_architecture_out", "lstm_agreement")], board.loc[("one_evaluation", "agreement")]
 glue("cheap_mae", float(cheap["mae"]), display=False)
 glue("cheap_cost", float(cheap["cost"]), display=False)
 glue("agreement_mae", float(plain["mae"]), display=False)
 glue("models", int(board["models"].max()), display=False)
 glue("relatives", int(board["relatives"].max()), display=False)
-glue("new_models", len(unseen_models), display=False)
-glue("epsilon", float(ratios["epsilon"].iloc[0]), display=False)
 
 # %% [markdown]
 # ## What this shows
@@ -225,21 +150,16 @@ glue("epsilon", float(ratios["epsilon"].iloc[0]), display=False)
 #   {glue:text}`leave_one_architecture_out_mae:.4f` ({glue:text}`leave_one_architecture_out_low:.4f` to
 #   {glue:text}`leave_one_architecture_out_high:.4f`), with the task left out {glue:text}`leave_one_task_out_mae:.4f`. All
 #   but the first use weights and the dense accuracy, no pruned model.
-# - Of the measured points {glue:text}`leave_one_architecture_out_coverage:.0%` lie inside their 90 % interval, and
-#   {glue:text}`leave_one_architecture_out_coverage_curve:.0%` of the curves as a whole: the interval is one for points.
-# - On the {glue:text}`new_models` models measured after the surrogate was frozen its error is
-#   {glue:text}`new_mae:.3f`, and {glue:text}`new_inside_interval:.0%` of their points lie inside.
 # - Agreement on eight unlabelled examples, {glue:text}`cheap_cost:.0%` of an evaluation, brings the error to
 #   {glue:text}`cheap_mae:.4f`; plain agreement with a whole one reaches {glue:text}`agreement_mae:.4f`. A whole
 #   evaluation spent on labelled examples where the fall is brings it to {glue:text}`one_evaluation_mae:.4f` on all other
 #   examples ({glue:text}`one_evaluation_reused_mae:.4f` if those that were used count again). On exact curves three
 #   measured points bring it from {glue:text}`leave_one_architecture_out_exact:.4f` to {glue:text}`few_shot_3_mae:.4f`.
-# - For the ratio itself the forecast saves less: searching by halves needs about as many measurements.
 # - None of this is a reproduction: models, axis and inputs are ours, because the source does not give its own.
 
 # %% [markdown]
 # ## Exercises
 #
 # 1. Recompute a figure of the first table from `predictions.csv.gz` alone.
-# 2. Which model is forecast worst with its architecture left out, and what is unusual about it?
+# 2. Which surrogates does the interval of a difference separate from the LSTM, and which not?
 # 3. Forecast a checkpoint of your own: {doc}`your_model`.

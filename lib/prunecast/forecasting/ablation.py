@@ -125,6 +125,21 @@ def beside_paper(predictions: pd.DataFrame, published: pd.Series) -> pd.DataFram
     )
 
 
+def forecasts_of(trained: PretrainedSurrogate, measured: CurveSet) -> pd.DataFrame:
+    """Forecasts of a trained surrogate for models that it was not trained on.
+
+    Args:
+        trained: The surrogate.
+        measured: Measured curves (C), which the forecast does not read.
+
+    Returns:
+        Rows of the table `predictions`, without protocol, surrogate and seed.
+    """
+    nothing = np.zeros(measured.accuracy.shape, bool)
+    forecast = trained.forecast(measured.knowing(nothing))
+    return benchmark.rows_of(measured, forecast, nothing, np.zeros(len(nothing), int))
+
+
 def beside_measured(trained: PretrainedSurrogate, measured: CurveSet, epsilon: float) -> pd.DataFrame:
     """Forecasts of a trained surrogate beside the measured curves of models that it was not trained on.
 
@@ -138,20 +153,27 @@ def beside_measured(trained: PretrainedSurrogate, measured: CurveSet, epsilon: f
         `inside_interval` (share of them); `all_points`, the error with interpolated points; `recommended` and
         `optimum` (sparsities); all as fractions.
     """
+    rows = forecasts_of(trained, measured)
+    rows = rows.assign(
+        error=(rows["predicted"] - rows["accuracy"]).abs(),
+        inside=rows["accuracy"].between(rows["lower"], rows["upper"]),
+    )
+    names = ["model", "scope"]
+    judged = rows[rows["measured"]].groupby(names, sort=False)
     hidden = measured.knowing(np.zeros(measured.accuracy.shape, bool))
-    forecast = trained.forecast(hidden)
-    judged = measured.measured & (measured.sparsity > 0)
-    inside = (measured.accuracy >= forecast.lower) & (measured.accuracy <= forecast.upper)
-    error = np.abs(forecast.predicted - measured.accuracy)
-    rows = pd.DataFrame(measured.names, columns=["model", "scope"]).set_index(["model", "scope"])
-    return rows.assign(
-        points=judged.sum(1),
-        mae=np.where(judged, error, 0).sum(1) / judged.sum(1),
-        all_points=error[:, 1:].mean(1),
-        inside_interval=np.where(judged, inside, 0).sum(1) / judged.sum(1),
+    ratios = pd.DataFrame(measured.names, columns=names).assign(
         recommended=trained.recommended(hidden, epsilon),
         optimum=recommendation.safe(measured.sparsity, measured.accuracy, epsilon),
     )
+    table = pd.DataFrame(
+        {
+            "points": judged.size(),
+            "mae": judged["error"].mean(),
+            "all_points": rows.groupby(names)["error"].mean(),
+            "inside_interval": judged["inside"].mean(),
+        }
+    )
+    return table.join(ratios.set_index(names))
 
 
 def on_axis(curves: CurveSet, predictions: pd.DataFrame, splits: Sequence[str], seed: int) -> pd.DataFrame:

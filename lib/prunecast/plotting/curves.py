@@ -99,6 +99,25 @@ def draw_prediction(curve: pd.DataFrame, recommended: Mapping[str, float], dense
     return finish(grid, SPARSITY, "accuracy", "{col_name} scope")
 
 
+def draw_intervals(predictions: pd.DataFrame, models: Sequence[str]) -> Figure:
+    """Draw forecasts with their intervals and the measured points, a panel for each model.
+
+    Args:
+        predictions: Rows of the table `predictions` of one surrogate, protocol, axis and scope.
+        models: Names of the models, in the order of the panels.
+
+    Returns:
+        The figure.
+    """
+    rows = predictions.assign(series="forecast")
+    grid = draw_series(rows, "threshold", "predicted", "model", col_order=list(models))
+    grid.map(plt.fill_between, "threshold", "lower", "upper", color=BLUE, alpha=0.2, label="90 % interval")
+    for model, panel in grid.axes_dict.items():
+        points = rows[(rows["model"] == model) & rows["measured"]]
+        panel.plot(points["threshold"], points["accuracy"], "o", color=ORANGE, markersize=4, label="measured")
+    return finish(grid, THRESHOLD, "accuracy")
+
+
 def draw_leaderboard(board: pd.DataFrame, published: float) -> Figure:
     """Draw error against cost, a mark for each surrogate in each protocol; some of them by name.
 

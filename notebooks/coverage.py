@@ -1,0 +1,156 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+#   prunecast:
+#     reads:
+#       - data/pretrained/surrogate.json
+#       - data/pretrained/surrogate.safetensors
+#       - data/measured/campaign/models.csv
+#       - data/measured/campaign/predictions.csv.gz
+#       - data/measured/campaign/forecast_errors.csv
+#       - data/measured/campaign/recommendations.csv
+#       - data/measured/unseen/models.csv
+#       - data/measured/unseen/sweeps.csv
+#       - data/measured/unseen/signals.csv.gz
+#       - data/measured/unseen_parents/models.csv
+#       - data/measured/unseen_parents/sweeps.csv
+#       - data/measured/unseen_parents/signals.csv.gz
+#     writes: []
+# ---
+
+# %% [markdown]
+# # How far to trust a forecast
+#
+# A forecast comes with an interval and with a ratio to prune to. How often do they hold for a model unlike those that
+# the surrogate was trained on? This page counts it on the {doc}`campaign`, and on models that were measured after the
+# surrogate had been frozen.
+#
+# - **You will need** the page {doc}`surrogate`.
+# - **You will learn** what an interval covers and what not, and what a recommended ratio leaves unused.
+# - **Run time**: seconds; the forecasts were made before, by the page {doc}`protocols`.
+
+# %% tags=["parameters"]
+run: str = "page"  # run whose folder the page belongs to
+measured: str = "campaign"  # study under data/measured whose forecasts are judged
+unseen: list = ["unseen", "unseen_parents"]  # studies under data/measured with models trained after that
+epsilon: float = 0.01  # accuracy to give up, of the ratios recommended for these
+seed: int = 0  # seed of the forecasts that are judged
+
+# %% tags=["hide-input"]
+import pandas as pd
+from myst_nb import glue
+from prunecast import paths, tables
+from prunecast.forecasting import ablation, pretrained
+from prunecast.plotting import curves, style
+from prunecast.surrogates import features, scores
+from prunecast.sweeps import curve_metrics
+
+style.use_style()
+predictions, errors, ratios, models = (
+    tables.read(name, paths.MEASURED / measured)
+    for name in ("predictions", "forecast_errors", "recommendations", "models")
+)
+first = errors[(errors["inputs"] == ablation.AS_IT_IS) & (errors["axis"] == "percentile") & (errors["seed"] == seed)]
+board = first.set_index(["protocol", "surrogate"])
+
+# %% [markdown]
+# ## How wide must an interval be?
+#
+# Each interval is multiplied by what surrogates without the tested group would have needed on every other group, each
+# again without that group: a jackknife by groups {cite:p}`barber2021`, with the quantile over one group more than there
+# are {cite:p}`lee2023,sesia2020`. Nominal is 90 % for a point anywhere on a curve of a new group. Measured points lie
+# where a curve moves, so they are harder than that; on *exact* curves all points are measured. Read the last columns
+# before trusting a whole curve: *coverage model* is that of the model, *coverage group* that of the group where it is lowest, and
+# *coverage curve* the share of curves of which every measured point lies inside.
+
+# %% tags=["hide-input"]
+covers = ["coverage", "coverage_exact", "coverage_model", "coverage_group", "coverage_curve"]
+style.table(board.loc[board["coverage"].notna(), ["models", "relatives", *covers]], precision=3)
+
+# %% tags=["hide-input"]
+judged = predictions.query("protocol == 'leave_one_architecture_out' and surrogate == 'lstm'")
+style.table(scores.by_group(judged, models), precision=3)
+
+# %% [markdown]
+# ## A ratio to prune to
+#
+# How much sparsity is left unused, and how often the accuracy at the recommended ratio is more than
+# {glue:text}`epsilon` below the dense one. Without a measurement the forecast is moved down by what nine of ten groups
+# of other models would have needed. With measurements only what was measured is recommended; they are simulated on
+# the exact curves alone, beside which the first row for *exact* curves stands.
+
+# %% tags=["hide-input"]
+ratios = ratios.assign(
+    unused=ratios["optimum"] - ratios["recommended"],
+    violated=~curve_metrics.within_epsilon(-ratios["loss"], 0, ratios["epsilon"]),
+)
+by_cost = ratios[ratios["split"] == "leave_one_architecture_out"].groupby(["exact", "measurements", "method"])
+style.table(by_cost[["unused", "violated"]].mean().unstack("method"), precision=3)
+
+# %% [markdown]
+# ## Models measured after the surrogate was frozen
+#
+# Size and training of the LSTM, and the curve posterior, were chosen on the folds on which the tables above judge
+# them. The surrogate that this book ships was trained on the whole campaign; the models below were measured after
+# that, and nothing was chosen by them. Two have relatives in the campaign; the others stem from two pretrained parents
+# that it does not have.
+
+# %%
+trained = pretrained.load()
+unseen_models, sweeps, signals = (
+    pd.concat([tables.read(name, paths.MEASURED / study) for study in unseen], ignore_index=True)
+    for name in ("models", "sweeps", "signals")
+)
+truth = features.curves_on("percentile", sweeps, unseen_models, signals)
+new = ablation.beside_measured(trained, truth, epsilon)
+style.table(new)
+
+# %% [markdown]
+# {numref}`fig-intervals` shows the forecasts for them in global scope. A mark inside the band is covered; where the band
+# is as high as the panel, the surrogate says that it cannot say.
+
+# %% mystnb={"figure": {"caption": "Forecasts of the pretrained surrogate with 90 % intervals for models that were measured after it was frozen, global scope, and the points that were measured.", "name": "fig-intervals"}, "image": {"alt": "One panel a model: a falling line inside a band, which is narrow at small sparsity and wide where the accuracy falls, with marks at the measured points."}} tags=["hide-input"]
+rows = ablation.forecasts_of(trained, truth).query("scope == 'global'")
+_ = curves.draw_intervals(rows, list(unseen_models["model"]))
+
+# %% tags=["hide-input"]
+parents = new.index.get_level_values("model").map(unseen_models.set_index("model")["parent"].fillna("from scratch"))
+style.table(new.groupby(parents)[["mae", "all_points", "inside_interval", "recommended", "optimum"]].mean())
+
+# %% tags=["hide-input"]
+own = board.loc[("leave_one_architecture_out", "lstm")]
+for column in ("coverage", "coverage_exact", "coverage_model", "coverage_curve"):
+    glue(column, float(own[column]), display=False)
+for column in ("mae", "all_points", "inside_interval"):
+    glue(f"new_{column}", float(new[column].mean()), display=False)
+glue("new_models", len(unseen_models), display=False)
+glue("new_safe", float((new["recommended"] <= new["optimum"]).mean()), display=False)
+glue("new_unused", float((new["optimum"] - new["recommended"]).clip(lower=0).mean()), display=False)
+glue("epsilon", float(ratios["epsilon"].iloc[0]), display=False)
+
+# %% [markdown]
+# ## What this shows
+#
+# - Of the measured points {glue:text}`coverage:.0%` lie inside their 90 % interval, on exact curves
+#   {glue:text}`coverage_exact:.0%`, of one model only {glue:text}`coverage_model:.0%`, and
+#   {glue:text}`coverage_curve:.0%` of the curves lie inside as a whole: the interval is one for points.
+# - On the {glue:text}`new_models` models measured after the surrogate was frozen its error is
+#   {glue:text}`new_mae:.3f` at measured points and {glue:text}`new_all_points:.3f` over the whole curve, and
+#   {glue:text}`new_inside_interval:.0%` of the measured points lie inside.
+# - The ratio recommended for them is safe on {glue:text}`new_safe:.0%` of their curves and leaves
+#   {glue:text}`new_unused:.0%` of the weights in place that could be pruned. For a ratio, measure: {doc}`your_model`.
+
+# %% [markdown]
+# ## Exercises
+#
+# 1. Which group has the lowest coverage, and what is unusual about its models?
+# 2. How wide would an interval have to be for whole curves? Take the largest ratio of each curve, and the quantile over
+#    groups.
+# 3. Forecast a checkpoint of your own: {doc}`your_model`.
