@@ -61,7 +61,7 @@ def _masked(subject: TrainedModel) -> Any:
 
 def _retrained_from(subject: TrainedModel) -> Any:
     work = Retraining(subject, BUDGET, Removal(0.0, 0.5, 0, "magnitude"))
-    return [float(sum(weight.abs().sum() for weight in work.start.parameters())), float(work.targets.sum())]
+    return [float(sum(weight.detach().abs().sum() for weight in work.start.parameters())), float(work.targets.sum())]
 
 
 def _costs(subject: TrainedModel) -> Any:
