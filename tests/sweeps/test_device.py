@@ -56,7 +56,10 @@ def _masked(subject: TrainedModel) -> Any:
     weights = copy.deepcopy(subject.model).get_parameter(next(iter(subject.weights)))
     weights.grad = torch.ones_like(weights)
     schedules.apply({"layer": weights}, 0.3, "layer")
-    return [float(weights.detach().abs().sum()), int(schedules.regrown({"layer": weights}, 0.5, "layer", 0.2)["layer"].sum())]
+    return [
+        float(weights.detach().abs().sum()),
+        int(schedules.regrown({"layer": weights}, 0.5, "layer", 0.2)["layer"].sum()),
+    ]
 
 
 def _retrained_from(subject: TrainedModel) -> Any:
