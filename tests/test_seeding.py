@@ -5,8 +5,8 @@ import numpy as np
 import torch
 from prunecast.forecasting import pretrained
 from prunecast.forecasting.predict import largest_safe, predict
+from prunecast.forecasting.subjects import Subject
 from prunecast.models.checkpoints import TrainedModel
-from prunecast.models.evaluation import evaluate
 from prunecast.seeding import generator, seed_everything
 
 
@@ -34,8 +34,7 @@ def test_the_global_states_are_a_function_of_seed_and_names_after_seeding_and_un
 
 
 def test_a_forecast_and_a_search_leave_the_global_random_states_as_they_are(subject: TrainedModel) -> None:
-    dense = evaluate(subject.model, subject.examples).accuracy
     before = _global_states()
-    predict(subject, pretrained.load(), 0.01, dense)
+    predict(Subject(subject, None, ()), pretrained.load(), 0.01)
     largest_safe(subject, "global", 0.01, 0.3)
     assert _global_states() == before
