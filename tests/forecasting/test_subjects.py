@@ -54,9 +54,15 @@ def _agrees(subject: Subject, model: Any, its_tokenizer: Any, lines: list[Any] =
     return torch.allclose(subject.answers.float(), alone(model, its_tokenizer, lines), atol=1e-4)
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(
-    ("of_model", "of_tokenizer"), [(EOS, None), (EOS, "[PAD]"), (PAD, "[PAD]"), (None, "[PAD]"), (None, None)]
+    ("of_model", "of_tokenizer", "side"),
+    [
+        (EOS, None, "right"),
+        (EOS, "[PAD]", "left"),
+        (PAD, "[PAD]", "right"),
+        (None, "[PAD]", "left"),
+        (None, None, "right"),
+    ],
 )
 def test_a_decoder_answers_as_to_each_text_alone_wherever_its_padding_token_is_named(
     of_model: int | None, of_tokenizer: str | None, side: str, tmp_path: Path

@@ -96,8 +96,9 @@ def _image_classifier(folder: Path) -> nn.Module:
 def _complete(path: Path, config: Any) -> None:
     """Write what the library leaves out of `config.json` because it takes it for the default of every architecture."""
     stored = read_json(path)
-    stored["id2label"] = {str(index): name for index, name in config.id2label.items()}
-    stored["label2id"] = dict(config.label2id)
+    if config.id2label and config.label2id:  # PVT has a number of labels alone
+        stored["id2label"] = {str(index): name for index, name in config.id2label.items()}
+        stored["label2id"] = dict(config.label2id)
     if stored.get("pad_token_id") == NO_PADDING:
         stored["pad_token_id"] = None
     path.write_text(json.dumps(stored, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")

@@ -16,7 +16,8 @@ LIBRARY_LOGGING: Any = transformers_logging  # its functions have no annotations
 LIBRARY_LOGGING.set_verbosity_error()
 LIBRARY_LOGGING.disable_progress_bar()
 CLASSIFIER = "ForSequenceClassification"  # ending of the library's names of text classifiers
-POSITIONS = ("position_embeddings", "embed_positions", "positions_embed", "wpe")  # names of tables of positions
+POSITIONS = ("position_embeddings", "char_position_embeddings", "embed_positions", "positions_embed", "wpe")
+FEW_TOKENS = 1000  # the library makes a tokenizer of special tokens alone where there is none, and these are fewer
 UNLIMITED = 10**9  # a tokenizer without a limit states a larger one
 
 
@@ -36,16 +37,19 @@ def text_classifier(source: str, name: str, new_head: bool, **options: Any) -> t
         UserError: The checkpoint is damaged, quantised, an adapter, of another kind or not fine-tuned, it cannot be
             loaded, or it has no tokenizer or one that has more tokens than the model.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+    where: dict[str, Any] = {}
+    stored: dict[str, Any] = {}
     if Path(source).is_dir():
-        config = config_of(Path(source))
-        if {"attn_implementation", "_attn_implementation"} & set(config):
-            options["attn_implementation"] = "eager"  # that of the config may need a library or a GPU
-        where: dict[str, Any] = {}
+        stored = config_of(Path(source))
     else:
         where = hub_options(source)
     try:
+        if {"attn_implementation", "_attn_implementation"} & set(stored):  # which may need a library or a GPU
+            config: Any = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+            config._attn_implementation = "eager"
+            options = {"config": config}
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
             source,
             ignore_mismatched_sizes=new_head,  # a head for other classes is replaced, and trained
@@ -64,7 +68,7 @@ def text_classifier(source: str, name: str, new_head: bool, **options: Any) -> t
         tokens = len(tokenizer)
     except Exception as error:
         raise UserError(f"checkpoint {name!r} has no tokenizer that could be loaded: {first_line(error)}") from None
-    if tokens <= len(set(tokenizer.all_special_tokens)) + 1:  # the library makes one without words where there is none
+    if tokens < FEW_TOKENS and len(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)) <= 1:
         raise UserError(
             f"checkpoint {name!r} has no tokenizer; save that of its base model beside it with save_pretrained"
         )
