@@ -80,6 +80,21 @@ def test_a_prediction_has_its_interval_and_the_recommended_sparsity() -> None:
         np.testing.assert_array_equal(corners, np.unique(wanted, axis=0))
 
 
+def test_an_interval_lies_around_its_forecast_beside_the_points_that_were_measured() -> None:
+    rows = predictions()[predictions()["surrogate"] == "lstm"]
+    rows = rows.assign(lower=rows["predicted"] - 0.1, upper=rows["predicted"] + 0.2, measured=rows["sparsity"] > 0.4)
+    figure = curves.draw_intervals(rows, MODELS[::-1])
+    check(figure, ["forecast", "90 % interval", "measured"], TITLES[::-1])
+    for model, panel in zip(MODELS[::-1], figure.axes, strict=True):
+        of_model = rows[rows["model"] == model]
+        forecast, measured = lines(panel)
+        np.testing.assert_array_equal(forecast, _points(of_model, "threshold", "predicted"))
+        np.testing.assert_array_equal(measured, _points(of_model[of_model["measured"]], "threshold", "accuracy"))
+        corners = np.unique(np.concatenate([path.vertices for path in panel.collections[0].get_paths()]), axis=0)
+        wanted = np.concatenate([_points(of_model, "threshold", "lower"), _points(of_model, "threshold", "upper")])
+        np.testing.assert_array_equal(corners, np.unique(wanted, axis=0))
+
+
 def test_the_best_of_each_protocol_and_what_it_is_compared_with_are_named() -> None:
     figure = FIGURES["leaderboard"]()
     check(figure, ["leave one out", "one evaluation", "printed by the source study"])
