@@ -121,7 +121,7 @@ def _is_matrix(model: nn.Module, name: str, weight: torch.Tensor) -> bool:
     module = model.get_submodule(path)
     if isinstance(module, nn.Embedding) or "Embedding" in type(module).__name__ or NO_MATRIX.search(own):
         return False
-    return min(weight.shape) > 1 if weight.ndim == 3 else sum(side > 1 for side in weight.shape) > 1
+    return min(weight.shape[1:]) > 1 if weight.ndim == 3 else sum(side > 1 for side in weight.shape) > 1
 
 
 def _storage(weight: torch.Tensor) -> tuple[int, int]:
