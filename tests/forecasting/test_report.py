@@ -37,6 +37,8 @@ def test_the_measured_ratio_is_said_with_what_it_cost_and_where_it_is_saved() ->
         "cost 2.0 evaluations of all examples, 3.0 s",
         "saved to /somewhere",
     ]
+    most = report.measured("layer", 0.99, Safe(99, 0.94, 180), 90, 3.0, None)
+    assert next(report.lines_of(most, 0.01)).endswith("prune 99%, accuracy 0.940; no higher one is tried")
     none = report.measured("global", 0.0, Safe(0, 0.95, 90), 90, 3.0, "/somewhere")
     first, _, last = report.lines_of(none, 0.01)
     assert "no ratio is safe, one per cent already loses more than 0.01" in first

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from prunecast import __version__
-from prunecast.forecasting.predict import Prediction
+from prunecast.forecasting.predict import POINTS, Prediction
 from prunecast.forecasting.subjects import Subject
 from prunecast.pruning.masks import Scope
 from prunecast.sweeps.adaptive import Safe
 
 FORMAT = 1  # of the document; it is raised when a key is renamed, removed or changes its meaning
+HIGHEST = (POINTS - 2) / (POINTS - 1)  # ratio that is measured
 COLUMNS = ["scope", "sparsity", "predicted", "lower", "upper"]
 
 
@@ -84,10 +85,8 @@ def lines_of(found: Measured, epsilon: float) -> Iterator[str]:
         Lines: the ratio with its accuracy, what it cost, and where the pruned model is.
     """
     if found.ratio:
-        yield (
-            f"measured in {found.scope} scope: prune {found.ratio:.0%}, accuracy {found.accuracy:.3f}; one per cent "
-            f"more loses more than {epsilon:g}"
-        )
+        beyond = f"one per cent more loses more than {epsilon:g}" if found.ratio < HIGHEST else "no higher one is tried"
+        yield f"measured in {found.scope} scope: prune {found.ratio:.0%}, accuracy {found.accuracy:.3f}; {beyond}"
     else:
         yield f"measured in {found.scope} scope: no ratio is safe, one per cent already loses more than {epsilon:g}"
     yield f"cost {found.evaluations:.1f} evaluations of all examples, {found.seconds:.1f} s"
@@ -125,4 +124,4 @@ def document(subject: Subject, prediction: Prediction, epsilon: float, found: Me
         "warnings": prediction.warnings,
         "forecast_seconds": prediction.seconds,
     }
-    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    return json.dumps(content, indent=1, allow_nan=False)
