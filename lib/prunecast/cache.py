@@ -27,7 +27,7 @@ VERSIONS = {
     "proxies": 2,  # zero-cost proxies of a pruned model
     "finetuning": 1,  # parts removed, schedules, training after pruning
     "costs": 2,  # a configuration built and timed
-    "effective_number": 1,  # what the rule keeps, and its controls
+    "effective_number": 2,  # what the rule keeps, and its controls
     "surrogate": 2,  # features, networks and calibration of the pretrained surrogate
 }
 LIBRARIES = ("torch", "transformers")  # whose minor version may change numbers
