@@ -16,6 +16,7 @@ from prunecast.surrogates import lstm
 from prunecast.surrogates.curve_posterior import CurvePosterior
 from prunecast.surrogates.features import CurveSet, unmeasured
 from prunecast.surrogates.lstm import LSTMSurrogate
+from prunecast.sweeps import sweeper
 from tiny import write_task
 
 EPSILON = 0.05
@@ -79,7 +80,6 @@ def test_a_known_dense_outcome_spares_its_evaluation_and_changes_nothing(
 ) -> None:
     whole = predict.largest_safe(opened.model, "global", EPSILON, 0.5)
     calls: list[int] = []
-    from prunecast.sweeps import sweeper
 
     def counted(model: object, examples: object, rows: torch.Tensor, precision: object) -> object:
         calls.append(len(rows))
@@ -88,6 +88,10 @@ def test_a_known_dense_outcome_spares_its_evaluation_and_changes_nothing(
     monkeypatch.setattr(sweeper, "evaluate", counted)
     assert predict.largest_safe(opened.model, "global", EPSILON, 0.5, opened.dense) == whole
     assert sum(calls) == whole[1].evaluated
+
+
+def test_a_measured_ratio_is_saved_with_the_mask_that_was_measured() -> None:
+    assert [predict._threshold(point / 100) for point in range(101)] == sweeper.grid(101)
 
 
 def test_a_folder_that_is_not_free_is_not_written_to(opened: Subject, tmp_path: Path) -> None:

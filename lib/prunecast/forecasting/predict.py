@@ -135,7 +135,7 @@ def largest_safe(
         sweeper.ends[0] = dense
     with sweeper.masked_evaluation("magnitude", scope, thresholds) as (evaluate_at, _, _):
         safe = last_safe(evaluate_at, len(thresholds), len(subject.examples), epsilon, round(expected * (POINTS - 1)))
-    return thresholds[safe.point] / MAXIMUM, safe
+    return safe.point / (POINTS - 1), safe
 
 
 def check_saving(subject: TrainedModel, processor: Any, folder: Path) -> None:
@@ -174,7 +174,7 @@ def save_pruned(subject: TrainedModel, processor: Any, scope: Scope, sparsity: f
     """
     ranking = rank(subject.weights, magnitude, scope)
     with Pruner(subject.weights, magnitude, ranking.groups) as pruner:
-        pruner.prune(cut(ranking, pruned_counts(ranking, "percentile", sparsity * MAXIMUM)))
+        pruner.prune(cut(ranking, pruned_counts(ranking, "percentile", _threshold(sparsity))))
         with _saved_beside(folder, subject, processor) as saved:
             saved.replace(folder)
 
@@ -208,6 +208,11 @@ def _saved_beside(folder: Path, subject: TrainedModel, processor: Any) -> Iterat
             yield Path(work) / folder.name
     except OSError as error:
         raise UserError(f"{subject.name} was not saved to {folder}: {error.strerror or error}") from None
+
+
+def _threshold(sparsity: float) -> float:
+    """The percentile threshold of a sparsity, rounded as those of `grid`: so the mask is the measured one."""
+    return round(sparsity * MAXIMUM, 6)
 
 
 def _same(value: Tensor, stored: Tensor | None) -> bool:
