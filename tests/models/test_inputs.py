@@ -6,6 +6,8 @@ from prunecast.errors import UserError
 from prunecast.models.inputs import Examples, batch_of, batches, device_of, prepare
 from small_texts import WORDS, texts, tokenizer
 
+import transformers  # isort: skip
+
 LENGTHS = torch.tensor([3, 7, 3, 5, 7, 3, 2])
 
 
@@ -51,10 +53,14 @@ def test_cut_texts_are_counted_and_those_that_just_fit_are_not() -> None:
     assert prepared.lengths.tolist() == [5, 10, 10, 10]
     assert prepared.cut == 2
     assert prepare(_split(lines), tokenizer(pad_token="[PAD]"), 40).cut == 0
+    in_python = transformers.ByT5Tokenizer()  # a token for each byte, and the end
+    assert prepare(_split(["abcdefghi", "abcdefghij", "ab"]), in_python, 10).cut == 1
+    pairs = Split([(line, line) for line in lines], np.zeros(4, dtype=np.int64))
+    assert prepare(pairs, tokenizer(pad_token="[PAD]"), 20).cut == 2
 
 
 def test_texts_that_a_tokenizer_cannot_take_are_named() -> None:
-    with pytest.raises(UserError, match="text ' ' has no tokens"):
+    with pytest.raises(UserError, match="the text ' ' has no tokens"):
         prepare(_split(["w1", " "]), tokenizer("$A"), 10)
 
     class Boxes:

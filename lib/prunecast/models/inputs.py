@@ -72,16 +72,14 @@ def prepare(split: Split, processor: Any, max_length: int) -> Examples:
     ids = encoded["input_ids"]
     lengths = torch.tensor([len(row) for row in ids])
     if not lengths.all():
-        raise UserError(f"text {split.inputs[int(lengths.argmin())]!r} has no tokens; drop it")
-    full = [row for row, tokens in enumerate(ids) if len(tokens) >= max_length]
-    whole = _tokenised(processor, [[column[row] for row in full] for column in columns])["input_ids"] if full else []
+        raise UserError(f"the text {str(split.inputs[int(lengths.argmin())])[:60]!r} has no tokens; drop it")
     types = encoded.get("token_type_ids")
     return Examples(
         _padded(ids, lengths, processor.pad_token_id or 0),
         lengths,
         labels,
         _padded(types, lengths, 0) if types and any(map(any, types)) else None,
-        cut=sum(len(tokens) > max_length for tokens in whole),
+        cut=_cut(encoded, processor, columns, max_length),
     )
 
 
@@ -198,6 +196,15 @@ def _tokenised(tokenizer: Any, columns: list[Any], **options: Any) -> Any:
     except Exception as error:  # a tokenizer of the library raises whatever its own code does
         kind = "pairs of texts" if len(columns) > 1 else "texts"
         raise UserError(f"the tokenizer of the checkpoint cannot take {kind} ({first_line(error)})") from None
+
+
+def _cut(encoded: Any, tokenizer: Any, columns: list[Any], max_length: int) -> int:
+    """Number of texts that were cut off; a tokenizer in Python does not say it, and reads those of full length anew."""
+    if encoded.encodings is not None:
+        return sum(bool(each.overflowing) for each in encoded.encodings)
+    full = [row for row, tokens in enumerate(encoded["input_ids"]) if len(tokens) >= max_length]
+    whole = _tokenised(tokenizer, [[column[row] for row in full] for column in columns])["input_ids"] if full else []
+    return sum(len(tokens) > max_length for tokens in whole)
 
 
 def _padded(rows: list[list[int]], lengths: Tensor, padding: int) -> Tensor:
