@@ -97,6 +97,8 @@ def image_classifier(source: str, name: str) -> tuple[Any, ImageInputs]:
     """
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
+    processors: Any = AutoImageProcessor  # its functions have no annotations
+
     local = Path(source).is_dir()
     if local:
         config_of(Path(source))
@@ -115,7 +117,7 @@ def image_classifier(source: str, name: str) -> tuple[Any, ImageInputs]:
             f"such as {absent[0]}; fine-tune it on the task, or take one that was"
         )
     try:
-        processor = AutoImageProcessor.from_pretrained(source, **options)
+        processor = processors.from_pretrained(source, **options)
     except Exception as error:
         path = Path(source) / "preprocessor_config.json"
         fault = f"cannot be read as one ({first_line(error)})" if not local or path.exists() else "does not exist"
