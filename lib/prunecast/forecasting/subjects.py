@@ -42,8 +42,10 @@ class Subject:
     @cached_property
     def answers(self) -> Tensor:
         """Logits (n, classes) of the dense model for each example: its one evaluation, with a progress bar."""
-        chunks = track(torch.split(torch.arange(len(self.model.examples)), AT_ONCE), "evaluating without pruning")
-        return torch.cat([logits(self.model.model, self.model.examples, rows) for rows in chunks])
+        examples = self.model.examples
+        order = torch.cat(list(inputs.batches(examples, torch.arange(len(examples)))))  # as few batches as without it
+        chunks = track(torch.split(order, AT_ONCE), "evaluating without pruning")
+        return torch.cat([logits(self.model.model, examples, rows) for rows in chunks])[order.argsort()]
 
     @cached_property
     def dense(self) -> Outcome:
