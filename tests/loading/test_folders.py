@@ -63,8 +63,8 @@ DAMAGES = {
     "config in UTF-16": (_write("config.json", "{}".encode("utf-16")), r"config\.json is not text in UTF-8"),
     "config a list": (_write("config.json", b"[]"), r"config\.json holds no JSON object, but list"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "has no config.json, which names its architecture"),
-    "bitsandbytes": (_config(quantization_config={"quant_method": "bitsandbytes"}), r"quantised \(bitsandbytes, "),
-    "GPTQ": (_config(quantization_config={"quant_method": "gptq", "bits": 4}), r"is quantised \(gptq, "),
+    "bitsandbytes": (_config(quantization_config={"quant_method": "bitsandbytes"}), r"quantised \(bitsandbytes in "),
+    "GPTQ": (_config(quantization_config={"quant_method": "gptq", "bits": 4}), r"is quantised \(gptq in "),
     "adapter": (_write("adapter_config.json", b'{"peft_type": "LORA"}'), r"holds an adapter .*merge_and_unload"),
 }
 

@@ -55,13 +55,26 @@ def config_of(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"checkpoint {folder.name} has no config.json, which names its architecture")
     config = read_json(path)
-    if quantised := config.get("quantization_config"):
-        method = quantised.get("quant_method", "an unnamed method") if isinstance(quantised, dict) else quantised
-        raise UserError(
-            f"checkpoint {folder.name} is quantised ({method}, in its config.json), and weights that are stored in few "
-            "bits cannot be pruned; take the checkpoint that it was made from"
-        )
+    refuse_quantised(folder.name, config.get("quantization_config"))
     return config
+
+
+def refuse_quantised(name: str, settings: Any) -> None:
+    """Refuse a checkpoint whose configuration says how its weights are quantised.
+
+    Args:
+        name: Name of the checkpoint.
+        settings: The `quantization_config` of its configuration; None where it has none.
+
+    Raises:
+        UserError: There are such settings.
+    """
+    if settings:
+        method = settings.get("quant_method", "no method") if isinstance(settings, dict) else type(settings).__name__
+        raise UserError(
+            f"checkpoint {name} is quantised ({method} in its config.json), and weights that are stored in few bits "
+            "cannot be pruned; take the checkpoint that it was made from"
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import torch
 
 from prunecast import torchvision_compat as _before_transformers  # noqa: F401
 from prunecast.errors import UserError
-from prunecast.loading.folders import config_of
+from prunecast.loading.folders import config_of, refuse_quantised
 from prunecast.loading.hub import hub_options
 
 from transformers.utils import logging as transformers_logging  # isort: skip
@@ -62,6 +62,7 @@ def text_classifier(source: str, name: str, new_head: bool, **options: Any) -> t
         )
     except Exception as error:  # the library raises whatever the code of an architecture does
         raise UserError(_not_loaded(name, error, bool(where))) from None
+    refuse_quantised(repr(name), getattr(model.config, "quantization_config", None))
     _refuse_absent(model, name, loaded["missing_keys"], new_head)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **where)
