@@ -17,10 +17,7 @@ def test_every_study_of_the_house_is_valid_and_named_after_its_file(path):
         (GOOD | {"page": {}}, "page is unknown; known are study, purpose, threads, pages"),
         ({"study": "s", "pages": {}}, "purpose is missing"),
         (GOOD | {"study": "My Study!"}, "study is 'My Study!'"),
-        (
-            GOOD | {"pages": {"collect": {}}},
-            "no page 'collect'; there are campaign, collect_sweeps, effective_number, energy",
-        ),
+        (GOOD | {"pages": {"collect": {}}}, "no page 'collect'; there are .*campaign, collect_sweeps"),
         (
             GOOD | {"pages": {"collect_sweeps": {"point": 3}}},
             "collect_sweeps has no parameter 'point'; it has criteria, exact, measured, models, points",
