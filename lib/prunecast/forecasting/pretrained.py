@@ -163,15 +163,13 @@ def load(folder: Path = paths.PRETRAINED) -> PretrainedSurrogate:
     """Read what `save` wrote; by default the surrogate that is shipped.
 
     Raises:
-        UserError: There is none in `folder`, or it was trained on other inputs than this version computes.
+        UserError: There is none in `folder`, or it was written by another version for other inputs or intervals.
     """
     if not (folder / SCHEMA).exists():
         raise UserError(f"there is no pretrained surrogate in {folder}: {RETRAIN}")
     schema: dict[str, Any] = json.loads((folder / SCHEMA).read_text(encoding="utf-8"))
-    if schema["inputs"] != INPUTS:
-        raise UserError(
-            f"the pretrained surrogate in {folder} was trained on other inputs than this version's: {RETRAIN}"
-        )
+    if schema["inputs"] != INPUTS or "interval_factor" not in schema:
+        raise UserError(f"the pretrained surrogate in {folder} is that of another version of Prunecast: {RETRAIN}")
     state = load_file(folder / WEIGHTS)
     posterior = CurvePosterior(lambda: LSTMSurrogate(schema["seed"], GROUPS), schema["seed"])
     posterior.shapes = state.pop("shapes").double().numpy()
