@@ -175,6 +175,15 @@ def test_an_interrupt_of_the_work_itself_is_answered_alike(command, checkpoint, 
     assert capsys.readouterr().err == "prunecast: interrupted\n"
 
 
+def test_output_that_nobody_reads_ends_the_command_without_a_word(checkpoint, task_folder, capfd, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert cli.main(["predict", "checkpoint", "--task", "colours", "--scope", "layer"]) == 141
+    assert capfd.readouterr().err == ""
+
+
 def test_a_file_of_ones_own_and_a_checkpoint_with_classes_in_another_order_to_the_saved_model(
     checkpoint, reviews, tmp_path, capsys
 ):

@@ -17,7 +17,7 @@ COLLECTING = "collect_sweeps"
 FIGURE = Path("forecast.svg")
 MEASURED_SCOPE = "layer"  # where none is named
 OF_DATA = {"text": "text", "pair": "", "label": "label", "split": ""}  # options that need --data, with their defaults
-MISTAKE, INTERRUPTED = 2, 130  # exit statuses
+MISTAKE, INTERRUPTED, UNREAD = 2, 130, 141  # exit statuses
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"prunecast: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # whoever reads the output has read enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to be written goes nowhere
+        return UNREAD
     return 0
 
 
