@@ -27,10 +27,10 @@ from prunecast.pruning import structured
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import MAXIMUM, SCOPES, Pruner, Scope, cut, pruned_counts, rank
 
-TEXTS, IMAGES = 24, 8
+TEXTS, IMAGES = 12, 6
 LETTERS = 20  # of a text, at most
 RATIO = 0.5  # of the weights, pruned
-TOLERANCE = 1e-3  # of the range of the logits
+TOLERANCE = 1e-4  # of the range of the logits
 REMOVAL = structured.Removal(heads=0.5, neurons=0.5, layers=1, importance="magnitude")
 
 Open = Callable[[str, Task], Any]  # from a checkpoint and a task to its `Subject`

@@ -12,6 +12,7 @@ import transformers  # isort: skip
 from transformers.models.auto import image_processing_auto, modeling_auto  # isort: skip
 
 Kind = Literal["text", "image"]
+DEVIATION = 0.2  # of the weights, ten times the usual one, so that each layer matters although it is narrow
 CLASS_NAMES = ("red", "orange", "green", "blue", "grey")
 CLASSES = len(CLASS_NAMES)  # a number of outputs that no other layer of a small model has
 MARKS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -131,6 +132,8 @@ def _small(default: dict[str, Any]) -> dict[str, Any]:
     for name, value in default.items():
         if isinstance(value, dict) and "model_type" in value:
             small[name] = _small(value)
+        elif name in ("initializer_range", "init_std"):
+            small[name] = DEVIATION
         elif name in VOCABULARY:
             small[name] = VOCABULARY[name]
         elif name in SIZE_OF and (isinstance(value, int) or (value is None and name == "head_dim")):
