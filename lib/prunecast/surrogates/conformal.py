@@ -68,15 +68,16 @@ def calibrated(forecast: Forecast, factor: float) -> Forecast:
         factor: By which both distances, each with `FLOOR` added, are multiplied: a `quantile` of `ratios`.
 
     Returns:
-        The same forecasts; ends lie between 0 and 1 and never exclude the forecast. With an infinite factor they are
+        The same forecasts, between 0 and 1 as their ends, which never exclude them. With an infinite factor they are
         NaN: there is no interval.
     """
+    predicted = np.clip(forecast.predicted, 0, 1)
     if np.isinf(factor):
-        return without_interval(forecast.predicted)
+        return without_interval(predicted)
     lower = np.clip(forecast.predicted - factor * (forecast.predicted - forecast.lower + FLOOR), 0, 1)
     upper = np.clip(forecast.predicted + factor * (forecast.upper - forecast.predicted + FLOOR), 0, 1)
-    lower[:, 0] = upper[:, 0] = forecast.predicted[:, 0]
-    return Forecast(forecast.predicted, np.minimum(lower, forecast.predicted), np.maximum(upper, forecast.predicted))
+    lower[:, 0] = upper[:, 0] = predicted[:, 0]
+    return Forecast(predicted, np.minimum(lower, predicted), np.maximum(upper, predicted))
 
 
 def jackknife(curves: CurveSet, groups: Groups, without_two: Forecast) -> Forecast:
