@@ -3,8 +3,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from prunecast.datasets.user_files import read_data
 from prunecast.errors import UserError
+from prunecast.forecasting.subjects import open_subject
 from prunecast.loading.images import image_classifier
+from prunecast.models.evaluation import logits
 
 from transformers import (  # isort: skip  # after prunecast, which lets torchvision load
     AutoImageProcessor,
@@ -133,3 +137,22 @@ def test_a_text_classifier_is_no_image_classifier(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(UserError, match="could not be loaded as an image classifier"):
         image_classifier(str(tmp_path), "bert")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_folder_of_images_by_class_is_evaluated_as_the_library_does(tmp_path, mode):
+    model = _vit()
+    _saved(tmp_path / "vit", model)
+    own, expected = AutoImageProcessor.from_pretrained(tmp_path / "vit"), []
+    for number, pixels in enumerate(COLOUR):
+        path = tmp_path / "images" / "abc"[number % 3] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).convert(mode).save(path)
+    for path in sorted((tmp_path / "images").rglob("*.png")):
+        given = own(Image.open(path).convert("RGB"), return_tensors="pt")
+        with torch.no_grad():
+            expected.append(model(**given).logits)
+    subject = open_subject(str(tmp_path / "vit"), read_data(tmp_path / "images"))
+    answers = logits(subject.model.model, subject.model.examples)
+    torch.testing.assert_close(answers.float(), torch.cat(expected))
+    assert subject.model.examples.labels.tolist() == [0, 0, 1, 1, 2]
