@@ -82,6 +82,21 @@ def test_matrices_outside_linear_layers_are_pruned_or_counted(model: Callable[[]
         assert not torch.equal(before, built(**inputs).logits)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("Reformer", {"axial_pos_shape": [4, 4], "axial_pos_embds_dim": [16, 16], "hidden_size": 32}),
+        ("GPT2", {"n_embd": 32, "n_layer": 1, "n_head": 4}),
+    ],
+)
+def test_tables_of_embeddings_are_neither_pruned_nor_counted(name: str, settings: dict[str, Any]) -> None:
+    config = getattr(transformers, f"{name}Config")(vocab_size=TOKENS, num_labels=2, **settings)
+    model = getattr(transformers, f"{name}ForSequenceClassification")(config)
+    weights = prunable_weights(model, 2)
+    assert not [key for key in weights if "embed" in key or "wte" in key or "wpe" in key]
+    assert left_out(model, weights, 2)[0] == 0
+
+
 def test_a_plain_transformer_leaves_nothing_out() -> None:
     model = bert()
     weights = prunable_weights(model, 3)

@@ -9,7 +9,7 @@ from torch import nn
 
 from prunecast.errors import UserError
 
-NO_MATRIX = re.compile(r"embed|token|latent|probe|bias|norm|a_log|scale|pos_", re.IGNORECASE)  # in names of parameters
+NO_MATRIX = re.compile(r"token|latent|probe|bias|norm|a_log|scale|pos_", re.IGNORECASE)  # in names of parameters
 
 
 def prunable_weights(model: nn.Module, classes: int) -> dict[str, torch.Tensor]:
@@ -118,8 +118,8 @@ def _stacked(model: nn.Module, of_layers: Mapping[str, torch.Tensor]) -> dict[st
 
 def _is_matrix(model: nn.Module, name: str, weight: torch.Tensor) -> bool:
     path, _, own = name.rpartition(".")
-    module = model.get_submodule(path)
-    if isinstance(module, nn.Embedding) or "Embedding" in type(module).__name__ or NO_MATRIX.search(own):
+    embeds = isinstance(model.get_submodule(path), nn.Embedding) or "embed" in name.lower()
+    if embeds or NO_MATRIX.search(own):
         return False
     return min(weight.shape[1:]) > 1 if weight.ndim == 3 else sum(side > 1 for side in weight.shape) > 1
 
