@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 from prunecast.errors import UserError
-from prunecast.models.prunable import left_out, prunable_weights
+from prunecast.models.prunable import left_out, prunable_weights, unused
 from small_texts import SIZES, TOKENS, bert
 from torch import nn
 from torch.nn.utils import parametrizations, prune
@@ -118,3 +118,17 @@ def test_the_output_layer_is_found_wherever_it_is() -> None:
     with pytest.raises(UserError, match="Sequential has no output layer of 6 classes"):
         prunable_weights(images, 6)
     assert list(prunable_weights(images, 0)) == ["0.weight", "2.weight"]
+
+
+def test_weights_that_no_answer_depends_on_are_named() -> None:
+    model = bert()
+    model.bert.tower = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    inputs = {"input_ids": torch.arange(10, 20)[None]}
+    weights = prunable_weights(model, 3)
+    assert unused(model, weights, inputs) == ["bert.tower.0.weight", "bert.tower.1.weight"]
+    del model.bert.tower
+    assert unused(model, prunable_weights(model, 3), inputs) == []
+    assert all(weight.grad is None for weight in model.parameters())
+    for weight in model.parameters():
+        weight.requires_grad_(False)
+    assert unused(model, prunable_weights(model, 3), inputs) == []

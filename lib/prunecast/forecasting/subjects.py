@@ -188,10 +188,22 @@ def _notes_on_texts(examples: inputs.Examples, limit: int) -> list[str]:
 
 
 def _notes_on_weights(subject: TrainedModel) -> list[str]:
-    absent, total, largest = prunable.left_out(subject.model, subject.weights, subject.task.classes)
-    if not absent:
-        return []
-    return [
-        f"{absent / total:.1%} of the weights in matrices ({absent:,} of {total:,}, embeddings and output layer apart) "
-        f"are in no linear or convolution layer and are never pruned, such as {largest}"
-    ]
+    model, weights, examples = subject.model, subject.weights, subject.examples
+    notes = []
+    absent, total, largest = prunable.left_out(model, weights, subject.task.classes)
+    if absent:
+        notes.append(
+            f"{absent / total:.1%} of the weights in matrices ({absent:,} of {total:,}, embeddings and output layer "
+            f"apart) are in no linear or convolution layer and are never pruned, such as {largest}"
+        )
+    first = 0 if examples.lengths is None else int(examples.lengths.argmin())
+    batch = inputs.batch_of(examples, torch.tensor([first]), inputs.device_of(model))
+    if unused := prunable.unused(model, weights, batch):
+        prunable_count = sum(weight.numel() for weight in weights.values())
+        share = sum(weights[name].numel() for name in unused) / prunable_count
+        article = "an image" if examples.lengths is None else "a text"
+        notes.append(
+            f"{share:.1%} of the prunable weights take no part in answering {article}, such as {unused[0]}; each ratio "
+            "counts them all the same"
+        )
+    return notes

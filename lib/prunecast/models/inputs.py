@@ -226,12 +226,15 @@ def _answer(model: nn.Module, examples: Examples, rows: list[int], name: str) ->
     """Logits of some examples in one batch, on the processor."""
     inputs = batch_of(examples, torch.tensor(rows), device_of(model))
     try:
-        logits: Tensor = model(**inputs)["logits"]
-        return logits.reshape(len(rows), -1).float().cpu()
+        outputs = model(**inputs)
     except Exception as error:  # the code of an architecture may fail in any way
         shape = " by ".join(map(str, next(iter(inputs.values())).shape[1:]))
         kind = f"a text of {shape} tokens" if examples.lengths is not None else f"an image of {shape}"
         raise UserError(f"checkpoint {name!r} fails on {kind} ({first_line(error)})") from None
+    if "logits" not in outputs:
+        raise UserError(f"checkpoint {name!r} gives no logits, by which its answers could be read")
+    logits: Tensor = outputs["logits"]
+    return logits.reshape(len(rows), -1).float().cpu()
 
 
 def _as_alone(model: nn.Module, examples: Examples, rows: list[int], alone: Tensor, tolerance: float) -> bool:

@@ -75,6 +75,34 @@ def left_out(model: nn.Module, weights: Mapping[str, torch.Tensor], classes: int
     return sum(absent.values()), total, max(absent, key=lambda name: absent[name], default="")
 
 
+def unused(model: nn.Module, weights: Mapping[str, torch.Tensor], inputs: Mapping[str, torch.Tensor]) -> list[str]:
+    """Find the prunable weights on which the answer of a model does not depend, as those of a part for other inputs.
+
+    Args:
+        model: The classifier.
+        weights: Its prunable weights, by name.
+        inputs: One batch, by the names of the model's arguments.
+
+    Returns:
+        Names of the weights; none where torch does not say on which the answer depends.
+    """
+    try:
+        with torch.enable_grad():
+            answer = model(**inputs)["logits"]
+        gradients = torch.autograd.grad(answer.sum(), list(weights.values()), allow_unused=True)
+    except (RuntimeError, NotImplementedError):
+        return []
+    names = [name for name, gradient in zip(weights, gradients, strict=True) if gradient is None]
+    before = {name: weights[name].detach().clone() for name in names}
+    with torch.no_grad():  # an operation may hide its weights from the derivative, as the layers of Reformer do
+        for name in names:
+            weights[name].zero_()
+        same = not names or torch.allclose(model(**inputs)["logits"], answer)
+        for name in names:
+            weights[name].copy_(before[name])
+    return names if same else []
+
+
 def _layers(model: nn.Module) -> dict[str, Any]:
     from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
 
