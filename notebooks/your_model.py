@@ -45,6 +45,7 @@ scope: str = "layer"  # compare weights across the whole model (global) or withi
 epsilon: float = 0.01  # accuracy you would give up
 device: str = ""  # cpu, cuda, cuda:1 or mps; empty: a GPU where there is one
 examples: int = 2000  # examples evaluated, at most
+max_length: int = 128  # tokens of a text, at most
 save: str = ""  # new folder for the pruned model; empty: one named after its content, in the folder of the run
 seed: int = 0  # seed of the choice of examples, and of that small model
 
@@ -71,7 +72,7 @@ style.use_style()
 columns = {"text": text, "pair": pair, "label": label, "split": split}
 examined = user_files.read_data(Path(data), **columns) if data else tasks.load_task(task)
 folder = checkpoint or str(checkpoints.trained_classifier("docstrings_bert", "laptop", seed).folder)
-settings = {"device": device, "examples": examples, "seed": seed}
+settings = {"device": device, "examples": examples, "max_length": max_length, "seed": seed}
 subject = subjects.open_subject(folder, examined, **settings)
 model, processor = subject.model, subject.processor
 pruned = Path(save or paths.run(run) / "pruned" / model.name)

@@ -98,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--json", action="store_true", help="print one JSON document in place of the text")
     predict.add_argument("--device", default="", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
     predict.add_argument("--examples", type=int, default=2000, help="examples evaluated, at most (default: 2000)")
+    predict.add_argument(
+        "--max-length", type=int, default=128, metavar="TOKENS", help="tokens of a text, at most (default: 128)"
+    )
     predict.add_argument("--seed", type=int, default=0, help="seed of the choice of examples (default: 0)")
     predict.set_defaults(act=_predict)
 
@@ -185,8 +188,8 @@ def _predict(options: argparse.Namespace) -> None:
     from prunecast.forecasting import predict, pretrained, report, subjects
     from prunecast.pruning.masks import SCOPES
 
-    device, examples, seed = options.device, options.examples, options.seed
-    subject = subjects.open_subject(options.checkpoint, task, device=device, examples=examples, seed=seed)
+    settings = {name: getattr(options, name) for name in ("device", "examples", "max_length", "seed")}
+    subject = subjects.open_subject(options.checkpoint, task, **settings)
     if options.save:
         predict.check_saving(subject.model, subject.processor, Path(options.save))
     show = _silent if options.json else _print_lines

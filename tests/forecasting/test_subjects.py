@@ -140,7 +140,7 @@ def test_texts_are_cut_at_what_the_model_takes(model: Callable[[], Any], most: i
     built, its_tokenizer = model(), tokenizer("$A </s>", pad_token="[PAD]")
     spread(built, _head(built), its_tokenizer, lines, max_length=most)
     labels = alone(built, its_tokenizer, lines, max_length=most).argmax(1)
-    subject = open_subject(saved(tmp_path, built, its_tokenizer), task_of(lines, labels), longest=30)
+    subject = open_subject(saved(tmp_path, built, its_tokenizer), task_of(lines, labels), max_length=30)
     assert subject.dense_accuracy == 1
     assert f"5 of 25 texts were cut off after {most} tokens" in subject.notes
 
@@ -179,7 +179,7 @@ def test_classes_are_matched_by_name_and_stay_so_after_saving(tmp_path: Path) ->
     assert subject.another_order == ""
     assert [name.strip().lower() for name in subject.model.task.label_names] == [name.lower() for name in NAMES]
     assert subject.model.task.train.labels[0] == answers[0]
-    assert any("by their names, " in note for note in subject.notes)
+    assert any("by name, " in note for note in subject.notes)
     storage.save(subject.model.model, subject.processor, tmp_path / "again")
     assert open_subject(str(tmp_path / "again"), given).dense_accuracy == 1
     same = open_subject(checkpoint, task_of(LINES, answers, NAMES))
@@ -201,6 +201,22 @@ def test_an_order_that_cannot_be_matched_is_assumed_and_a_better_one_is_named(
     assert right.another_order == ""
     chance = np.random.default_rng(0).integers(0, 6, len(LINES))
     assert open_subject(checkpoint, task_of(LINES, chance, of_task)).another_order == ""
+
+
+def test_a_few_examples_of_one_s_own_may_lack_some_classes(tmp_path: Path) -> None:
+    checkpoint, answers = _six(tmp_path / "six", NAMES)
+    rows = np.flatnonzero(np.isin(answers, (1, 3)))
+    lines = [LINES[row] for row in rows]
+    by_name = task_of(lines, (answers[rows] == 1).astype(int), ("bad", "glad"))
+    subject = open_subject(checkpoint, replace(by_name, source="file"))
+    assert subject.dense_accuracy == 1
+    assert subject.model.task.label_names == NAMES
+    assert "4 of the 6 classes of the checkpoint have no examples" in subject.notes
+    low = np.flatnonzero(answers < 4)
+    numbers = task_of([LINES[row] for row in low], answers[low], ("0", "1", "2", "3"))
+    assert open_subject(checkpoint, replace(numbers, source="file")).dense_accuracy == 1
+    with pytest.raises(UserError, match="has 6 classes, but task 'answers' has 4"):
+        open_subject(checkpoint, numbers)
 
 
 def test_other_numbers_of_classes_and_other_kinds_of_classifiers_are_refused(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_names_are_those_of_the_configuration_unless_they_are_made_up(config: An
         (("POSITIVE", " Negative", "neutral "), True, [2, 0, 1]),
         (("positive", "negative", "neutral"), False, None),
         (("positive", "negative", "other"), True, None),
-        (("positive", "negative"), True, None),
+        (("positive", "negative"), True, [2, 0]),
         (("0", "1", "2"), False, None),
     ],
 )

@@ -21,7 +21,7 @@ from prunecast.networks.vision import FULLY_CONNECTED, ImageClassifier
 from prunecast.progress import track
 
 EXAMPLES = 2000  # of the task's validation split, at most
-LONGEST = 128  # tokens of a text, at most
+MAX_LENGTH = 128  # tokens of a text, at most
 AT_ONCE = 256  # examples between two steps of the progress bar
 
 
@@ -70,7 +70,7 @@ def open_subject(
     *,
     device: str = "",
     examples: int = EXAMPLES,
-    longest: int = LONGEST,
+    max_length: int = MAX_LENGTH,
     seed: int = 0,
 ) -> Subject:
     """Load a checkpoint and the examples of a task that it is evaluated on.
@@ -80,7 +80,7 @@ def open_subject(
         task: The task.
         device: Device of the model, such as `cpu` or `cuda:1`; empty for the GPU where there is one.
         examples: Number of validation examples that are evaluated; all where there are fewer.
-        longest: Number of tokens after which a text is cut off, unless the checkpoint takes fewer.
+        max_length: Number of tokens after which a text is cut off, unless the checkpoint takes fewer.
         seed: Seed of the draw of examples.
 
     Returns:
@@ -93,9 +93,9 @@ def open_subject(
     place = _device(device)
     model, processor, name = storage.open_checkpoint(checkpoint)
     _check_inputs(model, processor, name, task)
-    ordered, note_on_classes = _in_order_of(model, task)
+    ordered, notes_on_classes = _in_order_of(model, name, task)
     chosen = ordered.validation.sample(examples, seed)
-    limit = longest if task.kind == "image" else min(longest, most_tokens(model, processor))
+    limit = max_length if task.kind == "image" else min(max_length, most_tokens(model, processor))
     prepared = inputs.fitted(model.to(place), inputs.prepare(chosen, processor, limit), name)
     subject = TrainedModel(
         name=name.rpartition("/")[2],
@@ -109,7 +109,7 @@ def open_subject(
     notes = [
         _note_on_examples(len(chosen), len(task.validation), seed),
         *_notes_on_texts(prepared, limit),
-        note_on_classes,
+        *notes_on_classes,
         *_notes_on_weights(subject),
     ]
     return Subject(subject, processor, tuple(notes))
@@ -132,8 +132,6 @@ def _check_inputs(model: Any, processor: Any, name: str, task: Task) -> None:
     kind = "image" if processor is None or isinstance(processor, ImageInputs) else "text"
     if kind != task.kind:
         raise UserError(f"{name} does not classify {task.kind}s, which task {task.name!r} consists of, but {kind}s")
-    own = model.classes if isinstance(model, ImageClassifier) else model.config.num_labels
-    classes.check_number(name, own, task.name, task.classes)
     if getattr(getattr(model, "config", None), "problem_type", None) == "multi_label_classification":
         raise UserError(f"{name} gives each example several classes, and here each example has one")
     if isinstance(model, ImageClassifier):
@@ -150,24 +148,32 @@ def _shown(shape: tuple[int, ...]) -> str:
     return " by ".join(map(str, shape))
 
 
-def _in_order_of(model: Any, task: Task) -> tuple[Task, str]:
-    """The task with its classes in the order of the model's, and how that was found."""
+def _in_order_of(model: Any, name: str, task: Task) -> tuple[Task, list[str]]:
+    """The task with the classes of the model, in its order, and how that was found."""
     own = classes.names_of(getattr(model, "config", None))
+    count = model.classes if isinstance(model, ImageClassifier) else model.config.num_labels
     place = classes.matched(own, task.label_names, task.names_known)
     if place is None:
-        if not own and not task.names_known:
-            return task, "the order of the classes was assumed: neither the checkpoint nor the task names them"
+        if not (task.source == "file" and task.classes < count):  # a few examples of one's own may lack a class
+            classes.check_number(name, count, task.name, task.classes)
         theirs = f"names {classes.listed(own)}" if own else "does not name them"
         ours = f"names {classes.listed(task.label_names)}" if task.names_known else "does not name them"
-        return task, f"the order of the classes was assumed: the checkpoint {theirs}, the task {ours}"
-    if (place == np.arange(len(place))).all():
-        return task, "the classes of the checkpoint were matched with those of the task by name; both have one order"
-    names = tuple(task.label_names[index] for index in place.argsort())
-    train, validation = (Split(split.inputs, place[split.labels]) for split in (task.train, task.validation))
-    return (
-        replace(task, label_names=names, train=train, validation=validation),
-        f"the classes of the task were put into the order of the checkpoint's by their names, {classes.listed(names)}",
-    )
+        found = f"the order of the classes was assumed: the checkpoint {theirs}, the task {ours}"
+        names = own if len(own) == count else (*task.label_names, *map(str, range(task.classes, count)))
+        place = np.arange(task.classes)
+        ordered = replace(task, label_names=names[:count]) if task.classes < count else task
+    elif (place == np.arange(len(place))).all():
+        found = "the classes of the checkpoint were matched with those of the task by name; both have one order"
+        ordered = replace(task, label_names=own) if task.classes < count else task
+    else:
+        train, validation = (Split(split.inputs, place[split.labels]) for split in (task.train, task.validation))
+        ordered = replace(task, label_names=own, train=train, validation=validation)
+        found = f"the classes of the task were put into the order of the checkpoint's by name, {classes.listed(own)}"
+    absent = count - task.classes
+    return ordered, [
+        found,
+        *([f"{absent} of the {count} classes of the checkpoint have no examples"] if absent else []),
+    ]
 
 
 def _note_on_examples(used: int, available: int, seed: int) -> str:

@@ -43,12 +43,12 @@ def matched(own: Sequence[str], of_task: Sequence[str], names_known: bool) -> ND
         names_known: Whether the names of the task are those of its data, and not made up.
 
     Returns:
-        For each class of the task its index in the checkpoint; None where not every name has its like, ignoring case
-        and spaces at the ends.
+        For each class of the task its index in the checkpoint, which may have more; None where a name of the task has
+        not its like there, ignoring case and spaces at the ends.
     """
     place = {_plain(name): index for index, name in enumerate(own)}
     wanted = [_plain(name) for name in of_task]
-    if not names_known or set(place) != set(wanted) or len(set(wanted)) != len(wanted):
+    if not names_known or not set(wanted) <= set(place) or len(set(wanted)) != len(wanted):
         return None
     return np.array([place[name] for name in wanted], dtype=np.int64)
 

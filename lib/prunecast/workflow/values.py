@@ -82,6 +82,11 @@ def _check_examples(value: int) -> None:
         raise UserError(f"examples is {value}; at least one is needed")
 
 
+def _check_max_length(value: int) -> None:
+    if value < 1:
+        raise UserError(f"max_length is {value}; a text has at least one token")
+
+
 def _check_seed(value: int) -> None:
     if not 0 <= value < 2**63:
         raise UserError(f"seed is {value}; it is a whole number from 0")
@@ -128,6 +133,7 @@ VALUES: dict[str, Callable[[Any], object]] = {
     "scope": _check_scope,
     "device": _check_device,
     "examples": _check_examples,
+    "max_length": _check_max_length,
     "seed": _check_seed,
 }
 PATHS: dict[str, Callable[[str], str]] = {"checkpoint": _checkpoint, "data": _data, "save": _free_folder}
