@@ -34,7 +34,7 @@ run: str = "page"  # run whose folder the tables go to
 sweeps_from: str = "laptop"  # study to train on and to forecast: a run of this machine, or one under data/measured
 splits: list = ["points", "leave_one_model_out"]  # also: leave_one_architecture_out, leave_one_task_out, vgg16
 axes: list = ["sigma", "absolute"]  # axes on which the forecasts are read as well
-seeds: list = [0]  # seeds of the surrogates; the first one's forecasts are written out; the LSTM of others gives a spread
+seeds: list = [0]  # seeds of the surrogates; those after the first give the spread of the LSTM
 thorough: bool = False  # also ablation, leak check and recommendations
 epsilon: float = 0.01  # accuracy to give up, of the recommendations
 
