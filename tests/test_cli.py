@@ -2,11 +2,10 @@ import json
 import os
 import pty
 import re
-import signal
 import resource
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
