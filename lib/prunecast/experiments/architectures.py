@@ -103,7 +103,7 @@ def compared(classifier: str, model_type: str, kind: Kind, opened: Open) -> dict
     try:
         reference = Reference(model, list(_alone(examples, processor, kind)))
         labels = _spread(reference)
-    except (ValueError, RuntimeError, KeyError):  # it does not take texts or images alone, or gives no logits
+    except (ValueError, RuntimeError, LookupError):  # it does not take texts or images alone, or gives no logits
         reference, labels = None, torch.arange(len(examples)) % CLASSES
     if reference and bool((labels == labels[0]).all()):
         return row | {"outcome": "not built", "sentence": f"without a GPU, {classifier} answers all examples alike"}

@@ -176,4 +176,9 @@ def image_processor(model: Any) -> Any:
     side = getattr(model.config, "image_size", SIDE)
     side = side if isinstance(side, int) else SIDE
     default = {name: getattr(chosen, name, None) for name in ("size", "crop_size")}
-    return chosen(**{name: dict.fromkeys(size, side) for name, size in default.items() if isinstance(size, dict)})
+    settings: dict[str, Any] = {
+        name: dict.fromkeys(size, side) for name, size in default.items() if isinstance(size, dict)
+    }
+    if hasattr(chosen, "clusters"):
+        settings["clusters"] = [[level] * 3 for level in (-1.0, 1.0)]  # colours that stand for pixels
+    return chosen(**settings)
