@@ -33,6 +33,7 @@ from prunecast.sweeps.curve_metrics import relatives
 
 LABELLED_STEPS = 4  # thresholds at which labelled examples are evaluated in `one_evaluation`
 LEAST_LABELLED = 8  # examples at each of them; where fewer would be left, none is evaluated
+NUMBERS = ("accuracy", "predicted", "lower", "upper")  # columns, rounded in the table
 UNSEEN = 0.3  # added to the squared changes of a sample: without it, a sample without changes would have no error
 
 Outcomes = Mapping[tuple[str, str], tuple[Booleans, Booleans]]  # by model and scope: agreement, correctness (T, n)
@@ -110,8 +111,8 @@ def forecast(
             same = dict(rows.loc[own, ["protocol", "surrogate", "samples"]].iloc[0])
             anew = rows_of(tested, forecasts, np.zeros(tested.accuracy.shape, bool), np.zeros(len(tested.names), int))
             rows = pd.concat([rows[~own], anew.assign(**same)], ignore_index=True)
-    numbers = ["accuracy", "predicted", "lower", "upper"]
-    return rows.round(dict.fromkeys(numbers, 5)).assign(axis=curves.axis, seed=seed)
+    rows = rows.sort_values(["protocol", "surrogate", "model", "scope", "threshold"], ignore_index=True)
+    return rows.round(dict.fromkeys(NUMBERS, 5)).assign(axis=curves.axis, seed=seed)
 
 
 def _with_intervals(
@@ -213,9 +214,7 @@ def _with_shots(tested: CurveSet, surrogate: Surrogate, shots: int) -> CurveSet:
 def _one_evaluation(
     tested: CurveSet, surrogate: CurvePosterior, spent: int, outcomes: Outcomes
 ) -> tuple[CurveSet, NDArray[np.int64], NDArray[np.int64]]:
-    """The tested curves with points estimated from labelled examples.
-
-    Beside them, by curve: how many examples were evaluated, and how many of those drawn first have spent their labels.
+    """The tested curves with points estimated from labelled examples, examples evaluated, and labels spent (C,).
 
     The surrogate chooses the thresholds. A point is estimated from n examples as the dense accuracy plus the mean
     change of correctness. The `spent` examples of the inputs and the labelled ones are at most one evaluation.
