@@ -53,7 +53,7 @@ def test_the_same_table_is_the_same_bytes_even_compressed(tmp_path: Path) -> Non
         [
             {
                 "protocol": "points", "surrogate": "lstm", "model": "m", "axis": "sigma", "scope": "layer",
-                "threshold": 0.1, "accuracy": 0.5, "predicted": 0.4, "lower": None, "upper": None,
+                "threshold": 0.1, "accuracy": 0.5, "measured": True, "predicted": 0.4, "lower": None, "upper": None,
                 "probes": 3, "samples": 0, "seed": 0,
             }
         ]
@@ -89,9 +89,9 @@ def test_columns_of_an_earlier_version_are_read_under_their_present_names(tmp_pa
         "engine,precision,eval_examples\nmagnitude,global,21,340,90,3,0.084,,,m,adaptive,float32,120\n"
     )
     (tmp_path / "models.csv").write_text(
-        "model,architecture,parent,initialisation,task,door,classes,parameters,layers,prunable_parameters,"
+        "model,architecture,family,base,parent,initialisation,task,kind,door,classes,parameters,layers,prunable_parameters,"
         "dense_accuracy,majority_accuracy,epochs,batch_size,weight_decay,train_examples,eval_examples,seed\n"
-        "m,bert,,scratch,colours,folder,3,9000,7,8000,0.95,0.33,15,16,0.01,180,90,0\n"
+        "m,bert,bert,m,,scratch,colours,text,folder,3,9000,7,8000,0.95,0.33,15,16,0.01,180,90,0\n"
     )
     engines, models = tables.read("engines", tmp_path), tables.read("models", tmp_path)
     assert engines[["audit_misses", "audit_error_bound"]].to_numpy().tolist() == [[3, 0.084]]

@@ -169,7 +169,9 @@ def test_a_rule_is_calibrated_without_the_relatives_that_a_forecast_was_trained_
     optima = {"a": 0.3, "sibling": 0.4, "b": 0.6}
     emp = pd.DataFrame([_row(model, 0.5, best) for model, best in optima.items()])
     sweeps = pd.concat([_curve(model, best) for model, best in optima.items()])
-    models = pd.DataFrame({"model": list(optima), "family": ["one", "one", "two"], "parent": None, "task": ["x", "y", "x"]})
+    models = pd.DataFrame(
+        {"model": list(optima), "family": ["one", "one", "two"], "parent": None, "task": ["x", "y", "x"]}
+    )
     rules = rules_of_thumb.evaluate_rules(emp, sweeps, NO_FORECASTS, models, EPSILON)
     ratio = rules.xs(rules_of_thumb.ONE_RATIO, level="rule")["sparsity"]
     assert ratio["leave_one_architecture_out"] == pytest.approx((0.6 + 0.6 + 0.3) / 3)
