@@ -54,7 +54,7 @@ text = bases[bases["kind"] == "text"]
 # Transformers of many architectures, fine-tuned from MiniLM (some with layers removed before) or trained from scratch,
 # and image classifiers. Each was evaluated on at most 2,000 examples it was not trained on. The columns *safe* give the
 # sparsity up to which no more than one hundredth of accuracy is lost, read off the curve; {doc}`pareto` sets it beside
-# what a search for it finds.
+# what a search for it finds. The answers of ConvBERT change with padding: its curves are those of padded batches.
 
 # %% tags=["hide-input"]
 facts = ["architecture", "initialisation", "task", "classes", "prunable_parameters", "dense_accuracy"]
