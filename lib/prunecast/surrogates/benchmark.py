@@ -197,7 +197,7 @@ def _without_examples(tested: CurveSet, outcomes: Outcomes, counts: NDArray[np.i
     examples = tested.facts["eval_examples"].to_numpy()
     spent = np.stack([outcomes[name][1][:, :n].sum(1) for name, n in zip(tested.names, counts, strict=True)])
     rest = (tested.accuracy * examples[:, None] - spent) / (examples - counts)[:, None]
-    return replace(tested, accuracy=rest)
+    return replace(tested, accuracy=np.clip(rest, 0, 1))  # interpolated accuracies need not be those of a count
 
 
 def _with_shots(tested: CurveSet, surrogate: Surrogate, shots: int) -> CurveSet:
