@@ -128,6 +128,8 @@ _ = effective_number_figures.draw_betas(fully, reproductions.printed_accuracies(
 classifiers = at_one[(at_one["metric"] == "accuracy") & ~at_one["model"].isin([*fully["model"], "mnist_kan"])]
 compared = classifiers[classifiers["granularity"] == "global"]
 _ = effective_number_figures.draw_criteria(compared)
+
+# %% tags=["hide-input"]
 by_criterion = effective_number.summary(classifiers, epsilon)
 taylor, of_networks = (
     by_criterion.loc[("global", "taylor")],
@@ -159,14 +161,6 @@ campaign = paths.MEASURED / "campaign"
 curves, recommended, facts = (tables.read(name, campaign) for name in ("sweeps", "recommendations", "models"))
 by_split = rules_of_thumb.evaluate_rules(classifiers, curves, recommended, facts, epsilon)
 by_rule = by_split.loc["leave_one_architecture_out"]
-style.table(by_split, precision=3)
-
-# %% tags=["hide-input"]
-errors = tables.read("forecast_errors", campaign).query("inputs.str.startswith('prior alone')").groupby("inputs")["mae"]
-for name, inputs in (("without", "as it is"), ("with", "with effective numbers")):
-    glue(f"error_{name}", float(errors.mean()[f"prior alone, {inputs}"]), display=False)
-by_magnitude = classifiers[classifiers["criterion"] == "magnitude"]
-glue("correlation", float(by_magnitude["sparsity"].corr(by_magnitude["optimum"])), display=False)
 rules = [*by_rule.index[:2], rules_of_thumb.ONE_RATIO, "forecast, lstm"]
 for name, rule in zip(("rule", "same", "ratio", "forecast"), rules, strict=True):
     glue(f"{name}_safe", float(by_rule.loc[rule, "within epsilon"]), display=False)
@@ -174,6 +168,7 @@ for name, rule in zip(("rule", "same", "ratio", "forecast"), rules, strict=True)
 for name in ("difference", "low", "high"):
     glue(f"forecast_{name}", float(by_rule.loc["forecast, lstm", name]), display=False)
 glue("epsilon", epsilon, display=False)
+style.table(by_split, precision=3)
 
 # %% [markdown]
 # ## Rows, heads, nodes and pixels
@@ -183,6 +178,11 @@ glue("epsilon", epsilon, display=False)
 # {numref}`fig-photograph` every black spot is an entry that was pruned.
 
 # %% tags=["hide-input"]
+errors = tables.read("forecast_errors", campaign).query("inputs.str.startswith('prior alone')").groupby("inputs")["mae"]
+for name, inputs in (("without", "as it is"), ("with", "with effective numbers")):
+    glue(f"error_{name}", float(errors.mean()[f"prior alone, {inputs}"]), display=False)
+by_magnitude = classifiers[classifiers["criterion"] == "magnitude"]
+glue("correlation", float(by_magnitude["sparsity"].corr(by_magnitude["optimum"])), display=False)
 others = at_one[~at_one["model"].isin([*classifiers["model"], *fully["model"]])]
 speed = tables.read("effective_speed", paths.MEASURED / "effective_speed").query("task == 'mask'")
 cost = speed.groupby("way")[["seconds", "extra_mb"]].median()
@@ -214,7 +214,7 @@ _ = effective_number_figures.draw_images(images)
 # - It needs no sort: on {glue:text}`scores:,d` scores, count, cut and mask take {glue:text}`faster:.0f` times less time
 #   than torch's own global pruning and raise the peak of memory {glue:text}`smaller:.0f` times less.
 # - As an input of the surrogate, the effective number of every layer does not help: the error of the LSTM on
-#   architectures left out goes from {glue:text}`error_without:.4f` to {glue:text}`error_with:.4f`, means over seeds.
+#   architectures left out goes from {glue:text}`error_without:.4f` to {glue:text}`error_with:.4f`.
 
 # %% [markdown]
 # ## Exercises
