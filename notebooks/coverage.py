@@ -72,11 +72,11 @@ board = first.set_index(["protocol", "surrogate"])
 
 # %% tags=["hide-input"]
 covers = ["coverage", "coverage_exact", "coverage_model", "coverage_group", "coverage_curve"]
-style.table(board.loc[board["coverage"].notna(), ["models", "relatives", *covers]], precision=3)
+style.table(board.loc[board["coverage"].notna(), covers].T, precision=3)
 
 # %% tags=["hide-input"]
 judged = predictions.query("protocol == 'leave_one_architecture_out' and surrogate == 'lstm'")
-style.table(scores.by_group(judged, models), precision=3)
+style.table(scores.by_group(judged, models).astype({"models": int}), precision=3)
 
 # %% [markdown]
 # ## A ratio to prune to
