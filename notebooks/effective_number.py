@@ -17,6 +17,7 @@
 #       - data/published/emp.csv
 #       - data/measured/effective/emp.csv
 #       - data/measured/effective_speed/effective_speed.csv
+#       - data/measured/campaign/models.csv
 #       - data/measured/campaign/sweeps.csv
 #       - data/measured/campaign/recommendations.csv
 #       - data/measured/campaign/forecast_errors.csv

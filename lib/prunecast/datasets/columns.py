@@ -170,8 +170,8 @@ def labels(values: Sequence[Any], at: Callable[[int], str], names: Collection[st
         names: Names of the classes; texts that are all among them are names even where they have the form of numbers.
 
     Returns:
-        Whole numbers from 0 where all values are numbers or texts of numbers, also after `LABEL_`, the name that
-        the library transformers makes up for a class; else words without surrounding spaces.
+        Whole numbers from 0 where all values are numbers or texts of numbers, also of such as LABEL_0, the names that
+        the library transformers makes up; else words without surrounding spaces.
 
     Raises:
         UserError: A label is missing, neither a word nor a number, or a number that is not a whole one from 0.

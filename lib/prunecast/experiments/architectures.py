@@ -87,7 +87,7 @@ def compared(classifier: str, model_type: str, kind: Kind, opened: Open) -> dict
         classifier: Name of its class in the transformers library.
         model_type: Its model type there.
         kind: What it classifies.
-        opened: What loads a checkpoint for a task, that is `forecasting.subjects.open_subject`.
+        opened: What loads a checkpoint for a task, that is `open_subject`.
 
     Returns:
         A row of the table `architectures`.
