@@ -21,11 +21,11 @@ MEMBERS = 3
 class LSTMSurrogate:
     """The mean of three LSTMs, each one layer of 32 units over every second threshold, with one linear output unit.
 
-    Inputs at each threshold: log-odds of the sparsity, and the zero-cost proxies of `groups`. Output: the share of the
-    way from majority to dense accuracy that is left, between 0 and 1, corrected to pass through the dense accuracy.
-    Trained on the absolute error by AdamW, 300
-    full-batch steps with a cosine schedule; at each step one draw of noise is added to all inputs of a curve, since
-    there are few curves. The source study publishes neither size nor inputs of its LSTM.
+    Inputs at each threshold: log-odds of the sparsity, and the zero-cost proxies of `groups`. Output: the share of
+    the way from majority to dense accuracy that is left, between 0 and 1, corrected to pass through the dense
+    accuracy. Trained on the absolute error by AdamW, 300 full-batch steps with a cosine schedule; at each step one
+    draw of noise is added to all inputs of a curve, since there are few curves. The source study publishes neither
+    size nor inputs of its LSTM.
 
     Attributes:
         seed: Seed of initialisation and noise.

@@ -1,4 +1,4 @@
-"""YAML of study files and of parameters on the command line, read without its silent surprises."""
+"""YAML of study files and of parameters on the command line, read strictly: a key once, numbers as written."""
 
 import re
 from typing import Any
