@@ -33,7 +33,8 @@ def evaluate_rules(
         epsilon: Loss of accuracy that is accepted, as a fraction.
 
     Returns:
-        By split (`leave_one_architecture_out`, `leave_one_task_out`) and rule, as fractions: `within epsilon`, the share of the curves on which it is safe; the mean `sparsity`; `unused`, the mean of the optimum less the
+        By split (`leave_one_architecture_out`, `leave_one_task_out`) and rule, as fractions: `within epsilon`, the
+        share of the curves on which it is safe; the mean `sparsity`; `unused`, the mean of the optimum less the
         sparsity, 0 where that is negative; `difference`, this less that of one calibrated ratio on the same curves,
         and its 90 % interval over groups of relatives, `low` to `high`.
     """
