@@ -28,6 +28,7 @@ VERSIONS = {
     "finetuning": 1,  # parts removed, schedules, training after pruning
     "costs": 2,  # a configuration built and timed
     "effective_number": 2,  # what the rule keeps, and its controls
+    "regimes": 1,  # networks of a grid of the three regimes: trained, pruned, trained again, compared
     "surrogate": 2,  # features, networks and calibration of the pretrained surrogate
 }
 LIBRARIES = ("torch", "transformers")  # whose minor version may change numbers
@@ -85,12 +86,23 @@ def alone(folder: Path) -> Iterator[None]:
 
 def kept_row(path: Path, key: Key, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """A row of figures: read from the JSON file `path` if its key is `key`, else made and written whole."""
-    if path.exists():
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content["key"] == key:
-            return dict(content["row"])
-        note(f"{path.parent.parent.name}/{path.name} is made anew: {difference(content['key'], key)}")
-    row = make()
+    row = row_at(path, key)
+    return keep_row(path, key, make()) if row is None else row
+
+
+def row_at(path: Path, key: Key) -> dict[str, Any] | None:
+    """The row of figures in the JSON file `path`; None where there is no such file or its key is another."""
+    if not path.exists():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if content["key"] == key:
+        return dict(content["row"])
+    note(f"{path.parent.parent.name}/{path.name} is made anew: {difference(content['key'], key)}")
+    return None
+
+
+def keep_row(path: Path, key: Key, row: dict[str, Any]) -> dict[str, Any]:
+    """Write a row of figures with its key to the JSON file `path`, whole, and return it."""
     text = json.dumps({"key": key, "row": row})
     tables.write_atomically(path, lambda part: part.write_text(text, encoding="utf-8"))
     return row

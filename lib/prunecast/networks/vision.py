@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from prunecast import torchvision_compat as _before_torchvision  # noqa: F401
 import torchvision.models  # isort: skip
 
 from prunecast.networks.kan import KanNetwork  # isort: skip
+from prunecast.networks.preresnet import PreResNet  # isort: skip
 
 SIDE = 32  # height and width, in pixels, of the images of convolutional networks
 SHIFT = 4  # largest shift of an augmented image, in pixels
@@ -152,30 +152,6 @@ def flipped_and_shifted(image: torch.Tensor) -> torch.Tensor:
     return padded[:, down : down + image.shape[1], right : right + image.shape[2]]
 
 
-class _PreActivationBlock(nn.Module):
-    """Two convolutions, each after norm and ReLU, beside a shortcut (He et al., 2016, identity mappings)."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int):
-        super().__init__()
-        self.norm1, self.norm2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(outputs)
-        self.convolution1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.convolution2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if inputs != outputs else None
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        active = functional.relu(self.norm1(x))
-        beside: torch.Tensor = self.shortcut(active) if self.shortcut else x
-        residual: torch.Tensor = self.convolution2(functional.relu(self.norm2(self.convolution1(active))))
-        return beside + residual
-
-
-def _preresnet20(classes: int, _shape: Sequence[int]) -> nn.Module:
-    widths = [16, 16, 16, 16, 32, 32, 32, 64, 64, 64]
-    blocks = [_PreActivationBlock(a, b, 1 if a == b else 2) for a, b in pairwise(widths)]
-    head = [nn.BatchNorm2d(64), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes)]
-    return nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), *blocks, *head)
-
-
 def _vgg16(name: str) -> Builder:
     def build(classes: int, _shape: Sequence[int]) -> nn.Module:
         network: nn.Module = getattr(torchvision.models, name)(weights=None)
@@ -205,7 +181,7 @@ def _in_colour(images: torch.Tensor) -> torch.Tensor:
 VISION_ARCHITECTURES: dict[str, Builder] = {
     "vgg16": _vgg16("vgg16"),
     "vgg16_bn": _vgg16("vgg16_bn"),
-    "preresnet20": _preresnet20,
+    "preresnet20": lambda classes, _shape: PreResNet(classes),
     "kan": lambda classes, shape: KanNetwork((int(np.prod(shape)), KAN_NODES, classes)),
     **{name: _fully_connected(widths) for name, widths in FULLY_CONNECTED.items()},
 }

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.evaluation import evaluate
 from prunecast.models.inputs import Examples, batch_of, device_of, prepare
+from prunecast.networks.batch_norm import statistics_anew
 from prunecast.progress import track
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import SCOPES, Pruner, cut, pruned_counts, rank, sparsity
@@ -25,17 +25,9 @@ def recalibrate(model: nn.Module, images: Examples) -> None:
         model: The network, changed in place; its batch norms are in evaluation mode afterwards.
         images: The images; their labels are not used.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over batches
-        norm.train()
-    for rows in torch.split(torch.arange(len(images)), BATCH):
-        model(**batch_of(images, rows, device_of(model)))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
+    with statistics_anew(model):
+        for rows in torch.split(torch.arange(len(images)), BATCH):
+            model(**batch_of(images, rows, device_of(model)))
 
 
 def recalibrated(subject: TrainedModel, thresholds: Sequence[float], examples: int, images: int) -> pd.DataFrame:

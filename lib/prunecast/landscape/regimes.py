@@ -1,0 +1,160 @@
+"""The three regimes of pruning: their boundaries, learned from a grid, and how far they move under resampling.
+
+Regime I is poorly connected, II-A connected with dissimilar outputs, II-B connected with similar ones (Zhou et al.,
+2023). In I a hotter dense network would be pruned better, in II-A a colder one, in II-B neither by much.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from prunecast.errors import UserError
+from prunecast.landscape.temperature import from_hot_to_cold
+from prunecast.seeding import generator
+
+POOR, DISSIMILAR, SIMILAR = REGIMES = ("I", "II-A", "II-B")
+HOTTER, COLDER, STAY = DIRECTIONS = ("hotter", "colder", "stay")
+ADVICE = dict(zip(REGIMES, DIRECTIONS, strict=True))
+CANDIDATES = 40  # of a boundary, at most
+RESAMPLES = 200
+COLUMN = ["temperature_kind", "density"]  # cells that differ in temperature alone
+
+
+@dataclass(frozen=True)
+class Boundaries:
+    """Where the regimes meet.
+
+    Attributes:
+        lmc: Below this linear mode connectivity lies regime I.
+        cka: Below this similarity lies II-A, from it on II-B, where the connectivity is no lower than `lmc`.
+    """
+
+    lmc: float
+    cka: float
+
+    def regimes(self, lmc: ArrayLike, cka: ArrayLike) -> NDArray[np.str_]:
+        """The regime of some cells; an empty text where a metric is missing.
+
+        Args:
+            lmc: Linear mode connectivity (...), as fractions.
+            cka: Similarity (...).
+
+        Returns:
+            Names in `REGIMES` (...).
+        """
+        connectivity, similarity = np.asarray(lmc, float), np.asarray(cka, float)
+        found = np.where(connectivity < self.lmc, POOR, np.where(similarity < self.cka, DISSIMILAR, SIMILAR))
+        return np.where(np.isfinite(connectivity) & np.isfinite(similarity), found, "")
+
+
+def cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """Average a table over seeds, and say for each cell in which direction its temperature should have moved.
+
+    Args:
+        rows: Rows of the table `regimes` of one study.
+
+    Returns:
+        A row for each temperature kind, density and temperature, from hot to cold, with the means of `test_error`,
+        `lmc`, `cka` and `dense_error` over the networks that were trained; with `noise`, the standard error of the
+        mean error over dense networks, as one figure for each kind; with `gap`, the error above that of the best
+        temperature at this density; with `matters`, whether the gap exceeds twice the noise of a difference; and with
+        `direction`: `stay` where it does not, else the side on which the best temperature lies. Where a whole cell
+        is missing, its figures are.
+
+    Raises:
+        UserError: A kind has one temperature or one density alone.
+    """
+    _check(rows)
+    place = ["temperature_kind", "density", "temperature"]
+    means = rows.groupby([*place, "dense_seed"])[["test_error", "lmc", "cka", "dense_error", "noise_scale"]].mean()
+    table = means.groupby(place).mean().reset_index()
+    spread = means["test_error"].groupby(place).agg(["var", "count"])
+    variances = spread["var"].groupby("temperature_kind").mean() / spread["count"].groupby("temperature_kind").mean()
+    table["noise"] = pd.Series(np.sqrt(table["temperature_kind"].map(variances).astype(float))).fillna(0.0)
+    best = table["test_error"].groupby([table[name] for name in COLUMN]).transform("min")
+    table["gap"] = table["test_error"] - best
+    table["matters"] = table["gap"] > 2 * np.sqrt(2) * table["noise"]
+    parts = [_directed(part, str(kind)) for (kind, _), part in table.groupby(COLUMN)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def learn(table: pd.DataFrame) -> Boundaries:
+    """Learn the boundaries from cells whose best direction is known, by a search over all pairs of candidates.
+
+    As in the metric-informed decision tree of Zhou et al. (2024), connectivity is asked first and similarity second,
+    and each threshold is searched for within the range of its metric. The three directions count equally, and within
+    a direction each cell counts by its `gap`, what wrong advice costs there; cells that should stay count equally.
+
+    Args:
+        table: Cells with the columns of `cells`.
+
+    Returns:
+        The boundaries with the lowest cost, in the middle of all that have it.
+
+    Raises:
+        UserError: No cell has both metrics.
+    """
+    known = table.dropna(subset=["lmc", "cka", "test_error"])
+    if known.empty:
+        raise UserError("boundaries of regimes need cells with connectivity, similarity and error; there is none")
+    cost = known["gap"].where(known["matters"], 1.0)
+    weight = (cost / cost.groupby(known["direction"]).transform("sum")).to_numpy()
+    lmc, cka = known["lmc"].to_numpy(), known["cka"].to_numpy()
+    right = {name: (known["direction"] == name).to_numpy() for name in DIRECTIONS}
+    candidates = [(a, b) for a in _between(lmc) for b in _between(cka)]
+    gains = []
+    for a, b in candidates:
+        poor = lmc < a
+        correct = np.where(poor, right[HOTTER], np.where(cka < b, right[COLDER], right[STAY]))
+        gains.append(float(weight @ correct))
+    best = np.array([pair for pair, gain in zip(candidates, gains, strict=True) if np.isclose(gain, max(gains))])
+    middle = best[np.abs(best - np.median(best, axis=0)).sum(1).argmin()]
+    return Boundaries(*map(float, middle))
+
+
+def resampled(rows: pd.DataFrame, seed: int, count: int = RESAMPLES) -> list[Boundaries]:
+    """Boundaries learned from resampled grids: whole densities are drawn with replacement, and dense networks too.
+
+    Args:
+        rows: Rows of the table `regimes` of one study.
+        seed: Seed of the draws.
+        count: Number of resampled grids.
+
+    Returns:
+        The boundaries of each.
+    """
+    draw = generator(seed, "regimes")
+    table = cells(rows)
+    groups = [part for _, part in table.groupby(COLUMN)]
+    return [learn(pd.concat([groups[i] for i in draw.integers(len(groups), size=len(groups))])) for _ in range(count)]
+
+
+def _between(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Candidates of a boundary: below all values, above all, and at quantiles in the middle of neighbours."""
+    ordered = np.unique(values)
+    middles = (ordered[1:] + ordered[:-1]) / 2
+    if len(middles) > CANDIDATES:
+        middles = middles[np.linspace(0, len(middles) - 1, CANDIDATES).round().astype(int)]
+    return np.concatenate([ordered[:1], middles, np.nextafter(ordered[-1:], np.inf)])
+
+
+def _directed(column: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Cells of one density from hot to cold, with the direction of the best temperature."""
+    order = {value: rank for rank, value in enumerate(from_hot_to_cold(kind, column["temperature"].tolist()))}
+    ordered = column.assign(rank=column["temperature"].map(order)).sort_values("rank", ignore_index=True)
+    if ordered["test_error"].isna().all():
+        return ordered.assign(direction=STAY)
+    best = int(np.nanargmin(ordered["test_error"].to_numpy(float)))
+    side = np.where(ordered.index > best, HOTTER, COLDER)
+    return ordered.assign(direction=np.where(ordered["matters"], side, STAY))
+
+
+def _check(rows: pd.DataFrame) -> None:
+    for kind, part in rows.groupby("temperature_kind"):
+        for name in ("temperature", "density"):
+            if part[name].nunique() < 2:
+                raise UserError(
+                    f"regimes need two values of {name} or more; {kind} has {part[name].unique()[0]:g} alone"
+                )

@@ -1,0 +1,81 @@
+"""Temperature: how noisy the training of a dense network was, by the setting that was varied."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, get_args
+
+import numpy as np
+from torch import Tensor
+
+from prunecast.errors import UserError
+from prunecast.landscape.optimisation import MOMENTUM, Recipe
+
+Kind = Literal["epochs", "batch_size", "rho", "epochs_constant_rate", "epochs_late_milestone"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+HOTTER_WHEN_HIGHER = ("rho",)  # the others are hotter when they are lower
+MILESTONES = {"epochs_constant_rate": (), "epochs_late_milestone": (0.75,)}  # the controls of the learning rate
+
+
+def recipes(kind: Kind, values: Sequence[float], base: Recipe) -> list[tuple[Recipe, dict[int, float]]]:
+    """The trainings of dense networks that a range of temperatures needs.
+
+    Args:
+        kind: What is varied. `epochs` stops one training early; `epochs_constant_rate` and `epochs_late_milestone` do
+            so with a learning rate that stays, and with one that falls once, later; `batch_size` keeps the number of
+            steps of `base`; `rho` is the radius of sharpness-aware minimisation.
+        values: The values of the setting.
+        base: The other settings.
+
+    Returns:
+        A training for each network, with the number of epochs after which each value is reached.
+
+    Raises:
+        UserError: There is no such kind, or a value that it cannot take.
+    """
+    _check(kind, values, base)
+    if kind == "batch_size":
+        sizes = [
+            replace(base, batch_size=int(size), epochs=round(base.epochs * size / base.batch_size)) for size in values
+        ]
+        return [(recipe, {recipe.epochs: size}) for recipe, size in zip(sizes, values, strict=True)]
+    if kind == "rho":
+        return [(replace(base, rho=float(rho)), {base.epochs: rho}) for rho in values]
+    recipe = replace(base, milestones=MILESTONES.get(kind, base.milestones))
+    return [(recipe, {int(epochs): epochs for epochs in values})]
+
+
+def from_hot_to_cold(kind: str, values: Sequence[float]) -> list[float]:
+    """The values of a setting, each once, from the hottest to the coldest."""
+    return sorted(set(values), reverse=kind in HOTTER_WHEN_HIGHER)
+
+
+def noise_scale(recipe: Recipe, epochs: int, state: Mapping[str, Tensor]) -> float:
+    """Noise of the last steps relative to the size of the weights.
+
+    The learning rate in the last epoch over batch size, one minus momentum, and the mean square of the weights of
+    convolutions: a network with batch norms is the same at any scale of these weights, so that a step turns them the
+    more the smaller they are (Li et al., 2020). A cousin of the effective noise scale of Zhang et al. (2026).
+
+    Args:
+        recipe: How the network was trained.
+        epochs: Number of epochs after which training stopped.
+        state: State of the network.
+
+    Returns:
+        The noise scale, without unit.
+    """
+    squares = np.concatenate([t.double().square().flatten().numpy() for t in state.values() if t.dim() == 4])
+    return recipe.rate_in(epochs - 1) / (recipe.batch_size * (1 - MOMENTUM) * float(squares.mean()))
+
+
+def _check(kind: str, values: Sequence[float], base: Recipe) -> None:
+    if kind not in KINDS:
+        raise UserError(f"there is no temperature {kind!r}; there are {', '.join(KINDS)}")
+    whole = kind != "rho"
+    most = base.epochs if kind.startswith("epochs") else float("inf")
+    for value in values:
+        if value <= 0 or value > most or (whole and value != int(value)):
+            limit = f" up to the {base.epochs} of the training" if kind.startswith("epochs") else ""
+            raise UserError(
+                f"{kind} is {'a positive whole number' if whole else 'a positive number'}{limit}, not {value:g}"
+            )
