@@ -21,9 +21,9 @@ from prunecast.landscape.connectivity import along, connectivity
 from prunecast.landscape.optimisation import Images, Recipe, fit
 from prunecast.landscape.similarity import linear_cka, unbiased_linear_cka
 from prunecast.landscape.stacks import State, logits, recalibrate, stacked, unstacked
-from prunecast.landscape.temperature import Kind, noise_scale, recipes
+from prunecast.landscape.temperature import Grid, noise_scale, recipes
 from prunecast.networks.preresnet import PreResNet
-from prunecast.networks.vision import pixel_standards, pixel_values
+from prunecast.networks.vision import ImageClassifier, pixel_standards, pixel_values
 from prunecast.progress import note, track
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import MAXIMUM, cut, masks, pruned_counts, rank
@@ -33,65 +33,6 @@ Item = TypeVar("Item")
 
 STAGE = "regimes"
 MEASURED = ("test_error", "train_error", "lmc", "cka", "cka_unbiased")
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A study of the three regimes.
-
-    Attributes:
-        kind: What is varied in the training of the dense networks.
-        temperatures: Its values.
-        densities: Shares of the weights of each convolution that pruning leaves.
-        dense_seeds: Number of dense networks for each temperature.
-        retrain_seeds: Number of networks trained from each pruned one, at least 2.
-        depth: Layers of the PreResNet.
-        width: Channels of its first stage.
-        side: Height and width, in pixels, that images are reduced to.
-        train_examples: Training images, from the first.
-        compared_examples: Of these, those on which networks are compared and statistics of batch norms taken anew.
-        eval_examples: Validation images, from the first.
-        dense: Training of the dense networks, before `kind` varies it.
-        retraining: Training after pruning.
-        together: Networks that are trained at once, at most.
-        bfloat16: Whether products of the training are computed in bfloat16.
-    """
-
-    kind: Kind
-    temperatures: tuple[float, ...]
-    densities: tuple[float, ...]
-    dense_seeds: int
-    retrain_seeds: int
-    depth: int
-    width: int
-    side: int
-    train_examples: int
-    compared_examples: int
-    eval_examples: int
-    dense: Recipe
-    retraining: Recipe
-    together: int
-    bfloat16: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse a grid that shows nothing.
-
-        Raises:
-            UserError: There are fewer than two temperatures, densities or networks to compare, or a density is none.
-        """
-        for name, count, what in (
-            ("temperatures", len(set(self.temperatures)), "temperatures"),
-            ("densities", len(set(self.densities)), "densities"),
-            ("retrain_seeds", self.retrain_seeds, "networks trained from each pruned one"),
-        ):
-            if count < 2:
-                raise UserError(f"a grid compares two {what} or more; {name} gives {count}")
-        if self.dense_seeds < 1:
-            raise UserError(f"a grid needs a dense network; dense_seeds is {self.dense_seeds}")
-        for density in self.densities:
-            if not 0 < density <= 1:
-                raise UserError(f"a density is a share of the weights above 0, at most 1, not {density:g}")
-        recipes(self.kind, self.temperatures, self.dense)
 
 
 @dataclass(frozen=True)
@@ -173,14 +114,42 @@ def measure(task: Task, grid: Grid, study: str, folder: Path) -> pd.DataFrame:
     Raises:
         UserError: The task does not fit the grid.
     """
-    data = data_of(task, grid)
-    key = key_of([STAGE], task.fingerprint, asdict(grid) | {"together": None, "temperatures": None, "densities": None})
+    data, key = data_of(task, grid), _key(task, grid)
     rows: list[dict[str, Any]] = []
     for seed in range(grid.dense_seeds):
         dense = _dense(data, grid, seed, folder, key)
         cells = [Cell(seed, t, density) for t in grid.temperatures for density in grid.densities]
         rows += _filled(cells, dense, data, grid, folder, key)
     return pd.DataFrame(rows).assign(study=study, temperature_kind=grid.kind)
+
+
+def save_pair(task: Task, grid: Grid, cell: Cell, folder: Path, target: Path) -> list[Path]:
+    """Save two networks of a cell as checkpoints that `prunecast diagnose` reads.
+
+    Args:
+        task: The task, of images of the size of the grid.
+        grid: The grid.
+        cell: The cell.
+        folder: Folder of the dense networks, as in `measure`.
+        target: Folder for the checkpoints.
+
+    Returns:
+        The folder of each.
+
+    Raises:
+        UserError: The task does not fit the grid.
+    """
+    data = data_of(task, grid)
+    dense = _dense(data, grid, cell.seed, folder, _key(task, grid))
+    start = pruned(dense[cell.temperature][0], cell.density)
+    names, shape = [cell.name_of(seed) for seed in (0, 1)], data.train.pixels.shape[1:]
+    places = [target / f"network_{seed}" for seed in (0, 1)]
+    for place, end in zip(places, _retrained([(start, name) for name in names], data, grid), strict=True):
+        standards = pixel_standards(task.train.images)
+        model = ImageClassifier(f"preresnet{grid.depth}_{grid.width}", data.classes, shape, *standards)
+        model.network.load_state_dict(end)
+        model.save_pretrained(place)
+    return places
 
 
 def pruned(state: State, density: float) -> tuple[State, dict[str, Tensor]]:
@@ -198,6 +167,11 @@ def pruned(state: State, density: float) -> tuple[State, dict[str, Tensor]]:
     cuts = cut(ranking, pruned_counts(ranking, "percentile", (1 - density) * MAXIMUM))
     stays = masks(weights, magnitude, ranking.groups, cuts)
     return {name: value * stays[name] if name in stays else value for name, value in state.items()}, stays
+
+
+def _key(task: Task, grid: Grid) -> Key:
+    settings = asdict(grid) | {"together": None, "temperatures": None, "densities": None}
+    return key_of([STAGE], task.fingerprint, settings)
 
 
 def _dense(data: Data, grid: Grid, seed: int, folder: Path, key: Key) -> dict[float, tuple[State, float]]:
@@ -274,8 +248,8 @@ def _retrained(runs: Sequence[tuple[tuple[State, State], str]], data: Data, grid
 def _networks(ends: Sequence[State], data: Data, grid: Grid) -> list[dict[str, Any]]:
     """Errors of the networks of a cell, with the mean connectivity and similarity of the pairs that each is in."""
     train, validation = _answers(ends, data, grid)
-    finite = torch.isfinite(train).all(2).all(0)
-    trained = [number for number, good in enumerate(finite.tolist()) if good]
+    varied = torch.isfinite(train).all(2).all(0) & (train != train[:1]).any(2).any(0)
+    trained = [number for number, good in enumerate(varied.tolist()) if good]
     rows: list[dict[str, Any]] = [{"retrain_seed": number} | dict.fromkeys(MEASURED) for number in range(len(ends))]
     for number in trained:
         rows[number]["test_error"] = _errors(validation, data.validation)[number]

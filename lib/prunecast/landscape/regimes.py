@@ -57,11 +57,12 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each temperature kind, density and temperature, from hot to cold, with the means of `test_error`,
-        `lmc`, `cka` and `dense_error` over the networks that were trained; with `noise`, the standard error of the
-        mean error over dense networks, as one figure for each kind; with `gap`, the error above that of the best
-        temperature at this density; with `matters`, whether the gap exceeds twice the noise of a difference; and with
-        `direction`: `stay` where it does not, else the side on which the best temperature lies. Where a whole cell
-        is missing, its figures are.
+        `lmc`, `cka`, `dense_error` and `noise_scale` over the networks that were trained, and with:
+        `noise`, the standard error of the mean error, one figure for each kind: over dense networks, or over retrained
+        ones where there is one dense network, or else from second differences along the temperature (Gasser et al.,
+        1986); `gap`, the error above that of the best temperature at this density; `matters`, whether the gap exceeds
+        twice the noise of a difference; `direction`: `stay` where it does not, else the side on which the best
+        temperature lies. Where a whole cell is missing, its figures are.
 
     Raises:
         UserError: A kind has one temperature or one density alone.
@@ -70,9 +71,9 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     place = ["temperature_kind", "density", "temperature"]
     means = rows.groupby([*place, "dense_seed"])[["test_error", "lmc", "cka", "dense_error", "noise_scale"]].mean()
     table = means.groupby(place).mean().reset_index()
-    spread = means["test_error"].groupby(place).agg(["var", "count"])
-    variances = spread["var"].groupby("temperature_kind").mean() / spread["count"].groupby("temperature_kind").mean()
-    table["noise"] = pd.Series(np.sqrt(table["temperature_kind"].map(variances).astype(float))).fillna(0.0)
+    table["noise"] = table["temperature_kind"].map(
+        {str(k): _noise(part) for k, part in rows.groupby("temperature_kind")}
+    )
     best = table["test_error"].groupby([table[name] for name in COLUMN]).transform("min")
     table["gap"] = table["test_error"] - best
     table["matters"] = table["gap"] > 2 * np.sqrt(2) * table["noise"]
@@ -103,13 +104,13 @@ def learn(table: pd.DataFrame) -> Boundaries:
     weight = (cost / cost.groupby(known["direction"]).transform("sum")).to_numpy()
     lmc, cka = known["lmc"].to_numpy(), known["cka"].to_numpy()
     right = {name: (known["direction"] == name).to_numpy() for name in DIRECTIONS}
-    candidates = [(a, b) for a in _between(lmc) for b in _between(cka)]
-    gains = []
-    for a, b in candidates:
-        poor = lmc < a
-        correct = np.where(poor, right[HOTTER], np.where(cka < b, right[COLDER], right[STAY]))
-        gains.append(float(weight @ correct))
-    best = np.array([pair for pair, gain in zip(candidates, gains, strict=True) if np.isclose(gain, max(gains))])
+    on_lmc, on_cka = _between(lmc), _between(cka)
+    poor = lmc < on_lmc[:, None]  # (a, n)
+    similar = cka >= on_cka[:, None]  # (b, n)
+    connected = np.where(similar, weight * right[STAY], weight * right[COLDER])
+    gains = (poor @ (weight * right[HOTTER]))[:, None] + (~poor).astype(float) @ connected.T
+    rows, columns = np.nonzero(np.isclose(gains, gains.max()))
+    best = np.stack([on_lmc[rows], on_cka[columns]], axis=1)
     middle = best[np.abs(best - np.median(best, axis=0)).sum(1).argmin()]
     return Boundaries(*map(float, middle))
 
@@ -129,6 +130,19 @@ def resampled(rows: pd.DataFrame, seed: int, count: int = RESAMPLES) -> list[Bou
     table = cells(rows)
     groups = [part for _, part in table.groupby(COLUMN)]
     return [learn(pd.concat([groups[i] for i in draw.integers(len(groups), size=len(groups))])) for _ in range(count)]
+
+
+def _noise(rows: pd.DataFrame) -> float:
+    """Standard error of the mean test error of a cell, pooled over the cells of one kind."""
+    place = ["density", "temperature"]
+    for seeds in ("dense_seed", "retrain_seed"):
+        means = rows.groupby([*place, seeds])["test_error"].mean().groupby(place).agg(["var", "count"])
+        several = means[means["count"] > 1]
+        if not several.empty:
+            return float(np.sqrt((several["var"] / several["count"]).mean()))
+    by_density = [part.sort_values("temperature")["test_error"] for _, part in rows.groupby("density")]
+    differences = np.concatenate([errors.diff().diff().dropna().to_numpy() for errors in by_density])
+    return float(np.sqrt(np.median(differences**2) / 0.4549 / 6)) if len(differences) else 0.0  # 0.4549: of chi-square
 
 
 def _between(values: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -58,7 +58,32 @@ def guided(boundaries: Boundaries) -> Choose:
     return choose
 
 
-NAIVE: Mapping[str, Choose] = {
+def nearest_noise(scale: float) -> Choose:
+    """The network whose noise scale is nearest to one, as a ratio.
+
+    Args:
+        scale: The noise scale that was best elsewhere.
+
+    Returns:
+        The rule.
+    """
+    return lambda column: int(np.abs(np.log(column["noise_scale"].to_numpy() / scale)).argmin())
+
+
+def best_noise(table: pd.DataFrame) -> float:
+    """Geometric mean, over kinds and densities, of the noise scale of the best network.
+
+    Args:
+        table: Cells with the columns of `cells`.
+
+    Returns:
+        The noise scale, without unit.
+    """
+    best = table.loc[table.dropna(subset=["test_error"]).groupby(COLUMN)["test_error"].idxmin(), "noise_scale"]
+    return float(np.exp(np.log(best.to_numpy()).mean()))
+
+
+NAIVE: dict[str, Choose] = {
     "always hotter": hottest,
     "always colder": coldest,
     "best dense network": best_dense,

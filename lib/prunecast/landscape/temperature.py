@@ -1,8 +1,8 @@
-"""Temperature: how noisy the training of a dense network was, by the setting that was varied."""
+"""Temperature: how noisy the training of dense networks was, by the setting that a grid varies."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from torch import Tensor
@@ -14,6 +14,95 @@ Kind = Literal["epochs", "batch_size", "rho", "epochs_constant_rate", "epochs_la
 KINDS: tuple[Kind, ...] = get_args(Kind)
 HOTTER_WHEN_HIGHER = ("rho",)  # the others are hotter when they are lower
 MILESTONES = {"epochs_constant_rate": (), "epochs_late_milestone": (0.75,)}  # the controls of the learning rate
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A study of the three regimes.
+
+    Attributes:
+        kind: What is varied in the training of the dense networks.
+        temperatures: Its values.
+        densities: Shares of the weights of each convolution that pruning leaves.
+        dense_seeds: Number of dense networks for each temperature.
+        retrain_seeds: Number of networks trained from each pruned one, at least 2.
+        depth: Layers of the PreResNet.
+        width: Channels of its first stage.
+        side: Height and width, in pixels, that images are reduced to.
+        train_examples: Training images, from the first.
+        compared_examples: Of these, those on which networks are compared and statistics of batch norms taken anew.
+        eval_examples: Validation images, from the first.
+        dense: Training of the dense networks, before `kind` varies it.
+        retraining: Training after pruning.
+        together: Networks that are trained at once, at most.
+        bfloat16: Whether products of the training are computed in bfloat16.
+    """
+
+    kind: Kind
+    temperatures: tuple[float, ...]
+    densities: tuple[float, ...]
+    dense_seeds: int
+    retrain_seeds: int
+    depth: int
+    width: int
+    side: int
+    train_examples: int
+    compared_examples: int
+    eval_examples: int
+    dense: Recipe
+    retraining: Recipe
+    together: int
+    bfloat16: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a grid that shows nothing.
+
+        Raises:
+            UserError: There are fewer than two temperatures, densities or networks to compare, or a density is none.
+        """
+        for number in (*self.temperatures, *self.densities):
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                raise UserError(f"temperatures and densities are numbers; {number!r} is none")
+        for name, count, what in (
+            (self.kind, len(set(self.temperatures)), "temperatures"),
+            ("densities", len(set(self.densities)), "densities"),
+            ("retrain_seeds", self.retrain_seeds, "networks trained from each pruned one"),
+        ):
+            if count < 2:
+                raise UserError(f"a grid compares two {what} or more; {name} gives {count}")
+        if self.dense_seeds < 1:
+            raise UserError(f"a grid needs a dense network; dense_seeds is {self.dense_seeds}")
+        for density in self.densities:
+            if not 0 < density <= 1:
+                raise UserError(f"a density is a share of the weights above 0, at most 1, not {density:g}")
+        recipes(self.kind, self.temperatures, self.dense)
+
+
+def grids(
+    values: Mapping[Kind, Sequence[float]], densities: Sequence[float], fewer: Sequence[float], **settings: Any
+) -> list[Grid]:
+    """The grids of a study, one for each kind of temperature that it has values of.
+
+    Args:
+        values: Values by kind; a kind without values has no grid.
+        densities: Densities where `epochs` is varied.
+        fewer: Densities where something else is.
+        **settings: All other attributes of `Grid`.
+
+    Returns:
+        The grids.
+
+    Raises:
+        UserError: A grid shows nothing, or there is none.
+    """
+    found = [
+        Grid(kind, tuple(given), tuple(densities if kind == "epochs" else fewer), **settings)
+        for kind, given in values.items()
+        if given
+    ]
+    if not found:
+        raise UserError(f"a study of the regimes needs values of {', '.join(values)} or of several of these")
+    return found
 
 
 def recipes(kind: Kind, values: Sequence[float], base: Recipe) -> list[tuple[Recipe, dict[int, float]]]:
