@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,12 +17,13 @@ from prunecast.loading.text import most_tokens
 from prunecast.models import inputs, prunable, zoo
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.evaluation import Outcome, logits, outcome_of
-from prunecast.networks.vision import FULLY_CONNECTED, ImageClassifier
+from prunecast.networks.vision import ImageClassifier
 from prunecast.progress import track
 
-EXAMPLES = 2000  # of the task's validation split, at most
+EXAMPLES = 2000  # of the split that is evaluated, at most
 MAX_LENGTH = 128  # tokens of a text, at most
 AT_ONCE = 256  # examples between two steps of the progress bar
+WORDS = {"train": "training", "validation": "validation"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def open_subject(
     examples: int = EXAMPLES,
     max_length: int = MAX_LENGTH,
     seed: int = 0,
+    split: Literal["train", "validation"] = "validation",
 ) -> Subject:
     """Load a checkpoint and the examples of a task that it is evaluated on.
 
@@ -79,12 +81,13 @@ def open_subject(
         checkpoint: A folder, a name in `PRUNECAST_MODELS`, or an id of the hub.
         task: The task.
         device: Device of the model, such as `cpu` or `cuda:1`; empty for the GPU where there is one.
-        examples: Number of validation examples that are evaluated; all where there are fewer.
+        examples: Number of examples that are evaluated; all where there are fewer.
         max_length: Number of tokens after which a text is cut off, unless the checkpoint takes fewer.
         seed: Seed of the draw of examples.
+        split: The split of the task that they are drawn from.
 
     Returns:
-        The model with its examples. The labels of the task are in the order of the checkpoint's classes where both
+        The model with its examples, as the validation split of its task. The labels of the task are in the order of the checkpoint's classes where both
         have names.
 
     Raises:
@@ -94,7 +97,8 @@ def open_subject(
     model, processor, name = storage.open_checkpoint(checkpoint)
     _check_inputs(model, processor, name, task)
     ordered, notes_on_classes = _in_order_of(model, name, task)
-    chosen = ordered.validation.sample(examples, seed)
+    available = ordered.train if split == "train" else ordered.validation
+    chosen = available.sample(examples, seed)
     limit = max_length if task.kind == "image" else min(max_length, most_tokens(model, processor))
     prepared = inputs.fitted(model.to(place), inputs.prepare(chosen, processor, limit), name)
     subject = TrainedModel(
@@ -107,7 +111,7 @@ def open_subject(
         seed=seed,
     )
     notes = [
-        _note_on_examples(len(chosen), len(task.validation), seed),
+        _note_on_examples(len(chosen), len(available), WORDS[split], seed),
         *_notes_on_texts(prepared, limit),
         *notes_on_classes,
         *_notes_on_weights(subject),
@@ -136,8 +140,8 @@ def _check_inputs(model: Any, processor: Any, name: str, task: Task) -> None:
         raise UserError(f"{name} gives each example several classes, and here each example has one")
     if isinstance(model, ImageClassifier):
         _, height, width, channels = task.validation.images.shape
-        shape, fixed = (channels, height, width), model.architecture in (*FULLY_CONNECTED, "kan")
-        if shape != model.shape and (fixed or channels not in (1, 3)):
+        shape = (channels, height, width)
+        if shape != model.shape and not (model.resizes and channels in (1, 3)):
             raise UserError(
                 f"{name} takes images of {_shown(model.shape)}, those of task {task.name!r} have {_shown(shape)} "
                 "(channels, height, width)"
@@ -176,10 +180,10 @@ def _in_order_of(model: Any, name: str, task: Task) -> tuple[Task, list[str]]:
     ]
 
 
-def _note_on_examples(used: int, available: int, seed: int) -> str:
+def _note_on_examples(used: int, available: int, kind: str, seed: int) -> str:
     if used == available:
-        return f"all {available:,} validation examples are evaluated"
-    return f"{used:,} of {available:,} validation examples are evaluated, drawn at random with seed {seed}"
+        return f"all {available:,} {kind} examples are evaluated"
+    return f"{used:,} of {available:,} {kind} examples are evaluated, drawn at random with seed {seed}"
 
 
 def _notes_on_texts(examples: inputs.Examples, limit: int) -> list[str]:

@@ -10,7 +10,7 @@ from prunecast.errors import UserError
 from prunecast.loading import hub, images
 from prunecast.loading.folders import config_of, local_folder, read_json
 from prunecast.loading.text import first_line, text_classifier
-from prunecast.networks.vision import VISION_ARCHITECTURES, ImageClassifier
+from prunecast.networks.vision import ImageClassifier, is_vision_architecture
 
 IMAGES = "ForImageClassification"  # part of the library's names of image classifiers
 NO_PADDING = -1  # `pad_token_id` of a loaded model without a padding token, so that it takes batches
@@ -42,7 +42,7 @@ def load(folder: Path) -> tuple[nn.Module, Any]:
             tokenizer has more tokens than the model.
     """
     config = config_of(folder)
-    if config.get("architecture") in VISION_ARCHITECTURES:
+    if is_vision_architecture(config.get("architecture")):
         return _image_classifier(folder), None
     return _from_library(str(folder), folder.name, config.get("architectures"))
 
@@ -87,7 +87,7 @@ def _architectures(checkpoint: str) -> Any:
 def _image_classifier(folder: Path) -> nn.Module:
     try:
         return ImageClassifier.from_pretrained(folder).eval()
-    except (OSError, TypeError, KeyError, RuntimeError) as error:
+    except (OSError, TypeError, ValueError, LookupError, RuntimeError) as error:
         raise UserError(
             f"checkpoint {folder.name}: its weights are not those that its config.json describes ({first_line(error)})"
         ) from None

@@ -14,7 +14,7 @@ from prunecast.datasets.tasks import Task, load_task
 from prunecast.errors import UserError, first_complaint
 from prunecast.loading.folders import local_folder, refuse_pickles
 from prunecast.loading.text import text_classifier
-from prunecast.networks.vision import VISION_ARCHITECTURES, ImageClassifier, pixel_standards
+from prunecast.networks.vision import ImageClassifier, pixel_standards
 
 VOCABULARY = 8000  # tokens of a tokenizer that is trained with its model
 SPECIAL_TOKENS = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
@@ -105,13 +105,9 @@ def build(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:
             task or the entry.
     """
     if task.kind == "image":
-        if (architecture := spec.architecture) not in VISION_ARCHITECTURES:
-            raise UserError(
-                f"{architecture!r} is not an image architecture; there are {', '.join(VISION_ARCHITECTURES)}"
-            )
         _, height, width, channels = task.train.images.shape
         standards = pixel_standards(task.train.images) if spec.standardise else ((), ())
-        return ImageClassifier(architecture, task.classes, (channels, height, width), *standards), None
+        return ImageClassifier(spec.architecture, task.classes, (channels, height, width), *standards), None
     return _pretrained(spec, task) if spec.checkpoint else _scratch(spec, task)
 
 

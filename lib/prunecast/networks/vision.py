@@ -1,6 +1,7 @@
-"""Image classifiers: torchvision's VGG16, a pre-activation ResNet-20 for 32 by 32 pixels, fully connected networks."""
+"""Image classifiers: torchvision's VGG16, pre-activation ResNets for small images, fully connected networks."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from torch import nn
 from torch.nn import functional
 
 from prunecast import torchvision_compat as _before_torchvision  # noqa: F401
+from prunecast.errors import UserError
 
 import torchvision.models  # isort: skip
 
 from prunecast.networks.kan import KanNetwork  # isort: skip
 from prunecast.networks.preresnet import PreResNet  # isort: skip
 
-SIDE = 32  # height and width, in pixels, of the images of convolutional networks
+SIDE = 32  # height and width, in pixels, that images are resized to
 SHIFT = 4  # largest shift of an augmented image, in pixels
 FULLY_CONNECTED = {  # widths between input and output; those with a width in the name are of Wang et al., 2026
     "fc2": (128,),
@@ -30,26 +32,32 @@ FULLY_CONNECTED = {  # widths between input and output; those with a width in th
     "fc12_1000": (1000, 900, 800, 750, 700, 650, 600, 500, 400, 200, 100),
 }
 KAN_NODES = 64
+PRERESNET = re.compile(r"preresnet([1-9][0-9]*)_([1-9][0-9]*)")  # depth and width
 
 Builder = Callable[[int, Sequence[int]], nn.Module]  # from the number of classes and the shape of an image
 
 
 class ImageClassifier(nn.Module):
-    """A network of `VISION_ARCHITECTURES` for images of one shape.
+    """An image network for images of one shape.
 
-    The input of the convolutional networks has three channels and 32 by 32 pixels: a single channel is repeated, and
-    images of another size are resized bilinearly.
+    The input of the convolutional networks of `VISION_ARCHITECTURES` has three channels and 32 by 32 pixels: a single
+    channel is repeated, and images of another size are resized bilinearly. All others take images as they are.
 
     Args:
-        architecture: Name in `VISION_ARCHITECTURES`.
+        architecture: Name in `VISION_ARCHITECTURES`, or `preresnet`, depth, underscore and width, as in
+            `preresnet8_16`: a `PreResNet` for images of the given shape.
         classes: Number of classes.
         shape: Channels, height and width of an image.
         mean: Mean of the pixel values by channel, which is subtracted; empty for no standardisation.
         deviation: Standard deviation of the pixel values by channel, by which they are divided; empty with `mean`.
 
     Attributes:
+        resizes: Whether images of another size, and of one channel, are prepared for the network.
         standards: The `mean` and the `deviation`.
         network: The network without the preparation of its input.
+
+    Raises:
+        UserError: There is no such architecture, or no PreResNet of this depth.
     """
 
     def __init__(
@@ -63,7 +71,8 @@ class ImageClassifier(nn.Module):
         super().__init__()
         self.architecture, self.classes, self.shape = architecture, classes, tuple(shape)
         self.standards = {"mean": list(mean), "deviation": list(deviation)}
-        self.network = VISION_ARCHITECTURES[architecture](classes, self.shape)
+        self.resizes = architecture in VISION_ARCHITECTURES and architecture not in (*FULLY_CONNECTED, "kan")
+        self.network = _builder(architecture)(classes, self.shape)
 
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, Any]:
         """Classify images.
@@ -75,11 +84,10 @@ class ImageClassifier(nn.Module):
         Returns:
             `logits` (n, classes), and with labels also `loss`, the mean cross-entropy in nats.
         """
-        convolutional = self.architecture not in (*FULLY_CONNECTED, "kan")
         if self.standards["mean"]:
             mean, deviation = (pixel_values.new_tensor(each)[:, None, None] for each in self.standards.values())
             pixel_values = (pixel_values - mean) / deviation
-        logits = self.network(_in_colour(pixel_values) if convolutional else pixel_values)
+        logits = self.network(_in_colour(pixel_values) if self.resizes else pixel_values)
         return (
             {"logits": logits}
             if labels is None
@@ -111,6 +119,11 @@ class ImageClassifier(nn.Module):
             model = cls(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
         model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
         return model
+
+
+def is_vision_architecture(name: object) -> bool:
+    """Whether `ImageClassifier` has an architecture of this name."""
+    return isinstance(name, str) and (name in VISION_ARCHITECTURES or PRERESNET.fullmatch(name) is not None)
 
 
 def pixel_values(images: NDArray[np.uint8]) -> torch.Tensor:
@@ -150,6 +163,19 @@ def flipped_and_shifted(image: torch.Tensor) -> torch.Tensor:
     mirrored, down, right = (int(torch.randint(0, sides, ())) for sides in (2, 2 * SHIFT + 1, 2 * SHIFT + 1))
     padded = functional.pad(image.flip(-1) if mirrored else image, (SHIFT,) * 4)
     return padded[:, down : down + image.shape[1], right : right + image.shape[2]]
+
+
+def _builder(name: str) -> Builder:
+    if sizes := PRERESNET.fullmatch(name):
+        depth, width = map(int, sizes.groups())
+        return lambda classes, shape: PreResNet(classes, depth, width, shape[0])
+    if name not in VISION_ARCHITECTURES:
+        known = ", ".join(VISION_ARCHITECTURES)
+        raise UserError(
+            f"{name!r} is not an image architecture; there are {known}, and preresnet with a depth and a width, as in "
+            "preresnet8_16"
+        )
+    return VISION_ARCHITECTURES[name]
 
 
 def _vgg16(name: str) -> Builder:

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from prunecast.errors import UserError
 from prunecast.loading import folders
-from prunecast.networks.vision import VISION_ARCHITECTURES, ImageClassifier
+from prunecast.networks.vision import ImageClassifier, is_vision_architecture
 
 Importance = Literal["magnitude", "taylor"]
 FAMILIES = ("bert", "distilbert", "electra", "roberta")
@@ -132,7 +132,7 @@ def load_removed(folder: Path) -> nn.Module:
     if not path.exists():
         raise UserError(f"checkpoint {folder.name} has no config.json, which names its architecture")
     config = json.loads(path.read_text(encoding="utf-8"))
-    if config.get("architecture") in VISION_ARCHITECTURES:
+    if is_vision_architecture(config.get("architecture")):
         model: nn.Module = ImageClassifier(**config)
     else:
         factory: Any = AutoModelForSequenceClassification
