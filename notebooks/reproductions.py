@@ -21,6 +21,8 @@
 #       - data/measured/compression/schedules.csv
 #       - data/measured/compression_cola/schedules.csv
 #       - data/measured/effective/emp.csv
+#       - data/published/three_regimes.csv
+#       - data/measured/regimes/regimes.csv
 #     writes: [reproductions.csv]
 # ---
 # %% [markdown]
@@ -40,12 +42,13 @@ forecasts: str = "campaign"  # study under data/measured with the forecasts
 selections: str = "selection"  # study under data/measured with costs and selections
 compressions: list = ["selection", "compression", "compression_cola"]  # studies under data/measured with schedules
 effective: str = "effective"  # study under data/measured with effective numbers
+temperatures: str = "regimes"  # study under data/measured with the three regimes
 
 # %% tags=["hide-input"]
 import pandas as pd
 from myst_nb import glue
 from prunecast import paths, tables
-from prunecast.experiments import reproductions
+from prunecast.experiments import reproductions, three_regimes
 from prunecast.forecasting import ablation
 from prunecast.plotting import deployment, style
 
@@ -59,7 +62,9 @@ smarts = reproductions.beside_paper(pd.read_csv(paths.PUBLISHED / "smarts.csv"),
 numbers = reproductions.of_effective(
     pd.read_csv(paths.PUBLISHED / "emp.csv"), tables.read("emp", paths.MEASURED / effective)
 )
-rows = pd.concat([surrogate, smarts, numbers], ignore_index=True)
+paper_grid = three_regimes.published(pd.read_csv(paths.PUBLISHED / "three_regimes.csv"))
+grids = three_regimes.beside_paper(paper_grid, tables.read("regimes", paths.MEASURED / temperatures))
+rows = pd.concat([surrogate, smarts, numbers, grids], ignore_index=True)
 phone_choice = tables.read("selections", paths.MEASURED / selections).query(
     "model == 'sst2_minilm' and method == 'phone'"
 )
@@ -118,6 +123,14 @@ style.table(reproductions.side_by_side(numbers[same_protocol]), precision=1)
 
 # %% tags=["hide-input"]
 style.table(numbers[~same_protocol & numbers["ours"].notna()].set_index("row")[columns], precision=2)
+
+# %% [markdown]
+# ## The three regimes
+#
+# The grid of {cite:t}`zhou2023`, digitised from its figure, beside a smaller one; the page {doc}`regimes` explains both.
+
+# %% tags=["hide-input"]
+style.table(grids.set_index("row")[columns], precision=2)
 
 # %% tags=["hide-input"]
 changes_by_row = by_table[["ours", "published"]].droplevel("table")

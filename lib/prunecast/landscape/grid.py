@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,8 +28,6 @@ from prunecast.progress import note, track
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import MAXIMUM, cut, masks, pruned_counts, rank
 from prunecast.seeding import seed_everything
-
-Item = TypeVar("Item")
 
 STAGE = "regimes"
 MEASURED = ("test_error", "train_error", "lmc", "cka", "cka_unbiased")
@@ -85,18 +83,13 @@ def data_of(task: Task, grid: Grid) -> Data:
     mean, deviation = pixel_standards(task.train.images)
     scale = height // grid.side
 
-    def images(split: Split, most: int) -> Images:
-        chosen = split.first(most)
-        pixels = torch.nn.functional.avg_pool2d(pixel_values(chosen.images), scale)
+    def images(split: Split) -> Images:
+        pixels = torch.nn.functional.avg_pool2d(pixel_values(split.images), scale)
         standard = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(deviation)[:, None, None]
-        return Images(standard, torch.from_numpy(np.asarray(chosen.labels)).long())
+        return Images(standard, torch.from_numpy(np.asarray(split.labels)).long())
 
-    return Data(
-        images(task.train, grid.train_examples),
-        images(task.train, grid.compared_examples),
-        images(task.validation, grid.eval_examples),
-        task.classes,
-    )
+    train, compared = (task.train.first(most) for most in (grid.train_examples, grid.compared_examples))
+    return Data(images(train), images(compared), images(task.validation.first(grid.eval_examples)), task.classes)
 
 
 def measure(task: Task, grid: Grid, study: str, folder: Path) -> pd.DataFrame:
@@ -296,7 +289,7 @@ def _errors(answers: Tensor, images: Images) -> list[float]:
     return wrong
 
 
-def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+def _parts(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 

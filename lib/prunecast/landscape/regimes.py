@@ -116,7 +116,7 @@ def learn(table: pd.DataFrame) -> Boundaries:
 
 
 def resampled(rows: pd.DataFrame, seed: int, count: int = RESAMPLES) -> list[Boundaries]:
-    """Boundaries learned from resampled grids: whole densities are drawn with replacement, and dense networks too.
+    """Boundaries learned from resampled grids: whole densities are drawn with replacement.
 
     Args:
         rows: Rows of the table `regimes` of one study.
@@ -130,6 +130,41 @@ def resampled(rows: pd.DataFrame, seed: int, count: int = RESAMPLES) -> list[Bou
     table = cells(rows)
     groups = [part for _, part in table.groupby(COLUMN)]
     return [learn(pd.concat([groups[i] for i in draw.integers(len(groups), size=len(groups))])) for _ in range(count)]
+
+
+def with_regimes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the table `regimes` with the regime of their cell.
+
+    Args:
+        rows: Rows of one study; the boundaries are learned from those that vary `epochs`, or from all without such.
+
+    Returns:
+        The rows with `regime`, empty where a metric is missing.
+    """
+    table = cells(rows)
+    epochs = table[table["temperature_kind"] == "epochs"]
+    boundaries = learn(table if epochs.empty else epochs)
+    place = [*COLUMN, "temperature"]
+    named = table.assign(regime=boundaries.regimes(table["lmc"], table["cka"])).set_index(place)["regime"]
+    found = rows.drop(columns="regime", errors="ignore").join(named, on=place)
+    return found.assign(regime=found["regime"].replace("", None))
+
+
+def with_agreement(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Cells with their regime, and how often it stays under resampling.
+
+    Args:
+        rows: Rows of the table `regimes` of one study.
+        seed: Seed of the resampling.
+
+    Returns:
+        The columns of `cells`; `regime`, by boundaries learned from these cells; `agreement`, the share of the
+        boundaries learned from resampled grids that give it.
+    """
+    table = cells(rows)
+    found = learn(table).regimes(table["lmc"], table["cka"])
+    others = [each.regimes(table["lmc"], table["cka"]) for each in resampled(rows, seed)]
+    return table.assign(regime=found, agreement=np.mean([other == found for other in others], axis=0))
 
 
 def _noise(rows: pd.DataFrame) -> float:

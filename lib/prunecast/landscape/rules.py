@@ -1,14 +1,16 @@
 """Rules that say which way to move the temperature and which dense network to prune, judged by the error they cost."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-from prunecast.landscape.regimes import ADVICE, COLDER, COLUMN, HOTTER, STAY, Boundaries, cells, learn
+from prunecast.landscape.regimes import ADVICE, COLDER, COLUMN, HOTTER, STAY, Boundaries, learn
+
+MOST_SIMILAR = 0.9999  # CKA, from which on the logarithm of what is missing says nothing
 
 Choose = Callable[[pd.DataFrame], int]  # from the cells of one density, from hot to cold, to the position of one
-GUIDED = "three regimes"
+DENSE, GUIDED, WEIGHTED, NOISE = "best dense network", "three regimes", "CKA and connectivity, weighted", "noise scale"
 
 
 def hottest(_: pd.DataFrame) -> int:
@@ -58,6 +60,29 @@ def guided(boundaries: Boundaries) -> Choose:
     return choose
 
 
+def weighted(table: pd.DataFrame) -> Choose:
+    """The network of the lowest error expected from similarity and connectivity, by a regression.
+
+    Args:
+        table: Cells with the columns of `cells` to learn from: the logarithm of the error is regressed on that of
+            1 - CKA and on the square root of the barrier, all three less their means over the temperatures.
+
+    Returns:
+        The rule.
+    """
+    known = table.dropna(subset=["test_error", "lmc", "cka"])
+    columns = [known[name] for name in COLUMN]
+    inputs, target = _inputs(known), np.log(known["test_error"])
+    centred = inputs - inputs.groupby(columns).transform("mean")
+    slopes = np.linalg.lstsq(centred.to_numpy(), (target - target.groupby(columns).transform("mean")).to_numpy())[0]
+    return lambda column: int((_inputs(column) @ slopes).fillna(np.inf).to_numpy().argmin())
+
+
+def _inputs(table: pd.DataFrame) -> pd.DataFrame:
+    dissimilarity = np.log(1 - table["cka"].clip(upper=MOST_SIMILAR))
+    return pd.DataFrame({"cka": dissimilarity, "lmc": np.sqrt(-table["lmc"].clip(upper=0))})
+
+
 def nearest_noise(scale: float) -> Choose:
     """The network whose noise scale is nearest to one, as a ratio.
 
@@ -86,84 +111,19 @@ def best_noise(table: pd.DataFrame) -> float:
 NAIVE: dict[str, Choose] = {
     "always hotter": hottest,
     "always colder": coldest,
-    "best dense network": best_dense,
+    DENSE: best_dense,
     "highest CKA": most_similar,
 }
 
 
-def of_seed(rows: pd.DataFrame, table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Cells as one dense network shows them: its metrics, beside the errors and directions over all networks.
+def fitted(table: pd.DataFrame) -> dict[str, Choose]:
+    """The rules that learn something from a grid.
 
     Args:
-        rows: Rows of the table `regimes` of one study.
-        table: Its cells with the columns of `cells`.
-        seed: Number of the dense network.
+        table: Cells with the columns of `cells`, by which the rules will not be judged.
 
     Returns:
-        The cells, with `lmc`, `cka`, `dense_error` and `noise_scale` of this network alone.
+        The rules by name; that by noise scale only where the grid has one.
     """
-    place = [*COLUMN, "temperature"]
-    own = rows[rows["dense_seed"] == seed].groupby(place)[["lmc", "cka", "dense_error", "noise_scale"]].mean()
-    return table.drop(columns=own.columns).join(own, on=place).assign(dense_seed=seed)
-
-
-def directions(table: pd.DataFrame, boundaries: Boundaries) -> pd.DataFrame:
-    """Whether the advice of the regimes is right, by cell in which temperature matters.
-
-    Args:
-        table: Cells with the columns of `cells`.
-        boundaries: Where the regimes meet.
-
-    Returns:
-        The cells in which temperature matters and both metrics are known, with `regime`, `advice` and `right`.
-    """
-    known = table[table["matters"] & table[["lmc", "cka"]].notna().all(axis=1)]
-    regimes = boundaries.regimes(known["lmc"], known["cka"])
-    advice = np.array([ADVICE[regime] for regime in regimes], dtype=object)
-    return known.assign(regime=regimes, advice=advice, right=advice == known["direction"].to_numpy())
-
-
-def decisions(table: pd.DataFrame, rules: Mapping[str, Choose]) -> pd.DataFrame:
-    """What each rule chooses at each density, and what that costs.
-
-    Args:
-        table: Cells with the columns of `cells`, of one dense network or of the mean over several.
-        rules: The rules by name.
-
-    Returns:
-        A row for each rule, kind and density: the chosen `temperature`, and `regret`, its error above that of the best
-        temperature, as a fraction. Cells without an error cannot be chosen.
-    """
-    records = []
-    for (kind, density), column in table.dropna(subset=["test_error"]).groupby(COLUMN):
-        for name, choose in rules.items():
-            chosen = column.iloc[choose(column)]
-            records.append((name, kind, density, chosen["temperature"], chosen["gap"]))
-    return pd.DataFrame(records, columns=["rule", *COLUMN, "temperature", "regret"])
-
-
-def judged(rows: pd.DataFrame, learned: Mapping[float, Boundaries]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Judge the advice and the choices of each dense network by the errors over all of them.
-
-    Args:
-        rows: Rows of the table `regimes` of one study.
-        learned: Boundaries to use at each density, which are learned from other cells.
-
-    Returns:
-        Rows of `directions` and of `decisions`, each with the `dense_seed`.
-    """
-    table = cells(rows)
-    found = [
-        (directions(part, bounds), decisions(part, NAIVE | {GUIDED: guided(bounds)}).assign(dense_seed=seed))
-        for seed in sorted(rows["dense_seed"].unique())
-        for density, bounds in learned.items()
-        if not (part := of_seed(rows, table, seed).query("density == @density")).empty
-    ]
-    advice, chosen = (pd.concat(parts, ignore_index=True) for parts in zip(*found, strict=True))
-    return advice, chosen
-
-
-def from_other_densities(rows: pd.DataFrame) -> dict[float, Boundaries]:
-    """For each density, the boundaries that all other densities of a study give."""
-    table = cells(rows)
-    return {density: learn(table[table["density"] != density]) for density in sorted(table["density"].unique())}
+    found = {GUIDED: guided(learn(table)), WEIGHTED: weighted(table)}
+    return found | {NOISE: nearest_noise(best_noise(table))} if table["noise_scale"].notna().all() else found

@@ -18,7 +18,8 @@ class PreResNet(nn.Sequential):
 
     With `copies` above 1 the convolutions are grouped: copy number i sees and makes the i-th part of the channels, so
     that the copies share no weight and no statistic. Every parameter and buffer is that of the copies one after the
-    other in the first dimension.
+    other in the first dimension. The input is images (n, copies · channels, height, width), those of the first copy,
+    of the second, and so on; the output is logits (n, copies · classes) in the same order.
 
     Args:
         classes: Number of classes.
@@ -48,17 +49,6 @@ class PreResNet(nn.Sequential):
             nn.Flatten(),
             nn.Linear(last, classes) if copies == 1 else _Classifiers(last, classes, copies),
         )
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Classify images.
-
-        Args:
-            images: Images (n, copies · channels, height, width): those of the first copy, of the second, and so on.
-
-        Returns:
-            Logits (n, copies · classes) in the same order.
-        """
-        return super().forward(images)  # type: ignore[no-any-return]
 
 
 class _PreActivationBlock(nn.Module):

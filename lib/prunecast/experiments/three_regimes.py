@@ -1,0 +1,245 @@
+"""How far the regimes and the rules can be trusted: judged by cells that they were not learned from."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from prunecast.landscape.regimes import ADVICE, COLUMN, Boundaries, cells, learn
+from prunecast.landscape.rules import DENSE, GUIDED, NAIVE, Choose, fitted
+from prunecast.sweeps.curve_metrics import interval_over_groups
+
+SOURCE = "Zhou, Yang, Chang and Mahoney, A Three-regime Model of Network Pruning, ICML 2023, arXiv 2305.18383"
+
+
+def of_seed(rows: pd.DataFrame, table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Cells as one dense network shows them: its metrics, beside the errors and directions over all networks.
+
+    Args:
+        rows: Rows of the table `regimes` of one study.
+        table: Its cells with the columns of `cells`.
+        seed: Number of the dense network.
+
+    Returns:
+        The cells, with `lmc`, `cka`, `dense_error` and `noise_scale` of this network alone.
+    """
+    place = [*COLUMN, "temperature"]
+    own = rows[rows["dense_seed"] == seed].groupby(place)[["lmc", "cka", "dense_error", "noise_scale"]].mean()
+    return table.drop(columns=own.columns).join(own, on=place).assign(dense_seed=seed)
+
+
+def directions(table: pd.DataFrame, boundaries: Boundaries) -> pd.DataFrame:
+    """Whether the advice of the regimes is right, by cell in which temperature matters.
+
+    Args:
+        table: Cells with the columns of `cells`.
+        boundaries: Where the regimes meet.
+
+    Returns:
+        The cells in which temperature matters and both metrics are known, with `regime`, `advice` and `right`.
+    """
+    known = table[table["matters"] & table[["lmc", "cka"]].notna().all(axis=1)]
+    regimes = boundaries.regimes(known["lmc"], known["cka"])
+    advice = np.array([ADVICE[regime] for regime in regimes], dtype=object)
+    return known.assign(regime=regimes, advice=advice, right=advice == known["direction"].to_numpy())
+
+
+def decisions(table: pd.DataFrame, rules: Mapping[str, Choose]) -> pd.DataFrame:
+    """What each rule chooses at each density, and what that costs.
+
+    Args:
+        table: Cells with the columns of `cells`, of one dense network or of the mean over several.
+        rules: The rules by name.
+
+    Returns:
+        A row for each rule, kind and density: the chosen `temperature`, and `regret`, its error above that of the best
+        temperature, as a fraction. Cells without an error cannot be chosen.
+    """
+    records = []
+    for (kind, density), column in table.dropna(subset=["test_error"]).groupby(COLUMN):
+        for name, choose in rules.items():
+            chosen = column.iloc[choose(column)]
+            records.append((name, kind, density, chosen["temperature"], chosen["gap"]))
+    return pd.DataFrame(records, columns=["rule", *COLUMN, "temperature", "regret"])
+
+
+def judged(rows: pd.DataFrame, by: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Judge advice and choices where they were not learned.
+
+    Args:
+        rows: Rows of the table `regimes` of one study.
+        by: Column of which each value is left out in turn, `density` or `temperature_kind`: all rules that learn do so
+            from the cells of the other values, by the mean over dense networks, and are judged by those left out.
+
+    Returns:
+        Rows of `directions` and of `decisions` by `dense_seed`: the metrics are those of one dense network, the errors
+        and the best temperatures those of the mean.
+    """
+    table = cells(rows)
+    parts = [
+        judged_elsewhere(rows[rows[by] == value], table[table[by] != value], table[table[by] == value])
+        for value in sorted(table[by].unique())
+    ]
+    advice, chosen = (pd.concat(frames, ignore_index=True) for frames in zip(*parts, strict=True))
+    return advice, chosen
+
+
+def judged_elsewhere(
+    rows: pd.DataFrame, elsewhere: pd.DataFrame, table: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Judge rules that were learned from other cells.
+
+    Args:
+        rows: Rows of the table `regimes` to judge by.
+        elsewhere: Cells with the columns of `cells` to learn from.
+        table: The cells of `rows`.
+
+    Returns:
+        Rows of `directions` and of `decisions` by `dense_seed`.
+    """
+    boundaries, rules = learn(elsewhere), NAIVE | fitted(elsewhere)
+    if table["dense_error"].isna().any():
+        del rules[DENSE]
+    parts = [of_seed(rows, table, int(seed)) for seed in sorted(rows["dense_seed"].unique())]
+    advice = pd.concat([directions(part, boundaries) for part in parts], ignore_index=True)
+    chosen = [decisions(part, rules).assign(dense_seed=part["dense_seed"].iloc[0]) for part in parts]
+    return advice, pd.concat(chosen, ignore_index=True)
+
+
+def halves(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Boundaries learned from one half of a grid and judged by the other, both ways.
+
+    Args:
+        table: Cells with the columns of `cells`.
+        by: `density`, where a half is every other density, or `temperature`, where it is every other temperature; the
+            best temperature of a cell is that of the whole grid.
+
+    Returns:
+        A row for each half that is judged: the learned `lmc` and `cka`, and `right`, the share of its `cells` in which
+        temperature matters whose advice is right.
+    """
+    odd = table[by].map({value: rank % 2 for rank, value in enumerate(sorted(table[by].unique()))})
+    records = []
+    for half in (0, 1):
+        boundaries = learn(table[odd != half])
+        advice = directions(table[odd == half], boundaries)["right"]
+        records.append((by, half, boundaries.lmc, boundaries.cka, advice.mean(), len(advice)))
+    return pd.DataFrame(records, columns=["by", "half", "lmc", "cka", "right", "cells"])
+
+
+def summary(chosen: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Mean regret of each rule, and its difference from that of the three regimes.
+
+    Args:
+        chosen: Rows of `decisions` with the `dense_seed`.
+        seed: Seed of the resampling.
+
+    Returns:
+        By rule, in points of error: `regret`, its 90 % interval over dense networks `low` to `high`, the `largest`
+        regret, and `difference` from the three regimes with its interval. No interval below five dense networks.
+    """
+    place = ["temperature_kind", "density", "dense_seed"]
+    square = chosen.pivot(index=place, columns="rule", values="regret") * 100
+    networks = square.index.get_level_values(0) + "/" + square.index.get_level_values(2).astype(str)
+    records = {}
+    for rule in dict.fromkeys(chosen["rule"]):
+        known = square[rule].notna().to_numpy()
+        values, groups = square[rule][known], networks[known]
+        paired = values - square[GUIDED][known]
+        low, high = interval_over_groups(values, groups, seed)
+        below, above = interval_over_groups(paired, groups, seed)
+        records[rule] = (values.mean(), low, high, values.max(), paired.mean(), below, above)
+    columns = ["regret", "low", "high", "largest", "difference", "difference low", "difference high"]
+    return pd.DataFrame.from_dict(records, orient="index", columns=columns)
+
+
+def by_source(judgements: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], seed: int) -> pd.DataFrame:
+    """How far the advice of the regimes is right, by what the boundaries were learned from and what is varied.
+
+    Args:
+        judgements: Rows of `directions` and of `decisions`, by where the rules were learned.
+        seed: Seed of the resampling.
+
+    Returns:
+        By source and kind: `right`, the share of the cells in which temperature matters whose advice is right, `low`
+        to `high`, its 90 % interval over dense networks, the number of `cells`, and `regret`, the mean in points of
+        error of the choice by the three regimes.
+    """
+    records = {}
+    for source, (advice, chosen) in judgements.items():
+        guided_choices = chosen[chosen["rule"] == GUIDED]
+        for kind in ["all", *sorted(advice["temperature_kind"].unique())]:
+            part, own = (t if kind == "all" else t[t["temperature_kind"] == kind] for t in (advice, guided_choices))
+            networks = part["temperature_kind"] + part["dense_seed"].astype(str)
+            low, high = interval_over_groups(part["right"].astype(float), networks, seed)
+            records[source, kind] = (part["right"].mean(), low, high, len(part), own["regret"].mean() * 100)
+    return pd.DataFrame.from_dict(records, orient="index", columns=["right", "low", "high", "cells", "regret"])
+
+
+def last_against_best(table: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame:
+    """What the full length of the dense training costs, by its schedule and by density.
+
+    Args:
+        table: Cells with the columns of `cells`.
+        kinds: Kinds of temperature that are counted in epochs.
+
+    Returns:
+        By density and kind: `best`, the epochs with the lowest error after pruning; `cost`, the error after the most
+        epochs above that, and its `noise`, twice that of a difference, both in points; `lmc` after the most epochs.
+    """
+    records = {}
+    for (density, kind), part in table[table["temperature_kind"].isin(kinds)].groupby(["density", "temperature_kind"]):
+        coldest_cell, best = part.iloc[-1], part.sort_values("gap").iloc[0]
+        noise = 2 * np.sqrt(2) * coldest_cell["noise"] * 100
+        records[density, kind] = (best["temperature"], coldest_cell["gap"] * 100, noise, coldest_cell["lmc"])
+    return pd.DataFrame.from_dict(records, orient="index", columns=["best", "cost", "noise", "lmc"])
+
+
+def published(figures: pd.DataFrame) -> pd.DataFrame:
+    """The published grid as rows of the table `regimes`; what it lacks is missing.
+
+    Args:
+        figures: Columns `epochs`, `density`, `test_error`, `lmc` and `cka`.
+
+    Returns:
+        The rows, of one dense and one retrained network.
+    """
+    rows = figures.rename(columns={"epochs": "temperature"}).drop(columns=["source", "table"])
+    missing = {"dense_error": np.nan, "noise_scale": np.nan}
+    return rows.assign(study="published", temperature_kind="epochs", dense_seed=0, retrain_seed=0, **missing)
+
+
+def beside_paper(paper: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
+    """What the published grid and ours say, as rows of the table `reproductions`.
+
+    Args:
+        paper: The published grid, as of `published`.
+        ours: Rows of the table `regimes` of a measured study; those that vary epochs are read.
+
+    Returns:
+        The rows, with errors in points.
+    """
+    printed, measured = (_headline(cells(rows)) for rows in (paper, ours[ours["temperature_kind"] == "epochs"]))
+    return pd.DataFrame(
+        {
+            "source": SOURCE,
+            "table": "figure 2, digitised",
+            "row": list(printed),
+            "published": list(printed.values()),
+            "ours": list(measured.values()),
+            "unit": ["points", "points", "points", "fraction"],
+            "same_protocol": False,
+            "note": "PreResNet-8, fewer and smaller images and fewer epochs, other densities",
+        }
+    )
+
+
+def _headline(table: pd.DataFrame) -> dict[str, float]:
+    last = table.groupby("density").tail(1)
+    costs = decisions(table, {name: NAIVE[name] for name in ("always colder", "highest CKA")}).groupby("rule")["regret"]
+    return {
+        "cost of the most epochs beside the best, largest over densities": 100 * last["gap"].max(),
+        "cost of the highest CKA beside the best epochs, mean over densities": 100 * costs.mean()["highest CKA"],
+        "cost of the highest CKA beside the best epochs, largest over densities": 100 * costs.max()["highest CKA"],
+        "linear mode connectivity, lowest in the grid": table["lmc"].min(),
+    }

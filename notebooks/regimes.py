@@ -1,0 +1,241 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+#   prunecast:
+#     reads:
+#       - data/published/three_regimes.csv
+#       - data/measured/regimes/regimes.csv
+#       - studies/regimes.yml
+#     writes: [regimes.csv]
+#     all_cores: true
+# ---
+
+# %% [markdown]
+# # The three regimes
+#
+# A network that is to be pruned can be trained too hot or too cold: stopped early or late, in small or large batches.
+# Which way should the {term}`temperature` move, and can that be read off the pruned networks, without labels of a test
+# set? {cite:t}`zhou2023` say so. This page trains a small grid of networks, prunes them, trains them again in pairs, and asks how well the pairs
+# are connected and how similar they are.
+#
+# - **You will need** the page {doc}`magnitude_pruning`.
+# - **You will learn** what the three regimes are, where their boundaries lie, and how far their advice can be trusted.
+# - **Run time**: about half a minute; the measured study takes hours.
+
+# %% tags=["parameters"]
+run: str = "page"  # run whose folder the table goes to
+task: str = "digits"  # images to classify
+epochs: list = [2, 4, 8, 16]  # epochs of the dense networks, at which their training stops
+batch_sizes: list = []  # batch sizes of further dense networks, trained for as many steps
+rhos: list = []  # radii of sharpness-aware minimisation of further dense networks
+constant_rate_epochs: list = []  # epochs of further dense networks, whose learning rate stays
+late_milestone_epochs: list = []  # epochs of further dense networks, whose learning rate falls once, after three quarters
+densities: list = [0.05, 0.1, 0.2, 0.5]  # shares of the weights that pruning leaves, for epochs
+other_densities: list = [0.05, 0.2]  # the same, for all other temperatures
+dense_seeds: int = 1  # dense networks for each temperature
+retrain_seeds: int = 2  # networks trained from each pruned one
+depth: int = 8  # layers of the networks: 8, 14, 20, …
+width: int = 4  # channels of their first stage
+side: int = 8  # height and width of an image, pixels
+train_examples: int = 800  # training images
+compared_examples: int = 800  # training images on which networks are compared
+eval_examples: int = 597  # validation images
+dense_epochs: int = 16  # length of the schedule of the dense networks
+retrain_epochs: int = 8  # length of the training after pruning
+batch_size: int = 32  # images in a step
+learning_rate: float = 0.05  # before it falls to a tenth, after half and after three quarters of a schedule
+weight_decay: float = 0.0005  # of all parameters
+mirrored: bool = False  # whether half of the images are mirrored
+together: int = 32  # networks that are trained at once
+bfloat16: bool = False  # whether products are computed in bfloat16 while networks are trained
+measured: str = "regimes"  # study under data/measured that is drawn
+first: str = ""  # a checkpoint of your own, pruned and trained again; empty: a network of this page
+second: str = ""  # another one, from the same pruned network
+seed: int = 0  # seed of the resampling
+
+# %% tags=["hide-input"]
+import pandas as pd
+from myst_nb import glue
+from prunecast import paths, tables
+from prunecast.datasets.tasks import load_task
+from prunecast.experiments import three_regimes
+from prunecast.forecasting import diagnosis
+from prunecast.landscape import grid, regimes, temperature
+from prunecast.landscape.optimisation import Recipe
+from prunecast.plotting import landscape as figures
+from prunecast.plotting import style
+from prunecast.workflow.studies import read_study
+
+style.use_style()
+
+# %%
+values = {"epochs": epochs, "batch_size": batch_sizes, "rho": rhos}
+values |= {"epochs_constant_rate": constant_rate_epochs, "epochs_late_milestone": late_milestone_epochs}
+sizes = {"dense_seeds": dense_seeds, "retrain_seeds": retrain_seeds, "depth": depth, "width": width, "side": side}
+sizes |= {"train_examples": train_examples, "compared_examples": compared_examples, "eval_examples": eval_examples}
+common = {"batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay, "mirrored": mirrored}
+trainings = {"dense": Recipe(dense_epochs, **common), "retraining": Recipe(retrain_epochs, **common)}
+settings = sizes | trainings | {"together": together, "bfloat16": bfloat16}
+grids = temperature.grids(values, densities, other_densities, **settings)
+
+# %%
+images = load_task(task)
+folder = paths.run(run) / "regimes"
+rows = regimes.with_regimes(pd.concat([grid.measure(images, each, run, folder / each.kind) for each in grids]))
+_ = tables.write("regimes", rows, paths.outputs(run))
+
+# %% [markdown]
+# ## A small grid
+#
+# Each cell of {numref}`fig-small-grid` is a dense network, stopped after some epochs, of which magnitude pruning left a
+# share of each convolution, and two networks trained from what was left, in different orders of the images.
+# **Connectivity** is the largest deviation of the error on the straight line between the two from the mean of both:
+# 0 where the line is level, negative by the height of a barrier. **CKA** compares their outputs, 1 where they agree.
+#
+# - Regime **I**: poorly connected. A hotter dense network, stopped earlier, should be pruned.
+# - Regime **II-A** (*A* in the figure): connected, with dissimilar outputs. A colder one should be.
+# - Regime **II-B** (*B*): connected and similar. It hardly matters.
+
+# %% mystnb={"figure": {"caption": "A grid of small networks on the digits of scikit-learn. Black lines: boundaries of the regimes, learned from this grid. Last panel: the regime, and how many per cent of the boundaries learned from resampled densities agree.", "name": "fig-small-grid"}, "image": {"alt": "Four heat maps over epochs and density: error after pruning, linear mode connectivity, similarity, and regime. Error is highest at the lowest density; connectivity and similarity are lowest there."}} tags=["hide-input"]
+small = regimes.with_agreement(rows[rows["temperature_kind"] == grids[0].kind], seed)
+_ = figures.draw_diagram(small, f"{style.words(grids[0].kind)}, hot to cold")
+
+# %% [markdown]
+# ## The measured study
+#
+# The same on CIFAR-10, with more of everything, and still far smaller than in the paper: {glue:text}`layers` layers
+# instead of 20, images reduced to {glue:text}`pixels` by {glue:text}`pixels` pixels, {glue:text}`images` training images
+# instead of 50,000, {glue:text}`dense` epochs instead of 160 and {glue:text}`retrained` after pruning, no shifted
+# images, and a weight decay of {glue:text}`decay` instead of 0.0001, since there are far fewer steps. So errors are far
+# higher than in the paper. {numref}`fig-measured-grid` varies the epochs.
+
+# %% tags=["hide-input"]
+study = read_study(paths.ROOT / "studies" / f"{measured}.yml").pages["regimes"]
+shown = {"layers": "depth", "pixels": "side", "images": "train_examples", "dense": "dense_epochs"}
+for name, parameter in (shown | {"retrained": "retrain_epochs", "decay": "weight_decay"}).items():
+    glue(name, study[parameter], display=False)
+ours = tables.read("regimes", paths.MEASURED / measured)
+by_kind = {kind: regimes.with_agreement(part, seed) for kind, part in ours.groupby("temperature_kind")}
+table = regimes.cells(ours)
+
+# %% mystnb={"figure": {"caption": "The measured study on CIFAR-10 where the epochs are varied, in the form of the first figure. Mean over dense networks and pairs.", "name": "fig-measured-grid"}, "image": {"alt": "Four heat maps over epochs and density. At low density error is lowest after few epochs and connectivity falls with more; at high density more epochs lower the error and similarity grows with them."}} tags=["hide-input"]
+_ = figures.draw_diagram(by_kind["epochs"], "epochs of the dense network")
+
+# %% [markdown]
+# Other settings are temperatures as well: the batch size ({numref}`fig-batch`, smaller is hotter), and the radius of
+# sharpness-aware minimisation ({numref}`fig-rho`, larger is hotter).
+
+# %% mystnb={"figure": {"caption": "The same where the batch size is varied, at equal numbers of steps.", "name": "fig-batch"}, "image": {"alt": "Four heat maps over batch size and density: error, connectivity, similarity, regime."}} tags=["hide-input"]
+_ = figures.draw_diagram(by_kind["batch_size"], "batch size of the dense network")
+
+# %% mystnb={"figure": {"caption": "The same where the radius of sharpness-aware minimisation is varied.", "name": "fig-rho"}, "image": {"alt": "Four heat maps over the radius and density: error, connectivity, similarity, regime."}} tags=["hide-input"]
+_ = figures.draw_diagram(by_kind["rho"], "radius rho, dense training")
+
+# %% [markdown]
+# ## The published grid
+#
+# The paper draws its boundaries by hand. {numref}`fig-published` learns them from its digitised grid, and
+# {numref}`fig-boundaries` shows in which cells the best temperature is hotter, colder or not different by more than the
+# noise. A boundary is a threshold: left of the vertical line lies regime I, below the horizontal one II-A. Thin lines
+# were learned from resampled densities; the wider they spread, the less a boundary means.
+
+# %% tags=["hide-input"]
+paper = three_regimes.published(pd.read_csv(paths.PUBLISHED / "three_regimes.csv"))
+paper_cells = regimes.with_agreement(paper, seed)
+learned, others = regimes.learn(paper_cells), regimes.resampled(paper, seed)
+every = paper_cells[paper_cells["temperature"] % 20 == 0]
+
+# %% mystnb={"figure": {"caption": "The published grid, every second of its sixteen epochs, with boundaries learned from all of it.", "name": "fig-published"}, "image": {"alt": "Four heat maps over epochs and density: regime I covers low density and many epochs, II-A low density and few epochs, II-B high density."}} tags=["hide-input"]
+_ = figures.draw_diagram(every, "epochs of the dense network")
+
+# %% mystnb={"figure": {"caption": "Cells of the published grid by connectivity and similarity, with the direction in which their best temperature lies. Thick: learned boundaries; thin: those of resampled densities.", "name": "fig-boundaries"}, "image": {"alt": "Scatter of CKA against connectivity. Cells whose best temperature is hotter lie at low connectivity, those whose best is colder at high connectivity and low CKA, those that should stay at the top right."}} tags=["hide-input"]
+_ = figures.draw_boundaries(paper_cells, learned, others)
+
+# %% [markdown]
+# Learned from one half of a grid and judged by the other, with the share of the cells in which temperature matters
+# whose advice is right:
+
+# %% tags=["hide-input"]
+halves = {"published": paper_cells, "measured, epochs": by_kind["epochs"]}
+split = [
+    three_regimes.halves(cells, by).assign(grid=name)
+    for name, cells in halves.items()
+    for by in ("density", "temperature")
+]
+split = pd.concat(split).set_index(["grid", "by", "half"])
+style.table(split)
+
+# %% [markdown]
+# ## Three case studies
+#
+# Which dense network should be pruned? {numref}`fig-regrets` shows what a choice costs: the error of the chosen
+# network above that of the best one at the same density. Nothing is judged by cells that it was learned from: each
+# density is left out in turn. The choice by the *three regimes* follows their advice from the coldest network on. The
+# *weighted* rule is ours: it regresses the error on CKA and connectivity. The *noise scale* takes the network whose
+# learning rate over batch size and squared weights is nearest to what was best elsewhere.
+
+# %% tags=["hide-input"]
+advice, chosen = three_regimes.judged(ours, "density")
+cost = three_regimes.summary(chosen, seed)
+panels = [
+    three_regimes.summary(part, seed).assign(panel=style.words(kind))
+    for kind, part in chosen.groupby("temperature_kind")
+]
+marks = pd.concat([cost.assign(panel="all"), *panels]).rename_axis("rule").reset_index()
+
+# %% mystnb={"figure": {"caption": "Mean regret of each rule, points of error, by the temperature that is varied. Bars: 90 % interval over dense networks, where there are five or more.", "name": "fig-regrets"}, "image": {"alt": "A panel for all temperatures and one for each kind; a mark for each rule. Always hotter and always colder are to the right, rules by similarity and the regimes to the left."}} tags=["hide-input"]
+_ = figures.draw_regrets(marks, "panel")
+
+# %% tags=["hide-input"]
+style.table(cost, precision=2)
+
+# %% [markdown]
+# And in which direction should a network's temperature have moved? The advice of the regimes, in the cells in which
+# temperature matters, where the boundaries were learned from other densities, from other temperatures, or from the
+# published grid:
+
+# %% tags=["hide-input"]
+kinds_advice, kinds_chosen = three_regimes.judged(ours, "temperature_kind")
+far_advice, far_chosen = three_regimes.judged_elsewhere(ours, paper_cells, table)
+learned_from = {"other densities": (advice, chosen), "other temperatures": (kinds_advice, kinds_chosen)}
+learned_from |= {"the published grid": (far_advice, far_chosen)}
+style.table(three_regimes.by_source(learned_from, seed))
+
+# %% [markdown]
+# ## Epochs, or the learning rate?
+#
+# In the paper regime I begins right after the learning rate falls. Is it the epochs that make a network cold, or the
+# learning rate? {numref}`fig-control` stops the same networks after the same epochs at a learning rate that stays, and at
+# one that falls once and later.
+
+# %% mystnb={"figure": {"caption": "Error after pruning against the epochs of the dense network, for three schedules of its learning rate.", "name": "fig-control"}, "image": {"alt": "A panel for each density, three lines each: the schedule of the paper, a constant learning rate, and one that falls late."}} tags=["hide-input"]
+labels = {
+    "epochs": "falls after 1/2 and 3/4",
+    "epochs_constant_rate": "stays",
+    "epochs_late_milestone": "falls after 3/4",
+}
+_ = figures.draw_schedules(table, labels)
+
+# %% tags=["hide-input"]
+control = three_regimes.last_against_best(table, list(labels))
+style.table(control, precision=2)
+
+# %% [markdown]
+# ## A pair of your own
+#
+# `prunecast diagnose FIRST SECOND --task TASK` does the same for two checkpoints that were trained from one pruned
+# network, and so does this page, with the parameters `first` and `second`; by default with two networks of its own.
+
+# %%
+coldest = grid.Cell(0, float(max(epochs or [0])), float(min(densities)))
+own = [first, second] if first and second else None
+pair = own or [str(p) for p in grid.save_pair(images, grids[0], coldest, folder / grids[0].kind, folder / "pair")]
+found = diagnosis.diagnose(*pair, images, ours)
+pd.Series(found.lines(), name="diagnosis").to_frame()
