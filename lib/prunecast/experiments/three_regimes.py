@@ -5,8 +5,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from prunecast.landscape.regimes import ADVICE, COLUMN, Boundaries, cells, learn
-from prunecast.landscape.rules import DENSE, GUIDED, NAIVE, Choose, fitted
+from prunecast.landscape.regimes import COLUMN, cells, learn
+from prunecast.landscape.rules import (
+    DENSE,
+    GUIDED,
+    NAIVE,
+    WEIGHTED,
+    Advise,
+    Choose,
+    by_regimes,
+    by_regression,
+    fitted,
+)
 from prunecast.sweeps.curve_metrics import interval_over_groups
 
 SOURCE = "Zhou, Yang, Chang and Mahoney, A Three-regime Model of Network Pruning, ICML 2023, arXiv 2305.18383"
@@ -28,20 +38,23 @@ def of_seed(rows: pd.DataFrame, table: pd.DataFrame, seed: int) -> pd.DataFrame:
     return table.drop(columns=own.columns).join(own, on=place).assign(dense_seed=seed)
 
 
-def directions(table: pd.DataFrame, boundaries: Boundaries) -> pd.DataFrame:
-    """Whether the advice of the regimes is right, by cell in which temperature matters.
+def directions(table: pd.DataFrame, rules: Mapping[str, Advise]) -> pd.DataFrame:
+    """Whether advice is right, by cell in which temperature matters.
 
     Args:
         table: Cells with the columns of `cells`.
-        boundaries: Where the regimes meet.
+        rules: What gives advice, by name.
 
     Returns:
-        The cells in which temperature matters and both metrics are known, with `regime`, `advice` and `right`.
+        For each rule the cells in which temperature matters and both metrics are known, with `rule`, `advice` and
+        `right`. Advice to stay is wrong there.
     """
     known = table[table["matters"] & table[["lmc", "cka"]].notna().all(axis=1)]
-    regimes = boundaries.regimes(known["lmc"], known["cka"])
-    advice = np.array([ADVICE[regime] for regime in regimes], dtype=object)
-    return known.assign(regime=regimes, advice=advice, right=advice == known["direction"].to_numpy())
+    given = {name: advise(known) for name, advise in rules.items()}
+    parts = [
+        known.assign(rule=name, advice=advice, right=advice == known["direction"]) for name, advice in given.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def decisions(table: pd.DataFrame, rules: Mapping[str, Choose]) -> pd.DataFrame:
@@ -97,11 +110,12 @@ def judged_elsewhere(
     Returns:
         Rows of `directions` and of `decisions` by `dense_seed`.
     """
-    boundaries, rules = learn(elsewhere), NAIVE | fitted(elsewhere)
+    advisers = {GUIDED: by_regimes(learn(elsewhere)), WEIGHTED: by_regression(elsewhere)}
+    rules = NAIVE | fitted(elsewhere)
     if table["dense_error"].isna().any():
         del rules[DENSE]
     parts = [of_seed(rows, table, int(seed)) for seed in sorted(rows["dense_seed"].unique())]
-    advice = pd.concat([directions(part, boundaries) for part in parts], ignore_index=True)
+    advice = pd.concat([directions(part, advisers) for part in parts], ignore_index=True)
     chosen = [decisions(part, rules).assign(dense_seed=part["dense_seed"].iloc[0]) for part in parts]
     return advice, pd.concat(chosen, ignore_index=True)
 
@@ -115,16 +129,19 @@ def halves(table: pd.DataFrame, by: str) -> pd.DataFrame:
             best temperature of a cell is that of the whole grid.
 
     Returns:
-        A row for each half that is judged: the learned `lmc` and `cka`, and `right`, the share of its `cells` in which
-        temperature matters whose advice is right.
+        A row for each half that is judged: the learned `lmc` and `cka`; `right`, the share of its `cells` in which
+        temperature matters whose advice by these is right; and the same by a sloping boundary.
     """
     odd = table[by].map({value: rank % 2 for rank, value in enumerate(sorted(table[by].unique()))})
     records = []
     for half in (0, 1):
         boundaries = learn(table[odd != half])
-        advice = directions(table[odd == half], boundaries)["right"]
-        records.append((by, half, boundaries.lmc, boundaries.cka, advice.mean(), len(advice)))
-    return pd.DataFrame(records, columns=["by", "half", "lmc", "cka", "right", "cells"])
+        advisers = {"right": by_regimes(boundaries), "right, sloping": by_regression(table[odd != half])}
+        advice = directions(table[odd == half], advisers).groupby("rule")["right"]
+        records.append(
+            (by, half, boundaries.lmc, boundaries.cka, *advice.mean()[list(advisers)], advice.size().iloc[0])
+        )
+    return pd.DataFrame(records, columns=["by", "half", "lmc", "cka", "right", "right, sloping", "cells"])
 
 
 def summary(chosen: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -154,26 +171,31 @@ def summary(chosen: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def by_source(judgements: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], seed: int) -> pd.DataFrame:
-    """How far the advice of the regimes is right, by what the boundaries were learned from and what is varied.
+    """How far advice is right, by what it was learned from and what is varied.
 
     Args:
         judgements: Rows of `directions` and of `decisions`, by where the rules were learned.
         seed: Seed of the resampling.
 
     Returns:
-        By source and kind: `right`, the share of the cells in which temperature matters whose advice is right, `low`
-        to `high`, its 90 % interval over dense networks, the number of `cells`, and `regret`, the mean in points of
-        error of the choice by the three regimes.
+        By source, rule and kind: `right`, the share of the cells in which temperature matters whose advice is right,
+        `low` to `high`, its 90 % interval over dense networks, the number of `cells`, and the mean `regret` in points
+        of error of the choice by the same rule.
     """
     records = {}
     for source, (advice, chosen) in judgements.items():
-        guided_choices = chosen[chosen["rule"] == GUIDED]
-        for kind in ["all", *sorted(advice["temperature_kind"].unique())]:
-            part, own = (t if kind == "all" else t[t["temperature_kind"] == kind] for t in (advice, guided_choices))
-            networks = part["temperature_kind"] + part["dense_seed"].astype(str)
-            low, high = interval_over_groups(part["right"].astype(float), networks, seed)
-            records[source, kind] = (part["right"].mean(), low, high, len(part), own["regret"].mean() * 100)
+        for rule in dict.fromkeys(advice["rule"]):
+            for kind in ["all", *sorted(advice["temperature_kind"].unique())]:
+                part, own = (_of(frame, rule, kind) for frame in (advice, chosen))
+                networks = part["temperature_kind"] + part["dense_seed"].astype(str)
+                low, high = interval_over_groups(part["right"].astype(float), networks, seed)
+                records[source, rule, kind] = (part["right"].mean(), low, high, len(part), own["regret"].mean() * 100)
     return pd.DataFrame.from_dict(records, orient="index", columns=["right", "low", "high", "cells", "regret"])
+
+
+def _of(frame: pd.DataFrame, rule: str, kind: str) -> pd.DataFrame:
+    part = frame[frame["rule"] == rule]
+    return part if kind == "all" else part[part["temperature_kind"] == kind]
 
 
 def last_against_best(table: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame:

@@ -4,11 +4,17 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+from prunecast.errors import UserError
 from prunecast.landscape.regimes import ADVICE, COLDER, COLUMN, HOTTER, STAY, Boundaries, learn
 
 MOST_SIMILAR = 0.9999  # CKA, from which on the logarithm of what is missing says nothing
 
+Advise = Callable[[pd.DataFrame], NDArray[np.str_]]  # from cells to a direction for each
 Choose = Callable[[pd.DataFrame], int]  # from the cells of one density, from hot to cold, to the position of one
 DENSE, GUIDED, WEIGHTED, NOISE = "best dense network", "three regimes", "CKA and connectivity, weighted", "noise scale"
 
@@ -76,6 +82,53 @@ def weighted(table: pd.DataFrame) -> Choose:
     centred = inputs - inputs.groupby(columns).transform("mean")
     slopes = np.linalg.lstsq(centred.to_numpy(), (target - target.groupby(columns).transform("mean")).to_numpy())[0]
     return lambda column: int((_inputs(column) @ slopes).fillna(np.inf).to_numpy().argmin())
+
+
+def by_regimes(boundaries: Boundaries) -> Advise:
+    """The advice of the three regimes.
+
+    Args:
+        boundaries: Where the regimes meet.
+
+    Returns:
+        The advice, one of `DIRECTIONS`; an empty text where a metric is missing.
+    """
+
+    def advise(table: pd.DataFrame) -> NDArray[np.str_]:
+        regimes = boundaries.regimes(table["lmc"], table["cka"])
+        return np.array([ADVICE.get(str(regime), "") for regime in regimes], dtype=np.str_)
+
+    return advise
+
+
+def by_regression(table: pd.DataFrame) -> Advise:
+    """Advice from a sloping boundary: a logistic regression on the two inputs of `weighted`, between hotter and colder.
+
+    Args:
+        table: Cells with the columns of `cells` to learn from; those in which temperature matters count, both
+            directions equally.
+
+    Returns:
+        The advice, `hotter` or `colder`; an empty text where a metric is missing.
+
+    Raises:
+        UserError: In all these cells the best temperature lies on one side.
+    """
+    known = table[table["matters"]].dropna(subset=["lmc", "cka"])
+    if known["direction"].nunique() < 2:
+        raise UserError("advice is learned from cells that should be hotter and others that should be colder")
+    model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
+    model.fit(_inputs(known).to_numpy(), known["direction"].to_numpy(str))
+
+    def advise(others: pd.DataFrame) -> NDArray[np.str_]:
+        inputs = _inputs(others)
+        known = inputs.notna().all(axis=1).to_numpy()
+        advice = np.full(len(others), "", dtype=object)
+        if known.any():
+            advice[known] = model.predict(inputs[known].to_numpy())
+        return advice.astype(np.str_)
+
+    return advise
 
 
 def _inputs(table: pd.DataFrame) -> pd.DataFrame:
