@@ -1,4 +1,4 @@
-"""The command line: run a page, measure one model of a study, keep a study's tables, forecast a checkpoint."""
+"""The command line: run a page, measure one model of a study, keep a study's tables, judge checkpoints."""
 
 import argparse
 import os
@@ -75,14 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = actions.add_parser("predict", help="forecast the pruning curve of a checkpoint, and recommend a ratio")
     predict.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder with safetensors, or an id of the hub")
-    data = predict.add_mutually_exclusive_group(required=True)
-    data.add_argument("--task", metavar="TASK", help="the task it was trained for, by its name")
-    data.add_argument("--data", metavar="FILE", help="your examples: CSV, JSON lines, parquet, or a folder of images")
-    columns = predict.add_argument_group("columns of --data")
-    columns.add_argument("--text", metavar="COLUMN", help="the texts (default: text)")
-    columns.add_argument("--pair", metavar="COLUMN", help="the second texts, where an example is a pair of texts")
-    columns.add_argument("--label", metavar="COLUMN", help="the classes, as words or numbers (default: label)")
-    columns.add_argument("--split", metavar="NAME", help="rows of this split only (default: validation or test)")
+    _add_evaluation(predict)
     predict.add_argument("--epsilon", type=float, default=0.01, help="accuracy you would give up (default: 0.01)")
     predict.add_argument(
         "--scope",
@@ -95,14 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--figure", metavar="FILE", type=Path, help=f"where the curve is drawn to (default: {FIGURE}, without --json)"
     )
-    predict.add_argument("--json", action="store_true", help="print one JSON document in place of the text")
-    predict.add_argument("--device", default="", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
-    predict.add_argument("--examples", type=int, default=2000, help="examples evaluated, at most (default: 2000)")
-    predict.add_argument(
-        "--max-length", type=int, default=128, metavar="TOKENS", help="tokens of a text, at most (default: 128)"
-    )
-    predict.add_argument("--seed", type=int, default=0, help="seed of the choice of examples (default: 0)")
     predict.set_defaults(act=_predict)
+
+    diagnose = actions.add_parser("diagnose", help="find the regime of two networks that were pruned from one")
+    for name in ("checkpoint_a", "checkpoint_b"):
+        diagnose.add_argument(name, metavar=name.upper(), help="a folder with safetensors, or an id of the hub")
+    _add_evaluation(diagnose)
+    diagnose.set_defaults(act=_diagnose)
 
     keep = actions.add_parser("keep", help="copy a finished study's tables to data/measured, with their provenance")
     keep.add_argument("study", metavar="FILE", type=Path, help="the study file")
@@ -114,6 +106,25 @@ def _parser() -> argparse.ArgumentParser:
     pretrain = actions.add_parser("pretrain", help="train the surrogate of `predict` anew on the measured campaign")
     pretrain.set_defaults(act=_pretrain)
     return parser
+
+
+def _add_evaluation(action: argparse.ArgumentParser) -> None:
+    """The options of whatever evaluates checkpoints."""
+    data = action.add_mutually_exclusive_group(required=True)
+    data.add_argument("--task", metavar="TASK", help="the task that was trained for, by its name")
+    data.add_argument("--data", metavar="FILE", help="your examples: CSV, JSON lines, parquet, or a folder of images")
+    columns = action.add_argument_group("columns of --data")
+    columns.add_argument("--text", metavar="COLUMN", help="the texts (default: text)")
+    columns.add_argument("--pair", metavar="COLUMN", help="the second texts, where an example is a pair of texts")
+    columns.add_argument("--label", metavar="COLUMN", help="the classes, as words or numbers (default: label)")
+    columns.add_argument("--split", metavar="NAME", help="rows of this split only (default: validation or test)")
+    action.add_argument("--json", action="store_true", help="print one JSON document in place of the text")
+    action.add_argument("--device", default="", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
+    action.add_argument("--examples", type=int, default=2000, help="examples evaluated, at most (default: 2000)")
+    action.add_argument(
+        "--max-length", type=int, default=128, metavar="TOKENS", help="tokens of a text, at most (default: 128)"
+    )
+    action.add_argument("--seed", type=int, default=0, help="seed of the choice of examples (default: 0)")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -169,27 +180,34 @@ def _pretrain(_: argparse.Namespace) -> None:
     print(f"{paths.PRETRAINED.relative_to(paths.ROOT)}: {time.monotonic() - started:.0f} s")
 
 
-def _predict(options: argparse.Namespace) -> None:
+def _task_of(options: argparse.Namespace) -> Any:
+    """Check the options of `_add_evaluation`, make paths absolute, and load the task or the examples of the user."""
     columns = {name: getattr(options, name) for name in OF_DATA if getattr(options, name) is not None}
     if columns and not options.data:
         raise UserError(f"--{next(iter(columns))} is about the file of --data, which is not given")
     given = {name: value for name, value in vars(options).items() if value is not None}
     values.check_values(given)
-    if options.figure:
-        values.check_figure(options.figure)
     for name, value in values.resolved(given).items():
         setattr(options, name, value)
     from prunecast.datasets import tasks, user_files  # torch comes after the data, whose mistakes are answered at once
 
     if options.data:
-        task = user_files.read_data(Path(options.data), **OF_DATA | columns)
-    else:
-        task = tasks.load_task(options.task)
+        return user_files.read_data(Path(options.data), **OF_DATA | columns)
+    return tasks.load_task(options.task)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in ("device", "examples", "max_length", "seed")}
+
+
+def _predict(options: argparse.Namespace) -> None:
+    if options.figure:
+        values.check_figure(options.figure)
+    task = _task_of(options)
     from prunecast.forecasting import predict, pretrained, report, subjects
     from prunecast.pruning.masks import SCOPES
 
-    settings = {name: getattr(options, name) for name in ("device", "examples", "max_length", "seed")}
-    subject = subjects.open_subject(options.checkpoint, task, **settings)
+    subject = subjects.open_subject(options.checkpoint, task, **_settings(options))
     if options.save:
         predict.check_saving(subject.model, subject.processor, Path(options.save))
     show = _silent if options.json else _print_lines
@@ -204,6 +222,16 @@ def _predict(options: argparse.Namespace) -> None:
         print(report.document(subject, prediction, options.epsilon, measured))
     if options.figure or not options.json:
         show([_draw(options.figure, prediction)])
+
+
+def _diagnose(options: argparse.Namespace) -> None:
+    task = _task_of(options)
+    from prunecast import tables
+    from prunecast.forecasting import diagnosis
+
+    rows = tables.read("regimes", paths.MEASURED / "regimes")
+    found = diagnosis.diagnose(options.checkpoint_a, options.checkpoint_b, task, rows, **_settings(options))
+    _print_lines([diagnosis.document(found)] if options.json else diagnosis.lines(found))
 
 
 def _print_lines(lines: Iterable[str]) -> None:

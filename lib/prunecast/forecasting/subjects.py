@@ -87,15 +87,15 @@ def open_subject(
         split: The split of the task that they are drawn from.
 
     Returns:
-        The model with its examples, as the validation split of its task. The labels of the task are in the order of the checkpoint's classes where both
-        have names.
+        The model with its examples, as the validation split of its task. The labels of the task are in the order of
+        the checkpoint's classes where both have names.
 
     Raises:
         UserError: There is no such checkpoint or device, or the checkpoint has other inputs or classes than the task.
     """
     place = _device(device)
     model, processor, name = storage.open_checkpoint(checkpoint)
-    _check_inputs(model, processor, name, task)
+    _check_inputs(model, processor, name, task, split)
     ordered, notes_on_classes = _in_order_of(model, name, task)
     available = ordered.train if split == "train" else ordered.validation
     chosen = available.sample(examples, seed)
@@ -132,14 +132,14 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _check_inputs(model: Any, processor: Any, name: str, task: Task) -> None:
+def _check_inputs(model: Any, processor: Any, name: str, task: Task, split: str) -> None:
     kind = "image" if processor is None or isinstance(processor, ImageInputs) else "text"
     if kind != task.kind:
         raise UserError(f"{name} does not classify {task.kind}s, which task {task.name!r} consists of, but {kind}s")
     if getattr(getattr(model, "config", None), "problem_type", None) == "multi_label_classification":
         raise UserError(f"{name} gives each example several classes, and here each example has one")
     if isinstance(model, ImageClassifier):
-        _, height, width, channels = task.validation.images.shape
+        _, height, width, channels = getattr(task, split).images.shape
         shape = (channels, height, width)
         if shape != model.shape and not (model.resizes and channels in (1, 3)):
             raise UserError(

@@ -136,4 +136,10 @@ VALUES: dict[str, Callable[[Any], object]] = {
     "max_length": _check_max_length,
     "seed": _check_seed,
 }
-PATHS: dict[str, Callable[[str], str]] = {"checkpoint": _checkpoint, "data": _data, "save": _free_folder}
+PATHS: dict[str, Callable[[str], str]] = {
+    "checkpoint": _checkpoint,
+    "checkpoint_a": _checkpoint,
+    "checkpoint_b": _checkpoint,
+    "data": _data,
+    "save": _free_folder,
+}
