@@ -113,7 +113,8 @@ def measure(task: Task, grid: Grid, study: str, folder: Path) -> pd.DataFrame:
         dense = _dense(data, grid, seed, folder, key)
         cells = [Cell(seed, t, density) for t in grid.temperatures for density in grid.densities]
         rows += _filled(cells, dense, data, grid, folder, key)
-    return pd.DataFrame(rows).assign(study=study, temperature_kind=grid.kind)
+    measured = pd.DataFrame(rows).astype(dict.fromkeys(MEASURED, float))
+    return measured.assign(study=study, temperature_kind=grid.kind)
 
 
 def save_pair(task: Task, grid: Grid, cell: Cell, folder: Path, target: Path) -> list[Path]:
@@ -241,7 +242,8 @@ def _retrained(runs: Sequence[tuple[tuple[State, State], str]], data: Data, grid
 def _networks(ends: Sequence[State], data: Data, grid: Grid) -> list[dict[str, Any]]:
     """Errors of the networks of a cell, with the mean connectivity and similarity of the pairs that each is in."""
     train, validation = _answers(ends, data, grid)
-    varied = torch.isfinite(train).all(2).all(0) & (train != train[:1]).any(2).any(0)
+    outputs = train.softmax(2).double().numpy()
+    varied = torch.isfinite(train).all(2).all(0).numpy() & (outputs != outputs[:1]).any(2).any(0)
     trained = [number for number, good in enumerate(varied.tolist()) if good]
     rows: list[dict[str, Any]] = [{"retrain_seed": number} | dict.fromkeys(MEASURED) for number in range(len(ends))]
     for number in trained:
@@ -249,7 +251,6 @@ def _networks(ends: Sequence[State], data: Data, grid: Grid) -> list[dict[str, A
         rows[number]["train_error"] = _errors(train, data.compared)[number]
     pairs = list(combinations(trained, 2))
     if pairs:
-        outputs = train.softmax(2).double().numpy()
         found = pd.DataFrame(
             {
                 "lmc": _connectivities([(ends[a], ends[b]) for a, b in pairs], data, grid),

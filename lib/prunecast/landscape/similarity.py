@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from prunecast.errors import UserError
 
 FEWEST = 4  # examples; the unbiased estimator divides by n - 3
+ROUNDING = 1e-12  # share of the biased estimate, up to which the unbiased one is zero
 
 
 def linear_cka(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
@@ -33,7 +34,8 @@ def unbiased_linear_cka(first: NDArray[np.floating], second: NDArray[np.floating
         second: Outputs (n, b) of the other for the same examples.
 
     Returns:
-        At most about 1; it may fall below 0 where the outputs are independent.
+        At most about 1; it may fall below 0 where the outputs are independent. NaN where the outputs of one network
+        vary in a single example alone.
 
     Raises:
         UserError: The numbers of examples differ or are below 4, or the outputs of one network are the same for all.
@@ -41,6 +43,8 @@ def unbiased_linear_cka(first: NDArray[np.floating], second: NDArray[np.floating
     a, b = _centred(first, second)
     if len(a) < FEWEST:
         raise UserError(f"CKA without bias needs {FEWEST} examples or more, not {len(a)}")
+    if any(_hsic(x, x) <= ROUNDING * np.square(x.T @ x).sum() for x in (a, b)):
+        return float("nan")
     return float(_hsic(a, b) / np.sqrt(_hsic(a, a) * _hsic(b, b)))
 
 
@@ -60,6 +64,6 @@ def _centred(
     if len(first) != len(second):
         raise UserError(f"CKA compares outputs for the same examples, not for {len(first)} and {len(second)}")
     a, b = (np.asarray(outputs, np.float64) - np.mean(outputs, 0, np.float64) for outputs in (first, second))
-    if not (a.any() and b.any()):
+    if any((outputs == outputs[:1]).all() for outputs in (first, second)):
         raise UserError("CKA is not defined where a network gives all examples the same output")
     return a, b
