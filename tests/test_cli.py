@@ -11,18 +11,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import regimes_to_learn
 import torch
 from prunecast import cli, paths, tables
 from prunecast.datasets.tasks import load_task
 from prunecast.forecasting import pretrained, subjects
 from prunecast.loading import storage
 from prunecast.models.checkpoints import TrainedModel
+from prunecast.models.prunable import prunable_weights
 from prunecast.sweeps import collect
 from prunecast.sweeps.journal import whole_lines
 from prunecast.workflow import provenance, studies
 from tiny import plan, task_frames
 
 PREDICT = ["predict", "checkpoint", "--task", "docstrings"]
+DIAGNOSE = ["diagnose", "checkpoint", "checkpoint", "--task", "docstrings"]
 MOODS = ("warm", "cold", "none")  # the classes of the small model, in its order
 TURNED = [2, 0, 1]  # and those of the checkpoint below, by their places in it
 
@@ -105,6 +108,15 @@ def _accuracy_in_plain_torch(folder: Path, reviews: Path) -> float:
         ([*PREDICT, "--figure", "missing/f.svg"], "figure missing/f.svg cannot be written: there is no folder missing"),
         ([*PREDICT, "--save", "checkpoint"], "checkpoint exists and is not empty; name a new folder"),
         (["predict", "checkpoint", "--data", "none.csv"], "there is no file or folder none.csv"),
+        (["diagnose", "checkpoint", "--task", "docstrings"], "the following arguments are required: CHECKPOINT_B"),
+        (["diagnose", "checkpoint", "checkpoint"], "one of the arguments --task --data is required"),
+        ([*DIAGNOSE, "--text", "review"], "--text is about the file of --data, which is not given"),
+        ([*DIAGNOSE, "--examples", "0"], "examples is 0; at least one is needed"),
+        ([*DIAGNOSE, "--epsilon", "0.1"], "unrecognized arguments: --epsilon 0.1"),
+        (
+            ["diagnose", "checkpoint", "no/such/folder", "--task", "docstrings"],
+            "there is no checkpoint folder no/such/folder",
+        ),
         (["forecast"], "invalid choice: 'forecast'"),
     ],
 )
@@ -127,6 +139,8 @@ def test_a_mistake_is_one_sentence_and_status_two(arguments, sentence, capsys, t
         ["predict", "--help"],
         [*PREDICT, "--epsilon", "2"],
         ["predict", "/nowhere", "--task", "docstrings"],
+        ["diagnose", "--help"],
+        ["diagnose", "/nowhere", "/nowhere", "--task", "docstrings"],
     ],
 )
 def test_what_needs_no_model_is_answered_at_once(arguments):
@@ -250,6 +264,49 @@ def test_a_figure_that_cannot_be_drawn_spoils_no_forecast_unless_it_was_asked_fo
     said = capsys.readouterr()
     assert "recommended in layer scope" in said.out
     assert said.err.endswith("prunecast: figure full.svg was not drawn: No space left on device\n")
+
+
+def test_two_checkpoints_are_diagnosed_on_a_task_and_on_a_file(
+    checkpoint, reviews, task_folder, tmp_path, capsys, monkeypatch
+):
+    """The model of the other tests and a noisy copy of it, with 30 % of the weights of both set to zero."""
+    torch.manual_seed(0)
+    model, tokenizer = storage.load(checkpoint)
+    for name, noise in (("first", 0.0), ("second", 0.02)):
+        for weight in prunable_weights(model, 3).values():
+            kept = weight.data.abs() > weight.abs().flatten().quantile(0.3) if name == "first" else weight.data != 0
+            weight.data.add_(noise * torch.randn_like(weight)).mul_(kept)
+        storage.save(model, tokenizer, tmp_path / name)
+    measured = tmp_path / "measured"
+    monkeypatch.setattr(paths, "MEASURED", measured)
+    command = ["diagnose", "first", "second", "--task", "colours"]
+    assert cli.main(command) == 2
+    assert "there is no regimes.csv in" in capsys.readouterr().err
+    tables.write("regimes", regimes_to_learn.table(), measured / "regimes")
+    assert cli.main(command) == 0
+    out = capsys.readouterr().out
+    assert "note: all 180 training examples are evaluated\n" in out
+    assert "density 0.700 and 0.700, common mask 100.0%\n" in out
+    assert "warning" not in out
+    assert re.search(
+        r"\nregime (I|II-A|II-B) \(\d+% of resampled boundaries\): the two networks are .*\n.*CIFAR-10", out
+    )
+    own = ["diagnose", "first", "second", "--data", "reviews.csv", "--text", "review", "--label", "mood", "--json"]
+    assert cli.main(own) == 0
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    assert said.err == ""
+    assert answer["format"] == 1
+    assert answer["checkpoints"] == [str(tmp_path / "first"), str(tmp_path / "second")]
+    assert (answer["split"], answer["examples"]) == ("validation", 90)
+    for place, name in ((0, "first"), (-1, "second")):
+        assert answer["errors"][place] == pytest.approx(1 - _accuracy_in_plain_torch(tmp_path / name, reviews))
+    assert len(answer["errors"]) == 11
+    assert answer["regime"] in answer["shares"]
+    assert cli.main(["diagnose", "first", "first", "--task", "colours"]) == 2
+    complaint = capsys.readouterr().err
+    assert "have the same weights, and a network compared with itself says nothing" in complaint
+    assert complaint.count("\n") == 1
 
 
 def test_progress_is_drawn_on_a_terminal(checkpoint, task_folder, monkeypatch):
