@@ -61,6 +61,8 @@ second: str = ""  # another one, from the same pruned network
 seed: int = 0  # seed of the resampling
 
 # %% tags=["hide-input"]
+from dataclasses import astuple
+
 import pandas as pd
 from myst_nb import glue
 from prunecast import paths, tables
@@ -156,7 +158,7 @@ every = paper_cells[paper_cells["temperature"] % 20 == 0]
 _ = figures.draw_diagram(every, "epochs of the dense network")
 
 # %% mystnb={"figure": {"caption": "Cells of the published grid by connectivity and similarity, with the direction in which their best temperature lies. Thick: learned boundaries; thin: those of resampled densities.", "name": "fig-boundaries"}, "image": {"alt": "Scatter of CKA against connectivity. Cells whose best temperature is hotter lie at low connectivity, those whose best is colder at high connectivity and low CKA, those that should stay at the top right."}} tags=["hide-input"]
-_ = figures.draw_boundaries(paper_cells, learned, others)
+_ = figures.draw_boundaries(paper_cells, astuple(learned), [astuple(other) for other in others])
 
 # %% [markdown]
 # Learned from one half of a grid and judged by the other, with the share of the cells in which temperature matters
@@ -239,7 +241,7 @@ coldest = grid.Cell(0, float(max(epochs or [0])), float(min(densities)))
 own = [first, second] if first and second else None
 pair = own or [str(p) for p in grid.save_pair(images, grids[0], coldest, folder / grids[0].kind, folder / "pair")]
 found = diagnosis.diagnose(*pair, images, ours)
-pd.Series(found.lines(), name="diagnosis").to_frame()
+print("\n".join(diagnosis.lines(found)))
 
 # %% tags=["hide-input"]
 paper_cost = three_regimes.summary(three_regimes.judged(paper, "density")[1], seed)

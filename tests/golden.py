@@ -18,8 +18,12 @@ from curves_to_learn import curves
 from prunecast.cache import VERSIONS
 from prunecast.cost import energy, flops
 from prunecast.datasets import docstrings, tasks
+from prunecast.datasets.tasks import Split, Task
 from prunecast.experiments import effective_number_cases
 from prunecast.forecasting import pretrained
+from prunecast.landscape import grid as landscape_grid
+from prunecast.landscape.optimisation import Recipe
+from prunecast.landscape.temperature import Grid
 from prunecast.models import checkpoints, language, zoo
 from prunecast.models.evaluation import evaluate
 from prunecast.pruning.finetuning import Budget, Retraining
@@ -37,6 +41,11 @@ SHORT = {"tiny": TINY["tiny"].model_copy(update={"epochs": 4.0})}
 TALES = language.LanguageSpec(
     corpus="tales", layers=1, hidden=16, heads=2, context=16, vocabulary=300, epochs=1, batch_size=8
 )
+REGIMES = Grid(
+    kind="epochs", temperatures=(1, 2), densities=(0.2, 0.6), dense_seeds=1, retrain_seeds=2, depth=8, width=2, side=8,
+    train_examples=48, compared_examples=40, eval_examples=30,
+    dense=Recipe(2, batch_size=16), retraining=Recipe(1, batch_size=16), together=8,
+)  # fmt: skip
 THRESHOLDS = (0.0, 2.5, 5.0, 7.5, 10.0)
 BUDGET = Budget(epochs=1, examples=96, batch_size=16, learning_rate=2e-3, distilled=0.5, bfloat16=False)
 COUNTED = ("parameters", "parameters_nonzero", "size_bytes", "flops_dense", "flops_effective", "sparsity", "accuracy")
@@ -95,6 +104,7 @@ def _measured_in(folder: Path) -> dict[str, Numbers]:
             "finetuning": lambda: _of_finetuning(subject),
             "costs": lambda: _of_costs(subject),
             "effective_number": lambda: _of_effective_number(subject),
+            "regimes": lambda: _of_regimes(folder),
             "surrogate": _of_surrogate,
         }
         return {stage: {name: float(value) for name, value in stages[stage]().items()} for stage in VERSIONS}
@@ -175,6 +185,17 @@ def _of_effective_number(subject: checkpoints.TrainedModel) -> Numbers:
     rows = effective_number_cases.of_classifier(subject, ["magnitude", "wanda"], "global", [1.0], 0.02)
     columns = ("n_eff", "kept", "pruned", "random_at_same_sparsity", "optimum", "preserved")
     return {f"{row['criterion']}_{name}": row[name] for row in rows.to_dict("records") for name in columns}
+
+
+def _of_regimes(folder: Path) -> Numbers:
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 3, 90)
+    pixels = ((60 * labels)[:, None, None, None] + draw.integers(0, 60, (90, 8, 8, 1))).astype(np.uint8)
+    task = Task(
+        "made", "image", "file", ("a", "b", "c"), Split(pixels[:60], labels[:60]), Split(pixels[60:], labels[60:])
+    )
+    rows = landscape_grid.measure(task, REGIMES, "golden", folder / "regimes")
+    return {str(name): value for name, value in rows[list(landscape_grid.MEASURED)].mean().items()}
 
 
 def _of_surrogate() -> Numbers:

@@ -279,6 +279,17 @@ def test_pairs_that_have_no_line_between_them_are_refused_in_one_sentence(
     def overflow(model: Any) -> None:
         model.network[-1].weight.data.fill_(float("inf"))
 
+    sums = pixel_values(task.train.images).flatten(1).sum(1).sort().values
+    for name, size in (("once", 1.0), ("twice", 2.0)):
+        model = ImageClassifier("fc2_100", 3, (3, 8, 8))
+        for parameter in model.parameters():
+            parameter.data.zero_()
+        model.network[1].weight.data[0] = 1  # answers differ for the brightest example alone
+        model.network[1].bias.data[0] = -(sums[-1] + sums[-2]) / 2
+        model.network[-1].weight.data[0, 0] = size
+        storage.save(model, None, tmp_path / name)
+    assert "checkpoint once gives all examples the same" in refusal(str(tmp_path / "twice"), str(tmp_path / "once"))
+
     endless = _with(tmp_path, "endless", overflow, pair[1])
     assert "checkpoint endless holds numbers in network.8.weight that are not finite" in refusal(endless)
 

@@ -173,7 +173,8 @@ def _dense(data: Data, grid: Grid, seed: int, folder: Path, key: Key) -> dict[fl
     networks = {}
     for recipe, values in recipes(grid.kind, grid.temperatures, grid.dense):
         place = folder / "_".join(["dense", str(seed), *(f"{value:g}" for value in values.values())])
-        own = key | {"dense": [asdict(recipe), sorted(values), seed]}
+        stated = asdict(recipe) | {"milestones": list(recipe.milestones)}  # as JSON has them
+        own = key | {"dense": [stated, sorted(values), seed]}
         kept_folder(place, own, partial(_train_dense, data=data, grid=grid, recipe=recipe, values=values, seed=seed))
         for epochs, value in values.items():
             state = load_file(place / f"{value:g}.safetensors")

@@ -9,7 +9,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from prunecast.errors import UserError
 from prunecast.landscape.regimes import ADVICE, COLDER, COLUMN, HOTTER, STAY, Boundaries, learn
 
 MOST_SIMILAR = 0.9999  # CKA, from which on the logarithm of what is missing says nothing
@@ -110,13 +109,12 @@ def by_regression(table: pd.DataFrame) -> Advise:
 
     Returns:
         The advice, `hotter` or `colder`; an empty text where a metric is missing.
-
-    Raises:
-        UserError: In all these cells the best temperature lies on one side.
+        Where all these cells should be moved to one side, it is that side, and `stay` where there are none.
     """
     known = table[table["matters"]].dropna(subset=["lmc", "cka"])
-    if known["direction"].nunique() < 2:
-        raise UserError("advice is learned from cells that should be hotter and others that should be colder")
+    sides = known["direction"].unique()
+    if len(sides) < 2:
+        return lambda others: np.full(len(others), sides[0] if len(sides) else STAY)
     model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
     model.fit(_inputs(known).to_numpy(), known["direction"].to_numpy(str))
 

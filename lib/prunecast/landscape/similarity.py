@@ -23,7 +23,7 @@ def linear_cka(first: NDArray[np.floating], second: NDArray[np.floating]) -> flo
         UserError: The numbers of examples differ, or the outputs of one network are the same for all examples.
     """
     a, b = _centred(first, second)
-    return float(np.square(a.T @ b).sum() / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)))
+    return min(1.0, float(np.square(a.T @ b).sum() / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b))))
 
 
 def unbiased_linear_cka(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:

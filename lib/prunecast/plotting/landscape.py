@@ -35,6 +35,7 @@ def draw_diagram(table: pd.DataFrame, temperature: str) -> Figure:
     for panel, (column, title) in zip(panels, PANELS.items(), strict=False):
         _heat(panel, _square(table, column, order), COLOURS[column], title)
     shares = _square(table, "agreement", order)
+    shares = shares.where(regimes != "")
     labels = regimes.replace(SHORT) + "\n" + (shares * 100).map("{:.0f}".format)
     _heat(panels[3], shares, "Greys", "regime, % that agree", labels.to_numpy(), vmin=0, vmax=2)
     for panel in panels:
@@ -123,7 +124,11 @@ def _square(table: pd.DataFrame, column: str, order: list[float]) -> pd.DataFram
 def _heat(panel: Axes, values: pd.DataFrame, colours: str, title: str, labels: Any = None, **options: Any) -> None:
     panel.patch.set(hatch="////", facecolor="white", edgecolor=GREY)
     texts = (
-        labels if labels is not None else values.map(lambda value: "" if np.isnan(value) else f"{value:.2f}").to_numpy()
+        labels
+        if labels is not None
+        else values.map(
+            lambda value: "" if np.isnan(value) else f"{value + 0.0:.2f}".replace("-0.00", "0.00")
+        ).to_numpy()
     )
     shown = values.astype(float)
     marks = {"annot": texts, "fmt": "", "annot_kws": {"size": 6.5}, "cbar": False, "mask": shown.isna()}
