@@ -190,7 +190,8 @@ def by_source(judgements: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], seed:
                 networks = part["temperature_kind"] + part["dense_seed"].astype(str)
                 low, high = interval_over_groups(part["right"].astype(float), networks, seed)
                 records[source, rule, kind] = (part["right"].mean(), low, high, len(part), own["regret"].mean() * 100)
-    return pd.DataFrame.from_dict(records, orient="index", columns=["right", "low", "high", "cells", "regret"])
+    index = pd.MultiIndex.from_tuples(records, names=["learned from", "rule", "varied"])
+    return pd.DataFrame(list(records.values()), index, columns=["right", "low", "high", "cells", "regret"])
 
 
 def _of(frame: pd.DataFrame, rule: str, kind: str) -> pd.DataFrame:
@@ -214,7 +215,8 @@ def last_against_best(table: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame
         coldest_cell, best = part.iloc[-1], part.sort_values("gap").iloc[0]
         noise = 2 * np.sqrt(2) * coldest_cell["noise"] * 100
         records[density, kind] = (best["temperature"], coldest_cell["gap"] * 100, noise, coldest_cell["lmc"])
-    return pd.DataFrame.from_dict(records, orient="index", columns=["best", "cost", "noise", "lmc"])
+    index = pd.MultiIndex.from_tuples(records, names=["density", "varied"])
+    return pd.DataFrame(list(records.values()), index, columns=["best", "cost", "noise", "lmc"])
 
 
 def published(figures: pd.DataFrame) -> pd.DataFrame:
