@@ -11,7 +11,7 @@ from prunecast.landscape.stacks import stacked, unstacked
 from prunecast.seeding import generator
 from torch.nn import functional
 
-ONE_EPOCH = Recipe(epochs=1, batch_size=8, learning_rate=0.05, milestones=())
+ONE_EPOCH = Recipe(epochs=1, batch_size=16, learning_rate=0.05, milestones=())
 SEEDS = ["a", "b", "c"]
 
 
@@ -26,7 +26,9 @@ def _masks(states):
 
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
-    "recipe", [ONE_EPOCH, replace(ONE_EPOCH, rho=0.1), replace(ONE_EPOCH, shift=2, mirrored=True)], ids=repr
+    "recipe",
+    [ONE_EPOCH, replace(ONE_EPOCH, rho=0.1), replace(ONE_EPOCH, shift=2, mirrored=True)],
+    ids=["plain", "sharpness-aware", "augmented"],
 )
 def test_networks_at_once_end_where_each_alone_does(networks, images, recipe, masked):
     alone, together = networks(3)
@@ -195,7 +197,7 @@ def test_the_same_seed_gives_the_same_network_and_another_one_another(networks, 
 
 def test_training_learns(networks, images):
     _, network = networks(2)
-    fit(network, images, Recipe(12, 8, 0.05), SEEDS[:2])
+    fit(network, images, Recipe(8, 16, 0.1), SEEDS[:2])
     answers = network.eval()(images.pixels.repeat(1, 2, 1, 1)).unflatten(1, (2, -1)).argmax(2)
     assert ((answers == images.labels[:, None]).double().mean(0) > 0.6).all()
 
