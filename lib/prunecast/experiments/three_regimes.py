@@ -207,11 +207,13 @@ def last_against_best(table: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame
         kinds: Kinds of temperature that are counted in epochs.
 
     Returns:
-        By density and kind: `best`, the epochs with the lowest error after pruning; `cost`, the error after the most
+        By density that several kinds have, and kind: `best`, the epochs with the lowest error after pruning; `cost`, the error after the most
         epochs above that, and its `noise`, twice that of a difference, both in points; `lmc` after the most epochs.
     """
     records = {}
-    for (density, kind), part in table[table["temperature_kind"].isin(kinds)].groupby(["density", "temperature_kind"]):
+    known = table[table["temperature_kind"].isin(kinds)]
+    several = known.groupby("density")["temperature_kind"].transform("nunique") > 1
+    for (density, kind), part in known[several].groupby(["density", "temperature_kind"]):
         coldest_cell, best = part.iloc[-1], part.sort_values("gap").iloc[0]
         noise = 2 * np.sqrt(2) * coldest_cell["noise"] * 100
         records[density, kind] = (best["temperature"], coldest_cell["gap"] * 100, noise, coldest_cell["lmc"])

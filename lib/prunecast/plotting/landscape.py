@@ -29,7 +29,7 @@ def draw_diagram(table: pd.DataFrame, temperature: str) -> Figure:
     Returns:
         The figure.
     """
-    figure, panels = plt.subplots(1, 4, figsize=(8.6, 2.7), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 4, figsize=(8.2, 2.7), sharey=True, layout="constrained")
     order = list(dict.fromkeys(table["temperature"]))
     regimes = _square(table, "regime", order)
     for panel, (column, title) in zip(panels, PANELS.items(), strict=False):
@@ -40,7 +40,7 @@ def draw_diagram(table: pd.DataFrame, temperature: str) -> Figure:
     _heat(panels[3], shares, "Greys", "regime, % that agree", labels.to_numpy(), vmin=0, vmax=2)
     for panel in panels:
         _outline(panel, regimes)
-        panel.set(xlabel="", ylabel="")
+        panel.set(xlabel="", ylabel="", yticklabels=[f"{value:g}" for value in order])
         panel.tick_params(axis="y", rotation=0)
     _ = figure.supxlabel("density, share of the weights left"), figure.supylabel(temperature)
     return figure
@@ -73,13 +73,15 @@ def draw_schedules(table: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
     """Draw the error after pruning against the epochs of the dense network, a panel a density, a line a schedule.
 
     Args:
-        table: Cells of several kinds of temperature, all counted in epochs.
+        table: Cells of several kinds of temperature, all counted in epochs; densities of one kind alone are left out.
         labels: Label of each kind, in the order of the legend.
 
     Returns:
         The figure.
     """
-    known = table[table["temperature_kind"].isin(labels)].sort_values("temperature")
+    several = table[table["temperature_kind"].isin(labels)].groupby("density")["temperature_kind"].nunique() > 1
+    compared = table["temperature_kind"].isin(labels) & table["density"].isin(several.index[several])
+    known = table[compared].sort_values("temperature")
     rows = known.assign(series=known["temperature_kind"].map(labels), panel=known["density"].map("density {:g}".format))
     shown = rows.sort_values(["density", "temperature"]).sort_values(
         "series", key=lambda names: names.map(list(labels.values()).index), kind="stable"
@@ -103,7 +105,7 @@ def draw_regrets(table: pd.DataFrame, panel: str) -> Figure:
     rules = list(dict.fromkeys(table["rule"]))[::-1]
     names = list(dict.fromkeys(table[panel]))
     figure, panels = plt.subplots(
-        1, len(names), figsize=(8.6, 0.8 + 0.26 * len(rules)), sharey=True, layout="constrained"
+        1, len(names), figsize=(8.2, 0.8 + 0.26 * len(rules)), sharey=True, layout="constrained"
     )
     for axes, name in zip(np.atleast_1d(panels), names, strict=True):
         part = table[table[panel] == name].set_index("rule").reindex(rules)
