@@ -238,7 +238,7 @@ style.table(control.rename(labels), precision=2)
 coldest = grid.Cell(0, float(max(epochs or [0])), float(min(densities)))
 own = [first, second] if first and second else None
 pair = own or [str(p) for p in grid.save_pair(images, grids[0], coldest, folder / grids[0].kind, folder / "pair")]
-found = diagnosis.diagnose(*pair, images, ours)
+found = diagnosis.diagnose(*pair, images if own else temperature.reduced(images, side), ours)
 print("\n".join(diagnosis.lines(found)))
 
 # %% tags=["hide-input"]

@@ -22,6 +22,32 @@ def test_the_line_runs_from_the_first_network_to_the_second() -> None:
             torch.testing.assert_close(output, (1 - share) * first(x) + share * second(x))
 
 
+def test_a_network_is_connected_to_itself_with_its_own_error_everywhere() -> None:
+    network, x = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)), torch.randn(60, 2)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    labels = torch.arange(60) % 3
+    own = float((network(x).argmax(1) != labels).double().mean())
+    errors = list(along(network, state, state, lambda: float((network(x).argmax(1) != labels).double().mean())))
+    assert errors == [own] * 11
+    assert connectivity(np.array(errors)) == 0
+
+
+def test_a_linear_model_by_hand() -> None:
+    """The sign of w · x: opposite weights meet at 0, where 4 examples of 6 are positive by their bias alone."""
+    network = torch.nn.Linear(1, 1)
+    x, positive = torch.tensor([[-3.0], [-2.0], [-1.0], [1.0], [2.0], [3.0]]), torch.tensor([0, 0, 0, 1, 1, 1]).bool()
+    first = {"weight": torch.tensor([[1.0]]), "bias": torch.tensor([0.0])}  # all right
+    second = {"weight": torch.tensor([[-1.0]]), "bias": torch.tensor([8.0])}  # all positive: half are wrong
+
+    def error() -> float:
+        return float(((network(x)[:, 0] > 0) != positive).double().mean())
+
+    # At share s: (1 - 2 s) x + 8 s > 0. At 1/8: x > -4/3, one wrong; at 1/4: x > -4, the negative three wrong.
+    errors = list(along(network, first, second, error, points=9))
+    assert errors == pytest.approx([0, 1 / 6, 1 / 2, 1 / 2, 1 / 2, 1 / 2, 1 / 2, 1 / 2, 1 / 2])
+    assert connectivity(np.array(errors)) == pytest.approx(0.25)  # the mean of both ends is 1/4
+
+
 def test_counters_are_not_interpolated() -> None:
     norm = torch.nn.BatchNorm1d(2)
     state = {name: value.clone() for name, value in norm.state_dict().items()}

@@ -8,7 +8,7 @@ import torch
 from prunecast import tables
 from prunecast.datasets.tasks import Split, Task
 from prunecast.errors import UserError
-from prunecast.landscape import grid, regimes
+from prunecast.landscape import grid, regimes, temperature
 from prunecast.landscape.optimisation import Recipe
 from prunecast.landscape.temperature import Grid
 from prunecast.networks.preresnet import PreResNet
@@ -86,16 +86,22 @@ def test_pruning_leaves_the_largest_weights_of_each_convolution() -> None:
 
 def test_images_are_averaged_to_the_side_of_the_grid_and_standardised() -> None:
     task = _task(16)
-    data = grid.data_of(task, SMALL)
+    data = temperature.data_of(task, SMALL)
     means = task.train.images[:48].reshape(48, 8, 2, 8, 2).mean((2, 4))
     mean, deviation = task.train.images.mean(), task.train.images.std()
     np.testing.assert_allclose(data.train.pixels[:, 0].numpy(), (means - mean) / deviation, atol=1e-4)
     assert (len(data.compared), len(data.validation)) == (40, 30)
 
 
+def test_reduced_images_are_the_same_but_for_rounding() -> None:
+    small = temperature.reduced(_task(16), 8)
+    means = _task(16).validation.images.reshape(30, 8, 2, 8, 2, 1).mean((2, 4))
+    assert np.abs(small.validation.images - means).max() <= 0.5
+
+
 def test_images_that_cannot_be_averaged_are_a_sentence() -> None:
     with pytest.raises(UserError, match="12 by 12 pixels cannot be averaged to 8 by 8"):
-        grid.data_of(_task(12), SMALL)
+        temperature.data_of(_task(12), SMALL)
 
 
 def test_a_saved_pair_is_two_pruned_checkpoints(measured: tuple[pd.DataFrame, Path], tmp_path: Path) -> None:

@@ -60,6 +60,20 @@ def test_outputs_without_a_similarity_are_refused() -> None:
     with pytest.raises(UserError, match="not for 30 and 20"):
         linear_cka(A, B[:20])
     with pytest.raises(UserError, match="all examples the same output"):
-        linear_cka(A, np.ones((30, 2)))
+        linear_cka(A, np.full((30, 2), 0.1))  # of which the mean is rounded
     with pytest.raises(UserError, match="needs 4 examples or more, not 3"):
         unbiased_linear_cka(A[:3], B[:3])
+
+
+def test_outputs_that_vary_in_one_example_have_no_unbiased_similarity() -> None:
+    """Without the diagonals nothing of such kernels is left."""
+    single = np.full((30, 3), 0.3)
+    single[4] = [0.1, 0.7, 0.2]
+    assert np.isnan(unbiased_linear_cka(single, single))
+    assert np.isnan(unbiased_linear_cka(A, single.astype(np.float32)))
+    assert linear_cka(single, single) == pytest.approx(1)
+
+
+def test_similarity_is_at_most_one_as_the_table_demands() -> None:
+    outputs = [RNG.dirichlet([0.1] * 10, size=20) for _ in range(200)]
+    assert max(linear_cka(each, each) for each in outputs) <= 1

@@ -47,6 +47,7 @@ def test_the_noise_scale_by_hand() -> None:
         ("epochs", [1.5, 2], "positive whole number"),
         ("batch_size", [0, 16], "positive whole number, not 0"),
         ("rho", [-0.1, 0.1], "positive number, not -0.1"),
+        ("batch_size", [1, 16], "batch size 1 takes the steps of 8 epochs in less than half of one"),
     ],
 )
 def test_a_temperature_that_cannot_be_is_a_sentence(kind: Any, values: list[float], sentence: str) -> None:

@@ -207,8 +207,9 @@ def last_against_best(table: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame
         kinds: Kinds of temperature that are counted in epochs.
 
     Returns:
-        By density that several kinds have, and kind: `best`, the epochs with the lowest error after pruning; `cost`, the error after the most
-        epochs above that, and its `noise`, twice that of a difference, both in points; `lmc` after the most epochs.
+        By density that several kinds have, and kind: `best`, the epochs with the lowest error after pruning; `cost`,
+        the error after the most epochs above that, and its `noise`, twice that of a difference, both in points; `lmc`
+        after the most epochs.
     """
     records = {}
     known = table[table["temperature_kind"].isin(kinds)]

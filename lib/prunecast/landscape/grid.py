@@ -15,15 +15,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from prunecast.cache import Key, keep_row, kept_folder, key_of, row_at
-from prunecast.datasets.tasks import Split, Task
-from prunecast.errors import UserError
+from prunecast.datasets.tasks import Task
 from prunecast.landscape.connectivity import along, connectivity
 from prunecast.landscape.optimisation import Images, Recipe, fit
 from prunecast.landscape.similarity import linear_cka, unbiased_linear_cka
 from prunecast.landscape.stacks import State, logits, recalibrate, stacked, unstacked
-from prunecast.landscape.temperature import Grid, noise_scale, recipes
+from prunecast.landscape.temperature import Data, Grid, data_of, noise_scale, recipes
 from prunecast.networks.preresnet import PreResNet
-from prunecast.networks.vision import ImageClassifier, pixel_standards, pixel_values
+from prunecast.networks.vision import ImageClassifier, pixel_standards
 from prunecast.progress import note, track
 from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import MAXIMUM, cut, masks, pruned_counts, rank
@@ -31,16 +30,6 @@ from prunecast.seeding import seed_everything
 
 STAGE = "regimes"
 MEASURED = ("test_error", "train_error", "lmc", "cka", "cka_unbiased")
-
-
-@dataclass(frozen=True)
-class Data:
-    """Standardised images of a task, reduced to the size of a grid."""
-
-    train: Images
-    compared: Images
-    validation: Images
-    classes: int
 
 
 @dataclass(frozen=True)
@@ -60,36 +49,6 @@ class Cell:
     def name_of(self, retrain_seed: int) -> str:
         """What the training of one of its networks is seeded with."""
         return f"{self.seed}/{self.temperature:g}/{self.density:g}/{retrain_seed}"
-
-
-def data_of(task: Task, grid: Grid) -> Data:
-    """Prepare the images of a task for a grid.
-
-    Args:
-        task: A task of images.
-        grid: The grid.
-
-    Returns:
-        The images, averaged over square areas where they are larger than the grid's, and standardised by channel.
-
-    Raises:
-        UserError: The task is not of images, or its images cannot be reduced to the size.
-    """
-    if task.kind != "image":
-        raise UserError(f"the three regimes are studied on images; task {task.name!r} consists of {task.kind}s")
-    height, width = task.train.images.shape[1:3]
-    if height != width or height % grid.side:
-        raise UserError(f"images of {height} by {width} pixels cannot be averaged to {grid.side} by {grid.side}")
-    mean, deviation = pixel_standards(task.train.images)
-    scale = height // grid.side
-
-    def images(split: Split) -> Images:
-        pixels = torch.nn.functional.avg_pool2d(pixel_values(split.images), scale)
-        standard = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(deviation)[:, None, None]
-        return Images(standard, torch.from_numpy(np.asarray(split.labels)).long())
-
-    train, compared = (task.train.first(most) for most in (grid.train_examples, grid.compared_examples))
-    return Data(images(train), images(compared), images(task.validation.first(grid.eval_examples)), task.classes)
 
 
 def measure(task: Task, grid: Grid, study: str, folder: Path) -> pd.DataFrame:

@@ -1,14 +1,17 @@
-"""Temperature: how noisy the training of dense networks was, by the setting that a grid varies."""
+"""Temperature: how noisy the training of dense networks was, by the setting that a grid varies; a grid and its data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from prunecast.datasets.tasks import Split, Task
 from prunecast.errors import UserError
-from prunecast.landscape.optimisation import MOMENTUM, Recipe
+from prunecast.landscape.optimisation import MOMENTUM, Images, Recipe
+from prunecast.networks.vision import pixel_standards, pixel_values
 
 Kind = Literal["epochs", "batch_size", "rho", "epochs_constant_rate", "epochs_late_milestone"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -126,11 +129,74 @@ def recipes(kind: Kind, values: Sequence[float], base: Recipe) -> list[tuple[Rec
         sizes = [
             replace(base, batch_size=int(size), epochs=round(base.epochs * size / base.batch_size)) for size in values
         ]
+        if not all(recipe.epochs for recipe in sizes):
+            raise UserError(
+                f"batch size {min(values):g} takes the steps of {base.epochs} epochs in less than half of one"
+            )
         return [(recipe, {recipe.epochs: size}) for recipe, size in zip(sizes, values, strict=True)]
     if kind == "rho":
         return [(replace(base, rho=float(rho)), {base.epochs: rho}) for rho in values]
     recipe = replace(base, milestones=MILESTONES.get(kind, base.milestones))
     return [(recipe, {int(epochs): epochs for epochs in values})]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Standardised images of a task, reduced to the size of a grid."""
+
+    train: Images
+    compared: Images
+    validation: Images
+    classes: int
+
+
+def data_of(task: Task, grid: Grid) -> Data:
+    """Prepare the images of a task for a grid.
+
+    Args:
+        task: A task of images.
+        grid: The grid.
+
+    Returns:
+        The images, averaged over square areas where they are larger than the grid's, and standardised by channel.
+
+    Raises:
+        UserError: The task is not of images, or its images cannot be reduced to the size.
+    """
+    if task.kind != "image":
+        raise UserError(f"the three regimes are studied on images; task {task.name!r} consists of {task.kind}s")
+    height, width = task.train.images.shape[1:3]
+    if height != width or height % grid.side:
+        raise UserError(f"images of {height} by {width} pixels cannot be averaged to {grid.side} by {grid.side}")
+    mean, deviation = pixel_standards(task.train.images)
+    scale = height // grid.side
+
+    def images(split: Split) -> Images:
+        pixels = torch.nn.functional.avg_pool2d(pixel_values(split.images), scale)
+        standard = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(deviation)[:, None, None]
+        return Images(standard, torch.from_numpy(np.asarray(split.labels)).long())
+
+    train, compared = (task.train.first(most) for most in (grid.train_examples, grid.compared_examples))
+    return Data(images(train), images(compared), images(task.validation.first(grid.eval_examples)), task.classes)
+
+
+def reduced(task: Task, side: int) -> Task:
+    """A task with its images averaged over square areas, for checkpoints of a grid.
+
+    Args:
+        task: A task of square images whose side is a multiple of `side`.
+        side: Height and width of the averaged images, in pixels.
+
+    Returns:
+        The task; pixel values are rounded.
+    """
+
+    def averaged(split: Split) -> Split:
+        count, height, _, channels = split.images.shape
+        areas = split.images.reshape(count, side, height // side, side, height // side, channels)
+        return Split(areas.mean((2, 4)).round().astype(np.uint8), split.labels)
+
+    return replace(task, train=averaged(task.train), validation=averaged(task.validation))
 
 
 def from_hot_to_cold(kind: str, values: Sequence[float]) -> list[float]:

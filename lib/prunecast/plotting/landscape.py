@@ -79,9 +79,8 @@ def draw_schedules(table: pd.DataFrame, labels: Mapping[str, str]) -> Figure:
     Returns:
         The figure.
     """
-    several = table[table["temperature_kind"].isin(labels)].groupby("density")["temperature_kind"].nunique() > 1
-    compared = table["temperature_kind"].isin(labels) & table["density"].isin(several.index[several])
-    known = table[compared].sort_values("temperature")
+    known = table[table["temperature_kind"].isin(labels)].sort_values("temperature")
+    known = known[known.groupby("density")["temperature_kind"].transform("nunique") > 1]
     rows = known.assign(series=known["temperature_kind"].map(labels), panel=known["density"].map("density {:g}".format))
     shown = rows.sort_values(["density", "temperature"]).sort_values(
         "series", key=lambda names: names.map(list(labels.values()).index), kind="stable"
