@@ -33,19 +33,18 @@ def test_a_network_is_connected_to_itself_with_its_own_error_everywhere() -> Non
 
 
 def test_a_linear_model_by_hand() -> None:
-    """The sign of w · x: opposite weights meet at 0, where 4 examples of 6 are positive by their bias alone."""
-    network = torch.nn.Linear(1, 1)
-    x, positive = torch.tensor([[-3.0], [-2.0], [-1.0], [1.0], [2.0], [3.0]]), torch.tensor([0, 0, 0, 1, 1, 1]).bool()
-    first = {"weight": torch.tensor([[1.0]]), "bias": torch.tensor([0.0])}  # all right
-    second = {"weight": torch.tensor([[-1.0]]), "bias": torch.tensor([8.0])}  # all positive: half are wrong
+    """An example is right where w · x > 0; each end is right on the other's wrong example, the middle on neither."""
+    network = torch.nn.Linear(2, 1, bias=False)
+    x = torch.tensor([[1.0, -3.0], [-3.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    first, second = {"weight": torch.tensor([[1.0, 0.0]])}, {"weight": torch.tensor([[0.0, 1.0]])}
 
     def error() -> float:
-        return float(((network(x)[:, 0] > 0) != positive).double().mean())
+        return float((network(x)[:, 0] <= 0).double().mean())
 
-    # At share s: (1 - 2 s) x + 8 s > 0. At 1/8: x > -4/3, one wrong; at 1/4: x > -4, the negative three wrong.
+    # At share s the first margin is 1 - 4 s, the second 4 s - 3, the others are positive.
     errors = list(along(network, first, second, error, points=9))
-    assert errors == pytest.approx([0, 1 / 6, 1 / 2, 1 / 2, 1 / 2, 1 / 2, 1 / 2, 1 / 2, 1 / 2])
-    assert connectivity(np.array(errors)) == pytest.approx(0.25)  # the mean of both ends is 1/4
+    assert errors == [0.25, 0.25, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]
+    assert connectivity(np.array(errors)) == -0.25
 
 
 def test_counters_are_not_interpolated() -> None:
