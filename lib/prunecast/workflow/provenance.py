@@ -32,6 +32,8 @@ PACKAGES = (
     "prunecast",
 )
 
+SEEDS = ("seed", "dense_seed", "retrain_seed")  # columns
+
 
 def keep(study: Study, file: Path) -> Path:
     """Validate the tables of a finished study, copy them to `data/measured/STUDY` and describe them there."""
@@ -45,7 +47,7 @@ def keep(study: Study, file: Path) -> Path:
     run = paths.run(study.study)
     folders = sorted(path.parent for path in run.rglob("trained.json"))
     records = {str(folder.relative_to(run)).removeprefix("models/"): record(folder) for folder in folders}
-    seeds = {int(seed) for table in kept.values() if "seed" in table for seed in table["seed"]}
+    seeds = {int(seed) for table in kept.values() for column in SEEDS if column in table for seed in table[column]}
     described = {
         "study": file.name,
         "study_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
