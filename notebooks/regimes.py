@@ -277,15 +277,16 @@ glue("best_dense_gain", float(-cost.loc[rules.DENSE, "difference"]), display=Fal
 #   the sloping boundary in {glue:text}`sloping_all:.0%` ({glue:text}`sloping_low:.0%` to {glue:text}`sloping_high:.0%`),
 #   and the cheapest choice is none of them: the network with the lowest error before pruning costs
 #   {glue:text}`dense_choice:.2f` points, both metrics weighted {glue:text}`weighted:.2f`, the regimes
-#   {glue:text}`guided:.2f`, CKA {glue:text}`similar:.2f`, the noise scale {glue:text}`noise:.2f`. Small networks on few
-#   images are trained too long rarely, so that a better dense network is usually the better one to prune.
+#   {glue:text}`guided:.2f`, CKA {glue:text}`similar:.2f`, the noise scale {glue:text}`noise:.2f`. Our small
+#   networks see few images and are seldom trained too long, so that a better dense network is mostly the better one to
+#   prune.
 # - Both networks of a pair share parent and mask. Networks that share neither are hardly ever connected without an
 #   alignment of their neurons, so that a barrier between them says nothing about temperature.
 
 # %% [markdown]
 # ## Exercises
 #
-# 1. Why are the statistics of batch norms taken anew at every point of a line? Leave that out in
-#    `prunecast.landscape.connectivity.along`, and say what happens to regime II-B.
+# 1. Why are the statistics of batch norms taken anew at every point of a line? Leave out `recalibrate` where
+#    `prunecast.landscape.grid` measures connectivity, and say what happens to regime II-B.
 # 2. Run the page with `epochs=[1, 2, 3, 4]`. Which regimes are left, and what would you advise?
 # 3. Set `rhos=[0.05, 0.1, 0.5]`. Does sharpness-aware minimisation move the networks in the same direction as fewer epochs?

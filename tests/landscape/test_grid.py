@@ -53,7 +53,8 @@ def test_a_second_run_trains_nothing_and_an_interrupted_one_goes_on(measured: tu
     before = {file: file.stat().st_mtime_ns for file in files}
     pd.testing.assert_frame_equal(grid.measure(_task(), SMALL, "small", folder), rows)
     assert {file: file.stat().st_mtime_ns for file in files} == before
-    (folder / "cell_0_1_0.2.json").unlink()
+    for cell in ("cell_0_1_0.2", "cell_0_2_0.6"):
+        (folder / f"{cell}.json").unlink()
     pd.testing.assert_frame_equal(grid.measure(_task(), SMALL, "small", folder), rows, rtol=1e-3, atol=1e-3)
 
 
@@ -62,13 +63,34 @@ def test_how_many_are_trained_at_once_changes_nothing(measured: tuple[pd.DataFra
     pd.testing.assert_frame_equal(one_by_one, measured[0], rtol=0.02, atol=0.02)
 
 
-def test_networks_that_fail_to_train_are_missing(tmp_path: Path) -> None:
+def test_networks_that_fail_to_train_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRUNECAST_LOG", str(tmp_path / "log"))
     hot = replace(SMALL, retraining=Recipe(1, batch_size=16, learning_rate=1e30))
-    rows = grid.measure(_task(), hot, "small", tmp_path)
+    rows = grid.measure(_task(), hot, "small", tmp_path / "grid")
     assert rows[["test_error", "lmc", "cka"]].isna().all().all()
     assert rows["dense_error"].notna().all()
+    assert "2 of 2 networks failed to train at epochs 1, density 0.2" in (tmp_path / "log").read_text()
+    assert regimes.cells(rows)[["test_error", "lmc", "cka", "gap"]].isna().all().all()
     with pytest.raises(UserError, match="there is none"):
         regimes.with_regimes(rows)
+
+
+def test_one_network_that_failed_leaves_the_error_of_the_other_and_no_pair() -> None:
+    torch.manual_seed(0)
+    states = [PreResNet(3, 8, 2, 1).state_dict() for _ in range(3)]
+    data = grid.data_of(_task(), SMALL)
+    both = grid._networks(states[::2], data, SMALL)
+    for name, value in (("14.bias", float("nan")), ("8.weight", 0.0)):  # diverged; the same output for all images
+        failed = {key: tensor.clone() for key, tensor in states[1].items()}
+        layer = "4" if name.startswith("8") else str(len(PreResNet(3, 8, 2, 1)) - 1)
+        failed[f"{layer}.{name.split('.')[1]}"].fill_(value)
+        if layer == "4":
+            failed["4.bias"].fill_(0.0)
+        alone = grid._networks([states[0], failed], data, SMALL)
+        assert alone[0]["test_error"] == both[0]["test_error"]
+        assert alone[0]["lmc"] is alone[0]["cka"] is alone[1]["test_error"] is alone[1]["cka"] is None
+        three = grid._networks([states[0], failed, states[2]], data, SMALL)
+        assert [row["cka"] for row in three] == pytest.approx([both[0]["cka"], None, both[1]["cka"]], nan_ok=True)
 
 
 def test_pruning_leaves_the_largest_weights_of_each_convolution() -> None:
@@ -97,6 +119,12 @@ def test_reduced_images_are_the_same_but_for_rounding() -> None:
     small = temperature.reduced(_task(16), 8)
     means = _task(16).validation.images.reshape(30, 8, 2, 8, 2, 1).mean((2, 4))
     assert np.abs(small.validation.images - means).max() <= 0.5
+
+
+def test_a_task_of_texts_is_a_sentence() -> None:
+    task = Task("tales", "text", "file", ("a", "b"), Split(["one", "two"], np.arange(2)), Split(["one"], np.arange(1)))
+    with pytest.raises(UserError, match="studied on images; task 'tales' consists of texts"):
+        grid.data_of(task, SMALL)
 
 
 def test_images_that_cannot_be_averaged_are_a_sentence() -> None:
