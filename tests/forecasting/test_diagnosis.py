@@ -11,6 +11,7 @@ import pytest
 import torch
 from prunecast.datasets.tasks import Split, Task
 from prunecast.errors import UserError
+from prunecast.forecasting import diagnosis
 from prunecast.forecasting.diagnosis import Diagnosis, diagnose, document, lines
 from prunecast.loading import storage
 from prunecast.models.inputs import prepare
@@ -70,6 +71,11 @@ def write_pair(folder: Path, parent: nn.Module, processor: Any, task: Task) -> t
     return str(folder / "seed1"), str(folder / "seed2")
 
 
+@pytest.fixture(autouse=True)
+def _few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "DRAWS", 25)
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     torch.manual_seed(0)
@@ -94,7 +100,8 @@ def on_the_line(one: nn.Module, two: nn.Module, answer: Callable[[nn.Module], Te
             norm.momentum = 1.0
             norm.train()
         with torch.no_grad():
-            answer(one)
+            if norms:
+                answer(one)
             one.eval()
             found.append(answer(one))
     return found
@@ -210,7 +217,7 @@ def test_a_pair_without_a_common_mask_is_measured_with_a_warning(pair: tuple[str
 
 def test_text_classifiers_are_measured_as_each_text_alone(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    folder, its_tokenizer, sentences = tmp_path / "one", tokenizer(pad_token="[PAD]"), texts(40)
+    folder, its_tokenizer, sentences = tmp_path / "one", tokenizer(pad_token="[PAD]"), texts(24)
     one = bert()
     spread(one, one.classifier, its_tokenizer, sentences)
     masks = masks_of(one)
