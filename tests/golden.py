@@ -195,7 +195,9 @@ def _of_regimes(folder: Path) -> Numbers:
         "made", "image", "file", ("a", "b", "c"), Split(pixels[:60], labels[:60]), Split(pixels[60:], labels[60:])
     )
     rows = landscape_grid.measure(task, REGIMES, "golden", folder / "regimes")
-    return {str(name): value for name, value in rows[list(landscape_grid.MEASURED)].mean().items()}
+    columns = ["noise_scale", "dense_error", "test_error", "train_error", "cka", "cka_unbiased"]
+    means = rows[columns].mean()
+    return {name: means[name] for name in columns} | {"one_plus_lmc": 1 + rows["lmc"].mean()}
 
 
 def _of_surrogate() -> Numbers:

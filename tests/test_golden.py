@@ -9,7 +9,17 @@ from prunecast.cache import VERSIONS
 EXPECTED = json.loads(golden.FILE.read_text(encoding="utf-8"))
 TOLERANCE = 2e-3  # relative; another processor adds in another order
 OF_ONE_EXAMPLE = 0.05  # relative, of what an example on the decision boundary changes in a step
-STEPS = ("accuracy", "agreement", "changes", "magnitude_pruned", "wanda_pruned", "same_sparsity", "optimum")
+STEPS = (
+    "accuracy",
+    "agreement",
+    "changes",
+    "magnitude_pruned",
+    "wanda_pruned",
+    "same_sparsity",
+    "optimum",
+    "error",
+    "lmc",
+)
 WRITE = "python tests/golden.py writes tests/golden.json"
 
 
