@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,12 +27,19 @@ def test_nothing_matters_below_the_noise() -> None:
     assert cells(table())["matters"].mean() == pytest.approx(0.8)
 
 
-def test_noise_is_the_standard_error_over_dense_networks_or_retrained_ones() -> None:
+def test_noise_is_that_of_differences_over_dense_networks_or_retrained_ones() -> None:
+    """What shifts a whole network changes no difference between its temperatures, and is no noise of one."""
     rows = table(noise=0.02, seeds=4)
-    variance = rows.groupby(["density", "temperature"])["test_error"].var().mean()
-    assert cells(rows)["noise"].iloc[0] == pytest.approx(np.sqrt(variance / 4))
+    variances = []
+    for _, part in rows.groupby("density"):
+        square = part.pivot(index="dense_seed", columns="temperature", values="test_error")
+        variances += [(square[a] - square[b]).var() / 2 for a, b in combinations(square.columns, 2)]
+    expected = np.sqrt(np.mean(variances) / 4)
+    assert cells(rows)["noise"].iloc[0] == pytest.approx(expected)
+    shifted = rows.assign(test_error=rows["test_error"] + 0.1 * rows["dense_seed"])
+    assert cells(shifted)["noise"].iloc[0] == pytest.approx(expected)
     retrained = rows.assign(retrain_seed=rows["dense_seed"], dense_seed=0)
-    assert cells(retrained)["noise"].iloc[0] == pytest.approx(np.sqrt(variance / 4))
+    assert cells(retrained)["noise"].iloc[0] == pytest.approx(expected)
 
 
 def test_noise_without_seeds_comes_from_second_differences() -> None:
