@@ -70,7 +70,11 @@ def measure(task: Task, grid: Grid, study: str, folder: Path) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for seed in range(grid.dense_seeds):
         dense = _dense(data, grid, seed, folder, key)
-        cells = [Cell(seed, t, density) for t in grid.temperatures for density in grid.densities]
+        cells = [
+            Cell(seed, t, density)
+            for t in dict.fromkeys(grid.temperatures)
+            for density in dict.fromkeys(grid.densities)
+        ]
         rows += _filled(cells, dense, data, grid, folder, key)
     measured = pd.DataFrame(rows).astype(dict.fromkeys(MEASURED, float))
     return measured.assign(study=study, temperature_kind=grid.kind)
@@ -123,7 +127,7 @@ def pruned(state: State, density: float) -> tuple[State, dict[str, Tensor]]:
 
 
 def _key(task: Task, grid: Grid) -> Key:
-    settings = asdict(grid) | {"together": None, "temperatures": None, "densities": None}
+    settings = asdict(grid) | dict.fromkeys(("together", "temperatures", "densities", "dense_seeds"))
     return key_of([STAGE], task.fingerprint, settings)
 
 
@@ -179,7 +183,9 @@ def _compared(
     ends = [end for part in _parts(runs, grid.together) for end in _retrained(part, data, grid)]
     temperatures = sorted({cell.temperature for cell in cells})
     _, answers = _answers([dense[temperature][0] for temperature in temperatures], data, grid)
-    dense_errors = dict(zip(temperatures, _errors(answers, data.validation), strict=True))
+    finite = answers.isfinite().all(2).all(0).tolist()
+    errors = [error if good else None for error, good in zip(_errors(answers, data.validation), finite, strict=True)]
+    dense_errors = dict(zip(temperatures, errors, strict=True))
     for start, cell in zip(range(0, len(runs), len(seeds)), cells, strict=True):
         networks = _networks(ends[start : start + len(seeds)], data, grid)
         failed = sum(network["test_error"] is None for network in networks)

@@ -167,26 +167,25 @@ def with_agreement(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     return table.assign(regime=found, agreement=np.mean([other == found for other in others], axis=0))
 
 
-def _residuals(rows: pd.DataFrame, seeds: str) -> float:
-    """Variance of the test error that neither temperature nor seed explains at a density, pooled over densities."""
+def _residuals(rows: pd.DataFrame, seeds: str) -> tuple[float, int]:
+    """Sum of squares of the test error that neither temperature nor seed explains at a density; degrees of freedom."""
     squares, freedom = 0.0, 0
     for _, part in rows.groupby("density"):
         errors = part.pivot_table(index="temperature", columns=seeds, values="test_error").dropna()
         left = errors.sub(errors.mean(axis=1), axis=0).sub(errors.mean() - errors.to_numpy().mean())
         squares += float(np.square(left.to_numpy()).sum())
         freedom += (errors.shape[0] - 1) * (errors.shape[1] - 1)
-    return squares / max(freedom, 1)
+    return squares, freedom
 
 
 def _noise(rows: pd.DataFrame) -> float:
     """Standard error of the mean test error of a cell, pooled over the cells of one kind."""
     place = ["density", "temperature"]
     for seeds in ("dense_seed", "retrain_seed"):
-        means = rows.groupby([*place, seeds])["test_error"].mean().groupby(place).agg(["var", "count"])
-        several = means[means["count"] > 1]
-        if not several.empty:
-            residuals = _residuals(rows, seeds)
-            return float(np.sqrt(residuals / several["count"].mean()))
+        counts = rows.groupby([*place, seeds])["test_error"].mean().groupby(place).count()
+        squares, freedom = _residuals(rows, seeds)
+        if freedom:
+            return float(np.sqrt(squares / freedom / counts[counts > 1].mean()))
     by_density = [part.sort_values("temperature")["test_error"] for _, part in rows.groupby("density")]
     differences = np.concatenate([errors.diff().diff().dropna().to_numpy() for errors in by_density])
     return float(np.sqrt(np.median(differences**2) / 0.4549 / 6)) if len(differences) else 0.0  # 0.4549: of chi-square

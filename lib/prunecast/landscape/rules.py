@@ -30,7 +30,7 @@ def coldest(column: pd.DataFrame) -> int:
 
 def best_dense(column: pd.DataFrame) -> int:
     """The network of the lowest error before pruning."""
-    return int(column["dense_error"].to_numpy().argmin())
+    return int(column["dense_error"].fillna(np.inf).to_numpy().argmin())
 
 
 def most_similar(column: pd.DataFrame) -> int:

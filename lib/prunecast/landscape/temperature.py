@@ -58,7 +58,7 @@ class Grid:
     bfloat16: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a grid that shows nothing.
+        """Refuse a grid that shows nothing or cannot be measured.
 
         Raises:
             UserError: There are fewer than two temperatures, densities or networks to compare, or a density is none.
@@ -66,6 +66,15 @@ class Grid:
         for number in (*self.temperatures, *self.densities):
             if isinstance(number, bool) or not isinstance(number, int | float):
                 raise UserError(f"temperatures and densities are numbers; {number!r} is none")
+        least = {"depth": 1, "width": 1, "side": 4, "train_examples": 1, "compared_examples": 4, "eval_examples": 1}
+        least |= {"together": 1, "dense_seeds": 1}
+        for name, number in least.items():
+            if getattr(self, name) < number:
+                raise UserError(f"{name} of a grid is {number} or more, not {getattr(self, name)}")
+        for recipe in (self.dense, self.retraining):
+            for name in ("epochs", "batch_size", "learning_rate"):
+                if getattr(recipe, name) <= 0:
+                    raise UserError(f"{name} of a training is a positive number, not {getattr(recipe, name)}")
         for name, count, what in (
             (self.kind, len(set(self.temperatures)), "temperatures"),
             ("densities", len(set(self.densities)), "densities"),
@@ -73,8 +82,6 @@ class Grid:
         ):
             if count < 2:
                 raise UserError(f"a grid compares two {what} or more; {name} gives {count}")
-        if self.dense_seeds < 1:
-            raise UserError(f"a grid needs a dense network; dense_seeds is {self.dense_seeds}")
         for density in self.densities:
             if not 0 < density <= 1:
                 raise UserError(f"a density is a share of the weights above 0, at most 1, not {density:g}")
