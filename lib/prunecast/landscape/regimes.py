@@ -18,7 +18,7 @@ POOR, DISSIMILAR, SIMILAR = REGIMES = ("I", "II-A", "II-B")
 HOTTER, COLDER, STAY = DIRECTIONS = ("hotter", "colder", "stay")
 ADVICE = dict(zip(REGIMES, DIRECTIONS, strict=True))
 CANDIDATES = 40  # of a boundary, at most
-RESAMPLES = 200
+RESAMPLES = 100
 COLUMN = ["temperature_kind", "density"]  # cells that differ in temperature alone
 
 
@@ -172,6 +172,8 @@ def _residuals(rows: pd.DataFrame, seeds: str) -> tuple[float, int]:
     squares, freedom = 0.0, 0
     for _, part in rows.groupby("density"):
         errors = part.pivot_table(index="temperature", columns=seeds, values="test_error").dropna()
+        if errors.empty:
+            continue
         left = errors.sub(errors.mean(axis=1), axis=0).sub(errors.mean() - errors.to_numpy().mean())
         squares += float(np.square(left.to_numpy()).sum())
         freedom += (errors.shape[0] - 1) * (errors.shape[1] - 1)
