@@ -34,6 +34,7 @@ BATCH = 125  # of these, at most
 KIND = "epochs"  # temperature from which the boundaries are learned
 DRAWS = 100  # of boundaries and examples
 COMMON = 0.99  # share of a mask from which it counts as the same
+NEAR = 1.05  # densities that differ by this factor or less are the same
 CONSTANT = 1e-6  # softmax outputs that differ by less between examples do not depend on them
 FORMAT = 1  # of the document; it is raised when a key is renamed, removed or changes its meaning
 ADVICE = {
@@ -256,7 +257,7 @@ def _warnings_on_masks(pair: Pair, learned: "pd.Series[float]") -> Iterator[str]
     if pair.common_mask < COMMON:
         but = "neither of these is pruned" if min(pair.densities) == 1 else "these two do not"
         yield f"the regimes were learned from pairs that share parent and mask; {but}"
-    elif not learned.min() <= min(pair.densities) <= learned.max():
+    elif not learned.min() / NEAR <= min(pair.densities) <= learned.max() * NEAR:
         yield (
             f"the regimes were learned at densities from {learned.min():g} to {learned.max():g}, and this pair has "
             f"{min(pair.densities):.3g}"
