@@ -98,8 +98,10 @@ _ = tables.write("regimes", rows, paths.outputs(run))
 #
 # Each cell of {numref}`fig-small-grid` is a dense network, stopped after some epochs, of which magnitude pruning left a
 # share of each convolution, and two networks trained from what was left, in different orders of the images.
-# **Connectivity** is the largest deviation of the error on the straight line between the two from the mean of both:
-# 0 where the line is level, negative by the height of a barrier. **CKA** compares their outputs, 1 where they agree.
+# **Connectivity** {cite:p}`frankle2020` is the largest deviation of the error on the straight line between the two from
+# the mean of both: 0 where the line is level, negative by the height of a barrier. At every point of the line the
+# statistics of batch norms are taken anew, without which there is a barrier everywhere {cite:p}`jordan2023`. **CKA**
+# {cite:p}`kornblith2019` compares their outputs, 1 where they agree. A cell that could not be measured is hatched.
 #
 # - Regime **I**: poorly connected. A hotter dense network, stopped earlier, should be pruned.
 # - Regime **II-A** (*A* in the figure): connected, with dissimilar outputs. A colder one should be.
@@ -128,7 +130,7 @@ drawn = ours[ours["temperature_kind"].isin(["epochs", "batch_size", "rho"])]
 by_kind = {kind: regimes.with_agreement(part, seed) for kind, part in drawn.groupby("temperature_kind")}
 table = regimes.cells(ours)
 
-# %% mystnb={"figure": {"caption": "The measured study on CIFAR-10 where the epochs are varied, in the form of the first figure. Mean over dense networks and pairs.", "name": "fig-measured-grid"}, "image": {"alt": "Four heat maps over epochs and density. At low density error is lowest after few epochs and connectivity falls with more; at high density more epochs lower the error and similarity grows with them."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The measured study on CIFAR-10 where the epochs are varied, in the form of the first figure. Mean over dense networks and pairs.", "name": "fig-measured-grid"}, "image": {"alt": "Four heat maps over epochs and density. Error falls with density and over the first twenty epochs, and hardly after them; connectivity is lowest at low density after many epochs; similarity grows with density."}} tags=["hide-input"]
 _ = figures.draw_diagram(by_kind["epochs"], "epochs of the dense network")
 
 # %% [markdown]
@@ -144,7 +146,8 @@ _ = figures.draw_diagram(by_kind["rho"], "radius rho, dense training")
 # %% [markdown]
 # ## The published grid
 #
-# The paper draws its boundaries by hand. {numref}`fig-published` learns them from its digitised grid, and
+# The paper draws its boundaries by hand. As in a later work of its authors {cite:p}`zhou2024`, {numref}`fig-published`
+# learns them by search, here from the digitised grid, and
 # {numref}`fig-boundaries` shows in which cells the best temperature is hotter, colder or not different by more than the
 # noise. A boundary is a threshold: left of the vertical line lies regime I, below the horizontal one II-A. Thin lines
 # were learned from resampled densities; the wider they spread, the less a boundary means.
@@ -181,8 +184,9 @@ style.table(split)
 # Which dense network should be pruned? {numref}`fig-regrets` shows what a choice costs: the error of the chosen
 # network above that of the best one at the same density. Nothing is judged by cells that it was learned from: each
 # density is left out in turn. The choice by the *three regimes* follows their advice from the coldest network on. The
-# *weighted* rule is ours: it regresses the error on CKA and connectivity. The *noise scale* takes the network whose
-# learning rate over batch size and squared weights is nearest to what was best elsewhere.
+# *weighted* rule is ours: it regresses the error on CKA and connectivity. The *noise scale*, a cousin of that
+# of {cite:t}`zhang2026`, takes the network whose learning rate over batch size and squared weights is nearest to what was
+# best elsewhere.
 
 # %% tags=["hide-input"]
 advice, chosen = three_regimes.judged(ours, "density")
@@ -236,9 +240,10 @@ style.table(control.rename(labels), precision=2)
 # network, and so does this page, with the parameters `first` and `second`; by default with two networks of its own.
 
 # %%
-coldest = grid.Cell(0, float(max(epochs or [0])), float(min(densities)))
+coldest = temperature.from_hot_to_cold(grids[0].kind, grids[0].temperatures)[-1]
+cell = grid.Cell(0, coldest, min(grids[0].densities))
 own = [first, second] if first and second else None
-pair = own or [str(p) for p in grid.save_pair(images, grids[0], coldest, folder / grids[0].kind, folder / "pair")]
+pair = own or [str(p) for p in grid.save_pair(images, grids[0], cell, folder / grids[0].kind, folder / "pair")]
 found = diagnosis.diagnose(*pair, images if own else temperature.reduced(images, side), ours)
 print("\n".join(diagnosis.lines(found)))
 
