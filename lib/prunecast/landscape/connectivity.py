@@ -1,13 +1,11 @@
 """Linear mode connectivity: the error on the straight line between two networks."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
-
-Value = TypeVar("Value")
 
 POINTS = 11  # on the line, both ends included
 
@@ -33,9 +31,9 @@ def along(
     network: nn.Module,
     first: Mapping[str, Tensor],
     second: Mapping[str, Tensor],
-    evaluate: Callable[[], Value],
+    evaluate: Callable[[], Any],
     points: int = POINTS,
-) -> Iterator[Value]:
+) -> Iterator[Any]:
     """Evaluate a network at points on the straight line between two states.
 
     The statistics of batch norms mean nothing between two networks: `evaluate` has to take them anew at every point
