@@ -15,7 +15,7 @@ MOST_SIMILAR = 0.9999  # CKA, from which on the logarithm of what is missing say
 
 Advise = Callable[[pd.DataFrame], NDArray[np.str_]]  # from cells to a direction for each
 Choose = Callable[[pd.DataFrame], int]  # from the cells of one density, from hot to cold, to the position of one
-DENSE, GUIDED, WEIGHTED, NOISE = "best dense network", "three regimes", "CKA and connectivity, weighted", "noise scale"
+DENSE, GUIDED, WEIGHTED, NOISE = "best dense network", "three regimes", "both metrics, weighted", "noise scale"
 
 
 def hottest(_: pd.DataFrame) -> int:

@@ -14,12 +14,11 @@ from prunecast.plotting.style import GREY, LEVEL, MARKERS, PALETTE, draw_series,
 
 PANELS = {"test_error": "error after pruning", "lmc": "linear mode connectivity", "cka": "CKA of the outputs"}
 COLOURS = {"test_error": "rocket_r", "lmc": "mako", "cka": "mako"}
-SHORT = {"I": "I", "II-A": "A", "II-B": "B", "": ""}
 LINE: dict[str, Any] = {"color": "black", "linewidth": 1.6}
 
 
 def draw_diagram(table: pd.DataFrame, temperature: str) -> Figure:
-    """Draw a grid as heat maps: error, connectivity, similarity and regime; black lines are the learned boundaries.
+    """Draw a grid as heat maps: error, connectivity, similarity and regime; black lines are the boundaries.
 
     Args:
         table: Cells of one kind, from hot to cold, with `regime`, empty where a figure is missing, and `agreement`, the
@@ -29,14 +28,15 @@ def draw_diagram(table: pd.DataFrame, temperature: str) -> Figure:
     Returns:
         The figure.
     """
-    figure, panels = plt.subplots(1, 4, figsize=(8.2, 2.7), sharey=True, layout="constrained")
+    figure, square = plt.subplots(2, 2, figsize=(7.2, 5.2), sharex=True, sharey=True, layout="constrained")
+    panels = square.ravel()
     order = list(dict.fromkeys(table["temperature"]))
     regimes = _square(table, "regime", order)
     for panel, (column, title) in zip(panels, PANELS.items(), strict=False):
         _heat(panel, _square(table, column, order), COLOURS[column], title)
     shares = _square(table, "agreement", order)
     shares = shares.where(regimes != "")
-    labels = regimes.replace(SHORT) + "\n" + (shares * 100).map("{:.0f}".format)
+    labels = regimes + "\n" + (shares * 100).map("{:.0f}".format)
     _heat(panels[3], shares, "Greys", "regime, % that agree", labels.to_numpy(), vmin=0, vmax=2)
     for panel in panels:
         _outline(panel, regimes)
@@ -132,7 +132,7 @@ def _heat(panel: Axes, values: pd.DataFrame, colours: str, title: str, labels: A
         ).to_numpy()
     )
     shown = values.astype(float)
-    marks = {"annot": texts, "fmt": "", "annot_kws": {"size": 6.5}, "cbar": False, "mask": shown.isna()}
+    marks = {"annot": texts, "fmt": "", "annot_kws": {"size": 7}, "cbar": False, "mask": shown.isna()}
     sns.heatmap(shown, cmap=colours, ax=panel, **marks, **options)
     panel.set_title(title, fontsize=9)
 
