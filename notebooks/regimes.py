@@ -27,50 +27,36 @@
 #
 # - **You will need** the page {doc}`magnitude_pruning`.
 # - **You will learn** what the three regimes are, where their boundaries lie, and how far their advice can be trusted.
-# - **Run time**: about half a minute; the measured study takes hours.
+# - **Run time**: about three quarters of a minute; the measured study takes hours.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the table goes to
 task: str = "digits"  # images to classify
-epochs: list = [2, 4, 8, 16]  # epochs of the dense networks, at which their training stops
-batch_sizes: list = []  # batch sizes of further dense networks, trained for as many steps
+epochs: list = [2, 4, 8, 16]  # of the dense networks, at which their training stops
+batch_sizes: list = []  # of further dense networks, trained for as many steps
 rhos: list = []  # radii of sharpness-aware minimisation of further dense networks
-constant_rate_epochs: list = []  # epochs of further dense networks, whose learning rate stays
-late_milestone_epochs: list = []  # epochs of further dense networks, whose learning rate falls once, after three quarters
-densities: list = [0.05, 0.1, 0.3]  # shares of the weights that pruning leaves, for epochs
-other_densities: list = [0.05, 0.3]  # the same, for all other temperatures
-dense_seeds: int = 1  # dense networks for each temperature
-retrain_seeds: int = 2  # networks trained from each pruned one
-depth: int = 8  # layers of the networks: 8, 14, 20, …
-width: int = 4  # channels of their first stage
-side: int = 8  # height and width of an image, pixels
-train_examples: int = 640  # training images
-compared_examples: int = 640  # training images on which networks are compared
-eval_examples: int = 597  # validation images
-dense_epochs: int = 16  # length of the schedule of the dense networks
-retrain_epochs: int = 8  # length of the training after pruning
-batch_size: int = 32  # images in a step
-learning_rate: float = 0.03  # before it falls to a tenth, after half and after three quarters of a schedule
-weight_decay: float = 0.0005  # of all parameters
-mirrored: bool = False  # whether half of the images are mirrored
-together: int = 32  # networks that are trained at once
-bfloat16: bool = False  # whether products are computed in bfloat16 while networks are trained
+control_epochs: list = []  # of further dense networks, whose learning rate stays, or falls once, after three quarters
+densities: list = [0.05, 0.1, 0.3]  # shares of the weights that pruning leaves, where epochs are varied
+other_densities: list = [0.05, 0.3]  # the same, where something else is
+seeds: list = [1, 2]  # dense networks for each temperature; networks trained from each pruned one
+network: list = [8, 4]  # layers: 8, 14, 20, …; channels of the first stage
+images: list = [8, 640, 640, 597]  # height and width in pixels; training, compared and validation images
+training: list = [16, 8, 32, 0.03, 0.0005]  # epochs before, after pruning; batch size; learning rate; weight decay
+options: list = []  # mirrored: half of the images are; bfloat16: of the products in training
 measured: str = "regimes"  # study under data/measured that is drawn
-first: str = ""  # a checkpoint of your own, pruned and trained again; empty: a network of this page
-second: str = ""  # another one, from the same pruned network
-seed: int = 0  # seed of the resampling
+pair: list = []  # two checkpoints of your own, trained from one pruned network; by default networks of this page
 
 # %% tags=["hide-input"]
 from dataclasses import astuple
 
 import pandas as pd
+from IPython.display import display
 from myst_nb import glue
 from prunecast import paths, tables
 from prunecast.datasets.tasks import load_task
 from prunecast.experiments import three_regimes
 from prunecast.forecasting import diagnosis
-from prunecast.landscape import grid, regimes, rules, temperature
-from prunecast.landscape.optimisation import Recipe
+from prunecast.landscape import grid, regimes, temperature
 from prunecast.plotting import landscape as figures
 from prunecast.plotting import style
 from prunecast.workflow.studies import read_study
@@ -79,19 +65,13 @@ style.use_style()
 
 # %%
 values = {"epochs": epochs, "batch_size": batch_sizes, "rho": rhos}
-values |= {"epochs_constant_rate": constant_rate_epochs, "epochs_late_milestone": late_milestone_epochs}
-sizes = {"dense_seeds": dense_seeds, "retrain_seeds": retrain_seeds, "depth": depth, "width": width, "side": side}
-sizes |= {"train_examples": train_examples, "compared_examples": compared_examples, "eval_examples": eval_examples}
-common = {"batch_size": batch_size, "learning_rate": learning_rate, "weight_decay": weight_decay, "mirrored": mirrored}
-trainings = {"dense": Recipe(dense_epochs, **common), "retraining": Recipe(retrain_epochs, **common)}
-settings = sizes | trainings | {"together": together, "bfloat16": bfloat16}
+values |= {"epochs_constant_rate": control_epochs, "epochs_late_milestone": control_epochs}
+settings = temperature.settings_of(seeds, network, images, training, options)
 grids = temperature.grids(values, densities, other_densities, **settings)
-
-# %%
-images = load_task(task)
-folder = paths.run(run) / "regimes"
-rows = regimes.with_regimes(pd.concat([grid.measure(images, each, run, folder / each.kind) for each in grids]))
+data, folder = load_task(task), paths.run(run) / "regimes"
+rows = regimes.with_regimes(pd.concat([grid.measure(data, each, run, folder / each.kind) for each in grids]))
 _ = tables.write("regimes", rows, paths.outputs(run))
+ours = tables.read("regimes", paths.MEASURED / measured)
 
 # %% [markdown]
 # ## A small grid
@@ -106,10 +86,22 @@ _ = tables.write("regimes", rows, paths.outputs(run))
 # - Regime **I**: poorly connected. A hotter dense network, stopped earlier, should be pruned.
 # - Regime **II-A**: connected, with dissimilar outputs. A colder one should be.
 # - Regime **II-B**: connected and similar. It hardly matters.
+#
+# `prunecast diagnose FIRST SECOND --task TASK` finds the regime of two checkpoints that were trained from one pruned
+# network, and so does this page for those that the parameter `pair` names. Below {numref}`fig-small-grid` it does for two
+# networks of the coldest and sparsest cell, by the boundaries of the measured study of the next section.
 
 # %% mystnb={"figure": {"caption": "A grid of small networks on the digits of scikit-learn. Black lines: boundaries of the regimes, learned from this grid. Last panel: the regime, and how many per cent of the boundaries learned from resampled densities agree.", "name": "fig-small-grid"}, "image": {"alt": "Four heat maps over epochs and density: error after pruning, linear mode connectivity, similarity, and regime. Error is highest at the lowest density; connectivity and similarity are lowest there."}} tags=["hide-input"]
-small = regimes.with_agreement(rows[rows["temperature_kind"] == grids[0].kind], seed)
+small = regimes.with_agreement(rows[rows["temperature_kind"] == grids[0].kind], 0)
 _ = figures.draw_diagram(small, f"{style.words(grids[0].kind)}, hot to cold")
+
+# %%
+coldest = temperature.from_hot_to_cold(grids[0].kind, grids[0].temperatures)[-1]
+cell = grid.Cell(0, coldest, min(grids[0].densities))
+saved = pair or grid.save_pair(data, grids[0], cell, folder / grids[0].kind, folder / "pair")
+own_task = data if pair else temperature.reduced(data, grids[0].side)
+found = diagnosis.diagnose(*map(str, saved), own_task, ours)
+print("\n".join(diagnosis.lines(found)))
 
 # %% [markdown]
 # ## The measured study
@@ -117,25 +109,20 @@ _ = figures.draw_diagram(small, f"{style.words(grids[0].kind)}, hot to cold")
 # The same on CIFAR-10, with more of everything, and still far smaller than in the paper: {glue:text}`layers` layers
 # instead of 20, images reduced to {glue:text}`pixels` by {glue:text}`pixels` pixels, {glue:text}`images` training images
 # instead of 50,000, {glue:text}`dense` epochs instead of 160 and {glue:text}`retrained` after pruning, no shifted
-# images, and a weight decay of {glue:text}`decay` instead of 0.0001, since there are far fewer steps. So errors are far
+# images, and a weight decay ten times larger, since there are far fewer steps. So errors are far
 # higher than in the paper. {numref}`fig-measured-grid` varies the epochs.
-
-# %% tags=["hide-input"]
-study = read_study(paths.ROOT / "studies" / f"{measured}.yml").pages["regimes"]
-shown = {"layers": "depth", "pixels": "side", "images": "train_examples", "dense": "dense_epochs"}
-for name, parameter in (shown | {"retrained": "retrain_epochs", "decay": "weight_decay"}).items():
-    glue(name, study[parameter], display=False)
-ours = tables.read("regimes", paths.MEASURED / measured)
-drawn = ours[ours["temperature_kind"].isin(["epochs", "batch_size", "rho"])]
-by_kind = {kind: regimes.with_agreement(part, seed) for kind, part in drawn.groupby("temperature_kind")}
-table = regimes.cells(ours)
-
-# %% mystnb={"figure": {"caption": "The measured study on CIFAR-10 where the epochs are varied, in the form of the first figure. Mean over dense networks and pairs.", "name": "fig-measured-grid"}, "image": {"alt": "Four heat maps over epochs and density. Error falls with density and over the first twenty epochs, and hardly after them; connectivity is lowest at low density after many epochs; similarity grows with density."}} tags=["hide-input"]
-_ = figures.draw_diagram(by_kind["epochs"], "epochs of the dense network")
-
-# %% [markdown]
+#
 # Other settings are temperatures as well: the batch size ({numref}`fig-batch`, smaller is hotter), and the radius of
 # sharpness-aware minimisation ({numref}`fig-rho`, larger is hotter).
+
+# %% mystnb={"figure": {"caption": "The measured study on CIFAR-10 where the epochs are varied, in the form of the first figure. Mean over dense networks and pairs.", "name": "fig-measured-grid"}, "image": {"alt": "Four heat maps over epochs and density. Error falls with density and over the first twenty epochs, and hardly after them; connectivity is lowest at low density after many epochs; similarity grows with density."}} tags=["hide-input"]
+study = read_study(paths.ROOT / "studies" / f"{measured}.yml").pages["regimes"]
+shown = {"layers": ("network", 0), "pixels": ("images", 0), "images": ("images", 1)}
+for name, (parameter, place) in (shown | {"dense": ("training", 0), "retrained": ("training", 1)}).items():
+    glue(name, study[parameter][place], display=False)
+drawn = ours[ours["temperature_kind"].isin(["epochs", "batch_size", "rho"])]
+by_kind = {kind: regimes.with_agreement(part, 0) for kind, part in drawn.groupby("temperature_kind")}
+_ = figures.draw_diagram(by_kind["epochs"], "epochs of the dense network")
 
 # %% mystnb={"figure": {"caption": "The same where the batch size is varied, at equal numbers of steps.", "name": "fig-batch"}, "image": {"alt": "Four heat maps over batch size and density: error, connectivity, similarity, regime."}} tags=["hide-input"]
 _ = figures.draw_diagram(by_kind["batch_size"], "batch size of the dense network")
@@ -152,31 +139,15 @@ _ = figures.draw_diagram(by_kind["rho"], "radius rho, dense training")
 # noise. A boundary is a threshold: left of the vertical line lies regime I, below the horizontal one II-A. Thin lines
 # were learned from resampled densities; the wider they spread, the less a boundary means.
 
-# %% tags=["hide-input"]
-paper = three_regimes.published(pd.read_csv(paths.PUBLISHED / "three_regimes.csv"))
-paper_cells = regimes.with_agreement(paper, seed)
-learned, others = regimes.learn(paper_cells), regimes.resampled(paper, seed)
-every = paper_cells[paper_cells["temperature"].isin([10, 40, 60, 80, 90, 120, 160])]
-
 # %% mystnb={"figure": {"caption": "The published grid, seven of its sixteen epochs, with boundaries learned from all of it.", "name": "fig-published"}, "image": {"alt": "Four heat maps over epochs and density: regime I covers low density and many epochs, II-A low density and few epochs, II-B high density."}} tags=["hide-input"]
-_ = figures.draw_diagram(every, "epochs of the dense network")
+paper = three_regimes.published(pd.read_csv(paths.PUBLISHED / "three_regimes.csv"))
+paper_cells = regimes.with_agreement(paper, 0)
+some = paper_cells[paper_cells["temperature"].isin([10, 40, 60, 80, 90, 120, 160])]
+_ = figures.draw_diagram(some, "epochs of the dense network")
 
 # %% mystnb={"figure": {"caption": "Cells of the published grid by connectivity and similarity, with the direction in which their best temperature lies. Thick: learned boundaries; thin: those of resampled densities.", "name": "fig-boundaries"}, "image": {"alt": "Scatter of CKA against connectivity. Cells whose best temperature is hotter lie at low connectivity, those whose best is colder at high connectivity and low CKA, those that should stay at the top right."}} tags=["hide-input"]
+learned, others = regimes.learn(paper_cells), regimes.resampled(paper, 0)
 _ = figures.draw_boundaries(paper_cells, astuple(learned), [astuple(other) for other in others])
-
-# %% [markdown]
-# Learned from one half of a grid and judged by the other, with the share of the cells in which temperature matters
-# whose advice is right:
-
-# %% tags=["hide-input"]
-halves = {"published": paper_cells, "measured, epochs": by_kind["epochs"]}
-split = [
-    three_regimes.halves(cells, by).assign(grid=name)
-    for name, cells in halves.items()
-    for by in ("density", "temperature")
-]
-split = pd.concat(split).set_index(["grid", "by", "half"])
-style.table(split)
 
 # %% [markdown]
 # ## Three case studies
@@ -187,32 +158,34 @@ style.table(split)
 # *weighted* rule is ours: it regresses the error on CKA and connectivity. The *noise scale*, a cousin of that
 # of {cite:t}`zhang2026`, takes the network whose learning rate over batch size and squared weights is nearest to what was
 # best elsewhere.
-
-# %% tags=["hide-input"]
-advice, chosen = three_regimes.judged(ours, "density")
-cost = three_regimes.summary(chosen, seed)
-costs = {kind: three_regimes.summary(part, seed) for kind, part in chosen.groupby("temperature_kind")}
-panels = [costs[kind].assign(panel=style.words(kind)) for kind in ("epochs", "batch_size", "rho")]
-marks = pd.concat([cost.assign(panel="all"), *panels]).rename_axis("rule").reset_index()
+#
+# And in which direction should a temperature have moved? The first table below shows boundaries learned from one half of a
+# grid and the share of the other half's cells in which temperature matters whose advice is right; the second the same
+# with boundaries learned from other densities, from other temperatures, or from the published grid.
 
 # %% mystnb={"figure": {"caption": "Mean regret of each rule, points of error, by the temperature that is varied. Bars: 90 % interval over dense networks, where there are five or more.", "name": "fig-regrets"}, "image": {"alt": "A panel for all temperatures and one for each kind; a mark for each rule. Always hotter and always colder are to the right, rules by similarity and the regimes to the left."}} tags=["hide-input"]
-_ = figures.draw_regrets(marks, "panel")
+advice, chosen = three_regimes.judged(ours, "density")
+costs = {kind: three_regimes.summary(part, 0) for kind, part in chosen.groupby("temperature_kind")}
+panels = [costs[kind].assign(panel=style.words(kind)) for kind in ("epochs", "batch_size", "rho")]
+marks = pd.concat([three_regimes.summary(chosen, 0).assign(panel="all"), *panels])
+_ = figures.draw_regrets(marks.rename_axis("rule").reset_index(), "panel")
 
 # %% tags=["hide-input"]
-style.table(cost[["regret", "low", "high", "largest", "difference"]], precision=2)
-
-# %% [markdown]
-# And in which direction should a network's temperature have moved? The advice of the regimes, in the cells in which
-# temperature matters, where the boundaries were learned from other densities, from other temperatures, or from the
-# published grid:
-
-# %% tags=["hide-input"]
-kinds_advice, kinds_chosen = three_regimes.judged(ours, "temperature_kind")
-far_advice, far_chosen = three_regimes.judged_elsewhere(ours, paper_cells, table)
-learned_from = {"other densities": (advice, chosen), "other temperatures": (kinds_advice, kinds_chosen)}
-learned_from |= {"the published grid": (far_advice, far_chosen)}
-by_source = three_regimes.by_source(learned_from, seed)
-style.table(by_source.loc[(slice(None), slice(None), ["all", "epochs"]), :], precision=2)
+halves = {"published": paper_cells, "measured, epochs": by_kind["epochs"]}
+split = [
+    three_regimes.halves(part, by).assign(grid=name)
+    for name, part in halves.items()
+    for by in ("density", "temperature")
+]
+learned_from = {
+    "other densities": (advice, chosen),
+    "other temperatures": three_regimes.judged(ours, "temperature_kind"),
+}
+table = regimes.cells(ours)
+learned_from |= {"the published grid": three_regimes.judged_elsewhere(ours, paper_cells, table)}
+by_source = three_regimes.by_source(learned_from, 0)
+display(style.table(pd.concat(split).set_index(["grid", "by", "half"])))
+display(style.table(by_source.loc[(slice(None), slice(None), ["all", "epochs"]), :], precision=2))
 
 # %% [markdown]
 # ## Epochs, or the learning rate?
@@ -227,46 +200,10 @@ labels = {
     "epochs_constant_rate": "stays",
     "epochs_late_milestone": "falls after 3/4",
 }
-_ = figures.draw_schedules(table, labels)
-
-# %% tags=["hide-input"]
 control = three_regimes.last_against_best(table, list(labels))
-style.table(control.rename(labels), precision=2)
-
-# %% [markdown]
-# ## A pair of your own
-#
-# `prunecast diagnose FIRST SECOND --task TASK` does the same for two checkpoints that were trained from one pruned
-# network, and so does this page, with the parameters `first` and `second`; by default with two networks of its own.
-
-# %%
-coldest = temperature.from_hot_to_cold(grids[0].kind, grids[0].temperatures)[-1]
-cell = grid.Cell(0, coldest, min(grids[0].densities))
-own = [first, second] if first and second else None
-pair = own or [str(p) for p in grid.save_pair(images, grids[0], cell, folder / grids[0].kind, folder / "pair")]
-found = diagnosis.diagnose(*pair, images if own else temperature.reduced(images, side), ours)
-print("\n".join(diagnosis.lines(found)))
-
-# %% tags=["hide-input"]
-paper_cost = three_regimes.summary(three_regimes.judged(paper, "density")[1], seed)
-names = {"guided": rules.GUIDED, "weighted": rules.WEIGHTED, "dense_choice": rules.DENSE, "similar": "highest CKA"}
-names |= {"hot": "always hotter", "cold": "always colder", "noise": rules.NOISE}
-for name, rule in names.items():
-    glue(name, float(cost.loc[rule, "regret"]), display=False)
-    glue(f"{name}_epochs", float(costs["epochs"].loc[rule, "regret"]), display=False)
-    if rule in paper_cost.index:
-        glue(f"{name}_paper", float(paper_cost.loc[rule, "regret"]), display=False)
-for name, rule in {"right": rules.GUIDED, "sloping": rules.WEIGHTED}.items():
-    for source, short in {"other densities": "", "the published grid": "_far"}.items():
-        for kind in ("all", "epochs"):
-            glue(f"{name}{short}_{kind}", float(by_source.loc[(source, rule, kind), "right"]), display=False)
-    for end in ("low", "high"):
-        glue(f"{name}_{end}", float(by_source.loc[("other densities", rule, "all"), end]), display=False)
-glue("cells", int(by_source.loc[("other densities", rules.GUIDED, "all"), "cells"]), display=False)
-lowest = control.loc[min(control.index.get_level_values("density"))]
-for name, kind in {"falling": "epochs", "constant": "epochs_constant_rate"}.items():
-    glue(f"{name}_cost", float(lowest.loc[kind, "cost"]), display=False)
-    glue(f"{name}_noise", float(lowest.loc[kind, "noise"]), display=False)
+for name, value in three_regimes.headline(chosen, paper, by_source, control, 0).items():
+    glue(name, value, display=False)
+_ = figures.draw_schedules(table, labels)
 
 # %% [markdown]
 # ## What this shows
@@ -294,8 +231,7 @@ for name, kind in {"falling": "epochs", "constant": "epochs_constant_rate"}.item
 #   that falls the cost is {glue:text}`falling_cost:.1f`, within the noise of {glue:text}`falling_noise:.1f`.
 # - Both networks of a pair share parent and mask. Networks that share neither are hardly ever connected without an
 #   alignment of their neurons, so that a barrier between them says nothing about temperature.
-
-# %% [markdown]
+#
 # ## Exercises
 #
 # 1. Why are the statistics of batch norms taken anew at every point of a line? Leave out `recalibrate` where

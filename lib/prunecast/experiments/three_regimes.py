@@ -1,6 +1,7 @@
 """How far the regimes and the rules can be trusted: judged by cells that they were not learned from."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from prunecast.landscape.rules import (
     DENSE,
     GUIDED,
     NAIVE,
+    NOISE,
     WEIGHTED,
     Advise,
     Choose,
@@ -19,6 +21,15 @@ from prunecast.landscape.rules import (
 )
 from prunecast.sweeps.curve_metrics import interval_over_groups
 
+NAMES = {
+    "guided": GUIDED,
+    "weighted": WEIGHTED,
+    "dense_choice": DENSE,
+    "similar": "highest CKA",
+    "hot": "always hotter",
+    "cold": "always colder",
+    "noise": NOISE,
+}
 SOURCE = "Zhou, Yang, Chang and Mahoney, A Three-regime Model of Network Pruning, ICML 2023, arXiv 2305.18383"
 
 
@@ -197,6 +208,41 @@ def by_source(judgements: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]], seed:
 def _of(frame: pd.DataFrame, rule: str, kind: str) -> pd.DataFrame:
     part = frame[frame["rule"] == rule]
     return part if kind == "all" else part[part["temperature_kind"] == kind]
+
+
+def headline(
+    chosen: pd.DataFrame, paper: pd.DataFrame, by_source: pd.DataFrame, control: pd.DataFrame, seed: int
+) -> dict[str, float]:
+    """The numbers that the page of the regimes states.
+
+    Args:
+        chosen: Rows of `decisions` of a study, learned from other densities.
+        paper: The published grid, as of `published`.
+        by_source: What `by_source` returns for the study.
+        control: What `last_against_best` returns for it.
+        seed: Seed of the resampling.
+
+    Returns:
+        Mean regrets in points by the name of a rule, over all kinds, where epochs are varied (`_epochs`) and on the
+        published grid (`_paper`); shares of right advice; cost and noise of the full length at the lowest density.
+    """
+    grids = {
+        "": chosen,
+        "_epochs": chosen[chosen["temperature_kind"] == "epochs"],
+        "_paper": judged(paper, "density")[1],
+    }
+    found: dict[str, float] = {}
+    for ending, decided in grids.items():
+        regrets = summary(decided, seed)["regret"]
+        found |= {f"{name}{ending}": float(regrets[rule]) for name, rule in NAMES.items() if rule in regrets}
+    own: Any = by_source.loc["other densities"]
+    for name, rule in (("right", GUIDED), ("sloping", WEIGHTED)):
+        found |= {f"{name}_{kind}": float(own.loc[(rule, kind), "right"]) for kind in ("all", "epochs")}
+        found |= {f"{name}_{end}": float(own.loc[(rule, "all"), end]) for end in ("low", "high")}
+    lowest: Any = control.loc[min(control.index.get_level_values("density"))]
+    for name, kind in (("falling", "epochs"), ("constant", "epochs_constant_rate")):
+        found |= {f"{name}_{column}": float(lowest.loc[kind, column]) for column in ("cost", "noise")}
+    return found | {"cells": int(own.loc[(GUIDED, "all"), "cells"])}
 
 
 def last_against_best(table: pd.DataFrame, kinds: Sequence[str]) -> pd.DataFrame:

@@ -16,6 +16,8 @@ from prunecast.networks.vision import pixel_standards, pixel_values
 Kind = Literal["epochs", "batch_size", "rho", "epochs_constant_rate", "epochs_late_milestone"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 HOTTER_WHEN_HIGHER = ("rho",)  # the others are hotter when they are lower
+OPTIONS = ("mirrored", "bfloat16")
+AT_ONCE, SMALL = 32, 8  # networks, and the side of images in pixels, up to which that is faster
 MILESTONES = {"epochs_constant_rate": (), "epochs_late_milestone": (0.75,)}  # the controls of the learning rate
 
 
@@ -113,6 +115,51 @@ def grids(
     if not found:
         raise UserError(f"a study of the regimes needs values of {', '.join(values)} or of several of these")
     return found
+
+
+def settings_of(
+    seeds: Sequence[int],
+    network: Sequence[int],
+    images: Sequence[int],
+    training: Sequence[float],
+    options: Sequence[str],
+) -> dict[str, Any]:
+    """The settings of a grid from the lists of a page's parameters.
+
+    Args:
+        seeds: Numbers of dense networks and of networks trained from each pruned one.
+        network: Layers of the network and channels of its first stage.
+        images: Side of an image, and numbers of training, compared and validation images.
+        training: Epochs before and after pruning, batch size, learning rate and weight decay.
+        options: Any of `OPTIONS`.
+
+    Returns:
+        Attributes of `Grid` by name. Small images are trained `AT_ONCE`, larger ones one network at a time, which is
+        no slower.
+
+    Raises:
+        UserError: A list has another length, or an option is unknown.
+    """
+    lists: dict[str, tuple[Sequence[Any], int]] = {"seeds": (seeds, 2), "network": (network, 2), "images": (images, 4)}
+    for name, (given, count) in (lists | {"training": (training, 5)}).items():
+        if len(given) != count or not all(isinstance(value, int | float) for value in given):
+            raise UserError(f"{name} is a list of {count} numbers, not {list(given)}")
+    if unknown := [option for option in options if option not in OPTIONS]:
+        raise UserError(f"there is no option {unknown[0]!r}; there are {', '.join(OPTIONS)}")
+    before, after, batch_size, learning_rate, weight_decay = training
+    common: dict[str, Any] = {"batch_size": int(batch_size), "learning_rate": learning_rate}
+    common |= {"weight_decay": weight_decay, "mirrored": "mirrored" in options}
+    names = ("side", "train_examples", "compared_examples", "eval_examples")
+    return dict(zip(names, images, strict=True)) | {
+        "dense_seeds": seeds[0],
+        "retrain_seeds": seeds[1],
+        "depth": network[0],
+        "width": network[1],
+        "dense": Recipe(int(before), **common),
+        "retraining": Recipe(int(after), **common),
+        "together": AT_ONCE if images[0] <= SMALL else 1,
+        "bfloat16": "bfloat16" in options,
+    }
 
 
 def recipes(kind: Kind, values: Sequence[float], base: Recipe) -> list[tuple[Recipe, dict[int, float]]]:
