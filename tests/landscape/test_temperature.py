@@ -4,7 +4,7 @@ import pytest
 import torch
 from prunecast.errors import UserError
 from prunecast.landscape.optimisation import Recipe
-from prunecast.landscape.temperature import Grid, from_hot_to_cold, grids, noise_scale, recipes
+from prunecast.landscape.temperature import Grid, from_hot_to_cold, grids, noise_scale, recipes, settings_of
 
 BASE = Recipe(8, batch_size=32)
 SETTINGS: dict[str, Any] = {
@@ -79,3 +79,26 @@ def test_a_study_has_a_grid_for_each_kind_with_values() -> None:
     assert [(each.kind, len(each.densities)) for each in found] == [("epochs", 3), ("batch_size", 2)]
     with pytest.raises(UserError, match="needs values of epochs"):
         grids({"epochs": []}, [0.1, 0.5], [0.1, 0.5], **SETTINGS)
+
+
+def test_the_lists_of_a_page_are_the_settings_of_a_grid() -> None:
+    found = settings_of([1, 2], [8, 4], [8, 640, 600, 500], [16, 8, 32, 0.03, 5e-4], ["mirrored"])
+    common = {"batch_size": 32, "learning_rate": 0.03, "weight_decay": 5e-4, "mirrored": True}
+    assert (found["dense"], found["retraining"]) == (Recipe(16, **common), Recipe(8, **common))
+    assert found["compared_examples"] == 600
+    assert not found["bfloat16"]
+    assert Grid(kind="epochs", temperatures=(2, 8), densities=(0.1, 0.5), **found).together == 32
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"network": [8]}, r"network is a list of 2 numbers, not \[8\]"),
+        ({"training": [16, 8, 32, "fast", 0]}, "training is a list of 5 numbers"),
+        ({"options": ["turned"]}, "no option 'turned'; there are mirrored, bfloat16"),
+    ],
+)
+def test_lists_that_are_no_settings_are_a_sentence(change: dict[str, Any], sentence: str) -> None:
+    good: dict[str, Any] = {"seeds": [1, 2], "network": [8, 4], "images": [8, 640, 600, 500]}
+    with pytest.raises(UserError, match=sentence):
+        settings_of(**good | {"training": [16, 8, 32, 0.03, 0], "options": []} | change)

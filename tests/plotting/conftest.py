@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 def _page() -> Iterator[None]:
     """Figures are drawn as on a page, and no warning reaches it."""
     with mpl.rc_context(), warnings.catch_warnings(action="error"):
+        warnings.simplefilter("ignore", ResourceWarning)  # of what other tests left to be collected
         mpl.use("agg")
         style.use_style()
         yield
