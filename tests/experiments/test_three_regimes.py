@@ -83,3 +83,17 @@ def test_the_cost_of_the_full_length_by_schedule() -> None:
     assert len(found) == 6
     np.testing.assert_allclose(found["best"], 4)
     np.testing.assert_allclose(found["cost"], 4, atol=0.5)
+
+
+def test_the_stated_numbers_are_those_of_the_tables(paper: pd.DataFrame) -> None:
+    rows = pd.concat([table(), table("epochs_constant_rate")])
+    advice, chosen = three_regimes.judged(rows, "density")
+    by_source = three_regimes.by_source({"other densities": (advice, chosen)}, 0)
+    control = three_regimes.last_against_best(cells(rows), ["epochs", "epochs_constant_rate"])
+    found = three_regimes.headline(chosen, paper, by_source, control, 0)
+    of_epochs = chosen.query("temperature_kind == 'epochs' and rule == 'always colder'")["regret"]
+    assert found["cold_epochs"] == pytest.approx(100 * of_epochs.mean())
+    assert (round(found["similar_paper"], 2), round(found["cold_paper"], 2)) == (0.17, 1.53)
+    assert found["right_all"] == pytest.approx(advice.loc[advice["rule"] == GUIDED, "right"].mean())
+    assert found["constant_cost"] == pytest.approx(control.loc[(0.05, "epochs_constant_rate"), "cost"])
+    assert found["cells"] == (advice["rule"] == GUIDED).sum()
