@@ -48,6 +48,7 @@ pair: list = []  # two checkpoints of your own, trained from one pruned network;
 
 # %% tags=["hide-input"]
 from dataclasses import astuple
+from textwrap import fill
 
 import pandas as pd
 from IPython.display import display
@@ -57,8 +58,7 @@ from prunecast.datasets.tasks import load_task
 from prunecast.experiments import three_regimes
 from prunecast.forecasting import diagnosis
 from prunecast.landscape import grid, regimes, temperature
-from prunecast.plotting import landscape as figures
-from prunecast.plotting import style
+from prunecast.plotting import landscape, style
 from prunecast.workflow.studies import read_study
 
 style.use_style()
@@ -93,7 +93,7 @@ ours = tables.read("regimes", paths.MEASURED / measured)
 
 # %% mystnb={"figure": {"caption": "A grid of small networks on the digits of scikit-learn. Black lines: boundaries of the regimes, learned from this grid. Last panel: the regime, and how many per cent of the boundaries learned from resampled densities agree.", "name": "fig-small-grid"}, "image": {"alt": "Four heat maps over epochs and density: error after pruning, linear mode connectivity, similarity, and regime. Error is highest at the lowest density; connectivity and similarity are lowest there."}} tags=["hide-input"]
 small = regimes.with_agreement(rows[rows["temperature_kind"] == grids[0].kind], 0)
-_ = figures.draw_diagram(small, f"{style.words(grids[0].kind)}, hot to cold")
+_ = landscape.draw_diagram(small, f"{style.words(grids[0].kind)}, hot to cold")
 
 # %%
 coldest = temperature.from_hot_to_cold(grids[0].kind, grids[0].temperatures)[-1]
@@ -101,7 +101,7 @@ cell = grid.Cell(0, coldest, min(grids[0].densities))
 saved = pair or grid.save_pair(data, grids[0], cell, folder / grids[0].kind, folder / "pair")
 own_task = data if pair else temperature.reduced(data, grids[0].side)
 found = diagnosis.diagnose(*map(str, saved), own_task, ours)
-print("\n".join(diagnosis.lines(found)))
+print("\n".join(fill(line, 80, subsequent_indent="    ") for line in diagnosis.lines(found)))
 
 # %% [markdown]
 # ## The measured study
@@ -122,13 +122,13 @@ for name, (parameter, place) in (shown | {"dense": ("training", 0), "retrained":
     glue(name, study[parameter][place], display=False)
 drawn = ours[ours["temperature_kind"].isin(["epochs", "batch_size", "rho"])]
 by_kind = {kind: regimes.with_agreement(part, 0) for kind, part in drawn.groupby("temperature_kind")}
-_ = figures.draw_diagram(by_kind["epochs"], "epochs of the dense network")
+_ = landscape.draw_diagram(by_kind["epochs"], "epochs of the dense network")
 
 # %% mystnb={"figure": {"caption": "The same where the batch size is varied, at equal numbers of steps.", "name": "fig-batch"}, "image": {"alt": "Four heat maps over batch size and density: error, connectivity, similarity, regime."}} tags=["hide-input"]
-_ = figures.draw_diagram(by_kind["batch_size"], "batch size of the dense network")
+_ = landscape.draw_diagram(by_kind["batch_size"], "batch size of the dense network")
 
 # %% mystnb={"figure": {"caption": "The same where the radius of sharpness-aware minimisation is varied.", "name": "fig-rho"}, "image": {"alt": "Four heat maps over the radius and density: error, connectivity, similarity, regime."}} tags=["hide-input"]
-_ = figures.draw_diagram(by_kind["rho"], "radius rho, dense training")
+_ = landscape.draw_diagram(by_kind["rho"], "radius rho, dense training")
 
 # %% [markdown]
 # ## The published grid
@@ -143,11 +143,11 @@ _ = figures.draw_diagram(by_kind["rho"], "radius rho, dense training")
 paper = three_regimes.published(pd.read_csv(paths.PUBLISHED / "three_regimes.csv"))
 paper_cells = regimes.with_agreement(paper, 0)
 some = paper_cells[paper_cells["temperature"].isin([10, 40, 60, 80, 90, 120, 160])]
-_ = figures.draw_diagram(some, "epochs of the dense network")
+_ = landscape.draw_diagram(some, "epochs of the dense network")
 
 # %% mystnb={"figure": {"caption": "Cells of the published grid by connectivity and similarity, with the direction in which their best temperature lies. Thick: learned boundaries; thin: those of resampled densities.", "name": "fig-boundaries"}, "image": {"alt": "Scatter of CKA against connectivity. Cells whose best temperature is hotter lie at low connectivity, those whose best is colder at high connectivity and low CKA, those that should stay at the top right."}} tags=["hide-input"]
 learned, others = regimes.learn(paper_cells), regimes.resampled(paper, 0)
-_ = figures.draw_boundaries(paper_cells, astuple(learned), [astuple(other) for other in others])
+_ = landscape.draw_boundaries(paper_cells, astuple(learned), [astuple(other) for other in others])
 
 # %% [markdown]
 # ## Three case studies
@@ -168,7 +168,7 @@ advice, chosen = three_regimes.judged(ours, "density")
 costs = {kind: three_regimes.summary(part, 0) for kind, part in chosen.groupby("temperature_kind")}
 panels = [costs[kind].assign(panel=style.words(kind)) for kind in ("epochs", "batch_size", "rho")]
 marks = pd.concat([three_regimes.summary(chosen, 0).assign(panel="all"), *panels])
-_ = figures.draw_regrets(marks.rename_axis("rule").reset_index(), "panel")
+_ = landscape.draw_regrets(marks.rename_axis("rule").reset_index(), "panel")
 
 # %% tags=["hide-input"]
 halves = {"published": paper_cells, "measured, epochs": by_kind["epochs"]}
@@ -203,7 +203,7 @@ labels = {
 control = three_regimes.last_against_best(table, list(labels))
 for name, value in three_regimes.headline(chosen, paper, by_source, control, 0).items():
     glue(name, value, display=False)
-_ = figures.draw_schedules(table, labels)
+_ = landscape.draw_schedules(table, labels)
 
 # %% [markdown]
 # ## What this shows
