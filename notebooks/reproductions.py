@@ -63,7 +63,7 @@ numbers = reproductions.of_effective(
     pd.read_csv(paths.PUBLISHED / "emp.csv"), tables.read("emp", paths.MEASURED / effective)
 )
 paper_grid = three_regimes.published(pd.read_csv(paths.PUBLISHED / "three_regimes.csv"))
-grids = three_regimes.beside_paper(paper_grid, tables.read("regimes", paths.MEASURED / temperatures))
+grids = reproductions.of_regimes(paper_grid, tables.read("regimes", paths.MEASURED / temperatures))
 rows = pd.concat([surrogate, smarts, numbers, grids], ignore_index=True)
 phone_choice = tables.read("selections", paths.MEASURED / selections).query(
     "model == 'sst2_minilm' and method == 'phone'"

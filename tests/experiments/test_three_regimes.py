@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from grids import table
 from prunecast import paths, tables
-from prunecast.experiments import three_regimes
+from prunecast.experiments import reproductions, three_regimes
 from prunecast.landscape.regimes import Boundaries, cells
 from prunecast.landscape.rules import GUIDED, NAIVE, WEIGHTED, by_regimes
 
@@ -72,7 +72,7 @@ def test_halves_are_learned_from_one_and_judged_by_the_other(paper: pd.DataFrame
 
 
 def test_the_reproductions_keep_their_contract(paper: pd.DataFrame) -> None:
-    found = tables.validate("reproductions", three_regimes.beside_paper(paper, table()))
+    found = tables.validate("reproductions", reproductions.of_regimes(paper, table()))
     assert found["published"].round(2).to_list() == [3.28, 0.17, 0.58, -0.68]
     assert found["ours"].iloc[0] == pytest.approx(4, abs=0.3)
 

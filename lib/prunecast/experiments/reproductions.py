@@ -6,6 +6,9 @@ from typing import Any
 import pandas as pd
 
 from prunecast import tables
+from prunecast.experiments.three_regimes import decisions
+from prunecast.landscape.regimes import cells
+from prunecast.landscape.rules import NAIVE
 
 COMPRESSION = 5.5  # times fewer prunable parameters: 82 % sparsity
 MODELS = {"sst2": "sst2_minilm", "cola": "cola_minilm"}
@@ -35,6 +38,7 @@ UNIT_FACTORS = {"accuracy": 100.0, "flops_effective": 1e-9, "latency_ms_median":
 
 
 NOT_MEASURED = "not measured here"
+REGIMES_SOURCE = "Zhou, Yang, Chang and Mahoney, A Three-regime Model of Network Pruning, ICML 2023, arXiv 2305.18383"
 
 
 def beside_paper(published: pd.DataFrame, folder: Path, schedules: pd.DataFrame) -> pd.DataFrame:
@@ -217,3 +221,39 @@ def _of_costs(folder: Path) -> dict[tuple[str, str], float]:
             (row, "relative_change_pct"): 100 * (last / first - 1),
         }
     return ours
+
+
+def of_regimes(paper: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
+    """What the published grid and ours say, as rows of the table `reproductions`.
+
+    Args:
+        paper: The published grid, as of `three_regimes.published`.
+        ours: Rows of the table `regimes` of a measured study; those that vary epochs are read.
+
+    Returns:
+        The rows, with errors in points.
+    """
+    printed, measured = (_of_grid(cells(rows)) for rows in (paper, ours[ours["temperature_kind"] == "epochs"]))
+    return pd.DataFrame(
+        {
+            "source": REGIMES_SOURCE,
+            "table": "figure 2, digitised",
+            "row": list(printed),
+            "published": list(printed.values()),
+            "ours": list(measured.values()),
+            "unit": ["points", "points", "points", "fraction"],
+            "same_protocol": False,
+            "note": "PreResNet-8, fewer and smaller images and fewer epochs, other densities",
+        }
+    )
+
+
+def _of_grid(table: pd.DataFrame) -> dict[str, float]:
+    last = table.groupby("density").tail(1)
+    costs = decisions(table, {name: NAIVE[name] for name in ("always colder", "highest CKA")}).groupby("rule")["regret"]
+    return {
+        "cost of the most epochs beside the best, largest over densities": 100 * last["gap"].max(),
+        "cost of the highest CKA beside the best epochs, mean over densities": 100 * costs.mean()["highest CKA"],
+        "cost of the highest CKA beside the best epochs, largest over densities": 100 * costs.max()["highest CKA"],
+        "linear mode connectivity, lowest in the grid": table["lmc"].min(),
+    }

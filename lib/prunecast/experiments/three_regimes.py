@@ -30,7 +30,6 @@ NAMES = {
     "cold": "always colder",
     "noise": NOISE,
 }
-SOURCE = "Zhou, Yang, Chang and Mahoney, A Three-regime Model of Network Pruning, ICML 2023, arXiv 2305.18383"
 
 
 def of_seed(rows: pd.DataFrame, table: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -280,39 +279,3 @@ def published(figures: pd.DataFrame) -> pd.DataFrame:
     rows = figures.rename(columns={"epochs": "temperature"}).drop(columns=["source", "table"])
     missing = {"dense_error": np.nan, "noise_scale": np.nan}
     return rows.assign(study="published", temperature_kind="epochs", dense_seed=0, retrain_seed=0, **missing)
-
-
-def beside_paper(paper: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
-    """What the published grid and ours say, as rows of the table `reproductions`.
-
-    Args:
-        paper: The published grid, as of `published`.
-        ours: Rows of the table `regimes` of a measured study; those that vary epochs are read.
-
-    Returns:
-        The rows, with errors in points.
-    """
-    printed, measured = (_headline(cells(rows)) for rows in (paper, ours[ours["temperature_kind"] == "epochs"]))
-    return pd.DataFrame(
-        {
-            "source": SOURCE,
-            "table": "figure 2, digitised",
-            "row": list(printed),
-            "published": list(printed.values()),
-            "ours": list(measured.values()),
-            "unit": ["points", "points", "points", "fraction"],
-            "same_protocol": False,
-            "note": "PreResNet-8, fewer and smaller images and fewer epochs, other densities",
-        }
-    )
-
-
-def _headline(table: pd.DataFrame) -> dict[str, float]:
-    last = table.groupby("density").tail(1)
-    costs = decisions(table, {name: NAIVE[name] for name in ("always colder", "highest CKA")}).groupby("rule")["regret"]
-    return {
-        "cost of the most epochs beside the best, largest over densities": 100 * last["gap"].max(),
-        "cost of the highest CKA beside the best epochs, mean over densities": 100 * costs.mean()["highest CKA"],
-        "cost of the highest CKA beside the best epochs, largest over densities": 100 * costs.max()["highest CKA"],
-        "linear mode connectivity, lowest in the grid": table["lmc"].min(),
-    }
