@@ -1,0 +1,1 @@
+"""Edges of a computation graph: removed many at a time, forecast by surrogates, pruned."""
