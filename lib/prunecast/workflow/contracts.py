@@ -14,7 +14,9 @@ are unique in the columns marked \\*.
 - `data/measured/STUDY/` holds the tables of studies that take longer than a page may run, with `provenance.json`: the
   study file and its hash, package versions, processor, threads, date, seeds, wall time, the commands, the sha256 of
   every table, and for every model the sha256 of its inputs and weights. `prunecast keep studies/STUDY.yml` writes both.
-- `data/published/` holds figures that papers print, each row with its source.
+- `data/published/` holds figures that papers print, each row with its source. `edge_surrogate_predictions.csv.gz` holds
+  forecasts that the code of such a paper made, under its MIT licence: five surrogates of the losses of 40 networks with
+  500 masks each, and the losses, mapped to 1 for the lowest of a network and 0 for the highest.
 - `data/pretrained/` holds the surrogate that `prunecast predict` loads, trained on `data/measured/campaign`.
 - `data/models.yml` names the models, `data/tasks.yml` the tasks of the hub.
 """
