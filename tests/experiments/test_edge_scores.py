@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from prunecast import paths
+from prunecast import paths, tables
 from prunecast.errors import UserError
-from prunecast.experiments import edge_scores
+from prunecast.experiments import edge_scores, reproductions
 from prunecast.graph.structure import Graph
 
 CHAIN = Graph(("input", "a", "b", "output"), ((0, 1), (1, 2), (2, 3), (0, 3)))
@@ -165,3 +165,26 @@ def test_one_bit_scores_as_much_as_the_published_surrogate(table: pd.DataFrame, 
 def test_most_published_masks_disconnect_the_output(found: pd.DataFrame) -> None:
     share = found.xs(("Graph", "all"), level=("surrogate", "subset"))["connected"].groupby("iterations").mean()
     assert (1 - share).between(0.85, 0.935).all()
+
+
+def test_reproductions_hold_the_recomputed_and_the_measured_means() -> None:
+    printed = pd.read_csv(paths.PUBLISHED / "edge_surrogates.csv")
+    predictions = pd.read_csv(paths.PUBLISHED / "edge_surrogate_predictions.csv.gz").query("net < 2")
+    edges = pd.DataFrame(
+        {"network": "random_dag", "protocol": protocol, "subset": "all", "surrogate": "flow", "iterations": 2}
+        | {"spearman": score, "kendall_b": score - 0.1}
+        for protocol, score in (("published", 0.4), ("published", 0.2), ("fair", 0.9))
+    )
+    rows = tables.validate("reproductions", reproductions.of_structure(printed, predictions, edges))
+    assert len(rows) == 2 * 2 * 6 * 4
+    measured = rows[rows["table"] == "measured"].set_index("row")
+    assert measured["ours"].dropna().to_dict() == pytest.approx(
+        {"Graph, 10-15 edges: spearman": 0.3, "Graph, 10-15 edges: kendall": 0.2}
+    )
+    assert (measured["same_protocol"] == measured["ours"].notna()).all()
+    again = rows[rows["table"] == "recomputed"].set_index("row")
+    assert again.loc["L1, >100 edges: spearman", ["published", "note"]].to_list() == [
+        0.28,
+        "from the published predictions; they give the opposite sign",
+    ]
+    assert again.loc["L1, >100 edges: spearman", "ours"] < 0

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from prunecast import tables
+from prunecast.experiments.edge_scores import SIZES, beside_printed, of_predictions
 from prunecast.experiments.three_regimes import decisions
 from prunecast.landscape.regimes import cells
 from prunecast.landscape.rules import NAIVE
@@ -38,6 +39,11 @@ UNIT_FACTORS = {"accuracy": 100.0, "flops_effective": 1e-9, "latency_ms_median":
 
 
 NOT_MEASURED = "not measured here"
+STRUCTURE_SOURCE = "Ivanov and Bakhteev, Surrogate-based Neural Network Structural Pruning, draft"
+EDGE_SURROGATES = {  # ours, by printed name
+    "Graph": "flow", "FCN": "fcn", "Linear": "leave_one_out", "L1": "activation_norm", "Taylor": "taylor",
+    "Reachability": "reachability",
+}  # fmt: skip
 REGIMES_SOURCE = "Zhou, Yang, Chang and Mahoney, A Three-regime Model of Network Pruning, ICML 2023, arXiv 2305.18383"
 
 
@@ -257,3 +263,34 @@ def _of_grid(table: pd.DataFrame) -> dict[str, float]:
         "cost of the highest CKA beside the best epochs, largest over densities": 100 * costs.max()["highest CKA"],
         "linear mode connectivity, lowest in the grid": table["lmc"].min(),
     }
+
+
+def of_structure(printed: pd.DataFrame, predictions: pd.DataFrame, edges: pd.DataFrame) -> pd.DataFrame:
+    """Published scores of edge surrogates, beside those of the published predictions and beside ours.
+
+    Args:
+        printed: Figures with the columns correlation, surrogate, edges, mean and std.
+        predictions: The published predictions, as of `edge_scores.of_predictions`.
+        edges: Rows of the table `edges`, of random graphs.
+
+    Returns:
+        Rows of the table `reproductions`: each mean once as the predictions give it, and once as our surrogates do on
+        other networks, judged in the same way.
+    """
+    table = beside_printed(printed, of_predictions(predictions))
+    measured = edges.query("network == 'random_dag' and protocol == 'published' and subset == 'all'")
+    means = measured.groupby(["surrogate", "iterations"])[["spearman", "kendall_b"]].mean().rename(index=SIZES, level=1)
+    ours: dict[Any, Any] = means.rename(columns={"kendall_b": "kendall"}).stack(future_stack=True).to_dict()  # noqa: PD013
+    rows, figures = [], dict[Any, Any](table.to_dict("index"))
+    for (correlation, surrogate, size), known in figures.items():
+        opposite = "; they give the opposite sign" if known["sign"] == "opposite" else ""
+        mean = ours.get((EDGE_SURROGATES[surrogate], size, correlation))
+        row = {"row": f"{surrogate}, {size} edges: {correlation}", "published": known["printed"], "unit": "correlation"}
+        again = {
+            "table": "recomputed",
+            "ours": known["recomputed"],
+            "note": f"from the published predictions{opposite}",
+        }
+        other = {"table": "measured", "ours": mean, "note": NOT_MEASURED if mean is None else "other networks"}
+        rows += [row | again | {"same_protocol": True}, row | other | {"same_protocol": mean is not None}]
+    return pd.DataFrame(rows).assign(source=STRUCTURE_SOURCE).astype({"ours": float})
