@@ -328,6 +328,17 @@ def test_an_image_classifier_with_its_dictionary(examples):
     assert set(network.without(np.ones(8)).state_dict()) == set(model.state_dict())
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_branches_that_depend_on_a_shape_are_followed(channels):
+    images, classes = torch.randn(3, channels, 8, 8), torch.arange(3)  # resized to 32 by 32 pixels, in three channels
+    model = ImageClassifier("preresnet20", CLASSES, (channels, 8, 8)).eval()
+    network = capture(model, images, classes)
+    assert len(network.labels) == 2 * 9 + 2
+    with torch.no_grad():
+        expected = functional.cross_entropy(model(images)["logits"], classes).item()
+    assert network.losses(np.ones(20)) == pytest.approx([expected], abs=1e-5)
+
+
 def test_a_model_output_of_transformers(examples):
     class Model(nn.Module):
         def __init__(self):
@@ -347,7 +358,7 @@ def test_where_a_module_cannot_be_traced_is_said(examples):
     assert str(caught.value) == (
         "Branching cannot be traced in inner (test_capture.py, line "
         f"{Doubtful.forward.__code__.co_firstlineno + 1}: if x.mean() > 0:): "
-        "a branch or a loop depends on the values or the shape of a tensor"
+        "a branch depends on the values of a tensor"
     )
 
 
@@ -361,22 +372,32 @@ class _Of(nn.Module):
         return self.function(self, images.flatten(1))
 
 
+BY_VALUE, OF_LOGITS = "a branch depends on the values of a tensor", r"not logits \(2, classes\)"
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda net, x: net.score(x)[:, None], r"the output of _Of is of the shape \(2, 1, 4\), not logits"),
+        (lambda net, x: net.score(x)[:, None], r"the output of _Of is of the shape \(2, 1, 4\), " + OF_LOGITS),
         (lambda net, x: {"scores": net.score(x)}, "the output has scores, but no logits"),
-        (lambda net, x: (net.score(x), x), "the output of _Of is a tuple, not logits"),
-        (lambda net, x: net.score(x) / 0, "the logits of _Of are not finite"),
-        (lambda net, x: net.score(x[:, 1:]), r"cannot be run on images of the shape \(3, 8, 8\)"),
-        (lambda net, x: net.score(x - x.mean(0)), "depend on the other images beside it"),
-        (lambda net, x: net.score(x) * x.new_ones(1).item() * x.max().item(), "item makes a number of a tensor"),
-        (lambda net, x: torch.zeros(2, CLASSES), "is not one tensor of logits computed from the images"),
-        (lambda net, x: sum(net.score(row) for row in [*x])[None].expand(2, -1), "a loop runs over a tensor"),
+        (lambda net, x: (net.score(x), x), "for 2 images the output of _Of is a tuple, " + OF_LOGITS),
+        (lambda net, x: net.score(x) / 0, "the logits of _Of are not finite numbers"),
+        (lambda net, x: net.score(x[:, 1:]), r"_Of cannot be run on images of the shape \(3, 8, 8\): mat1 .*"),
+        (lambda net, x: net.score(-x if x.amax().item() > 0 else x), BY_VALUE),
+        (lambda net, x: net.score(-x if torch.equal(x, x + 0) else x), BY_VALUE),
+        (lambda net, x: net.score(-x if len(x) > 1 else x), "the length of a tensor is used as a number"),
+        (lambda net, x: net.score(-x if x.size(0) > 1 else x), "a branch depends on the number of images"),
+        (lambda net, x: net.score(x - x.mean(0)), "that _Of gives for an image depend on the other images beside it"),
+        (lambda net, x: net.score(x) * x.amax().item(), "item makes a number of a tensor, .*"),
+        (
+            lambda net, x: torch.zeros(2, CLASSES),
+            "the output of _Of is not one tensor of logits computed from the images",
+        ),
+        (lambda net, x: torch.stack([net.score(row) for row in [*x]]), "a loop runs over a tensor"),
     ],
 )
 def test_what_cannot_be_captured(examples, function, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=f"{message}$"):
         capture(_Of(function), *examples)
 
 

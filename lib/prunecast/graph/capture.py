@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterator
-from copy import deepcopy
 from itertools import pairwise
 from typing import Any, Literal, Self, get_args
 
@@ -14,14 +13,15 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from prunecast.errors import UserError
+from prunecast.graph.junctions import junctions
 from prunecast.graph.node_values import NodeValues, close, each_of
 from prunecast.graph.removal import Removed, without_branches
 from prunecast.graph.shared_states import Plan, filled, gated, plan_of_gates, plan_of_masks, selected
 from prunecast.graph.structure import Masks, Numbers
-from prunecast.graph.tracing import junctions, logits_of, traced
+from prunecast.graph.tracing import checked_logits, traced
 
 Ablation = Literal["zero", "mean"]
-MEMORY = 1 << 27  # bytes of activations
+MEMORY = 1 << 26  # bytes of activations
 
 
 def capture(
@@ -78,8 +78,8 @@ class CapturedNetwork:
             raise UserError(f"there are {count} images, but the classes have the shape {tuple(classes.shape)}")
         self.ablation, self.memory, self._images, self._classes = ablation, memory, images, classes.long()
         pair = images[:2] if count > 1 else images.repeat(2, *[1] * (images.dim() - 1))
-        expected = _checked_logits(module, pair, self._classes)
-        self._module = traced(module).requires_grad_(False)
+        expected = checked_logits(module, pair, self._classes)
+        self._module = traced(module, pair).requires_grad_(False)
         self._values = NodeValues(self._module, pair)
         self._junctions = junctions(self._module, self._values.active)
         self.graph, self.labels = self._junctions.graph, self._junctions.labels
@@ -285,26 +285,3 @@ class CapturedNetwork:
         if self._means:
             return self._means[edge].expand(states, count, *self._means[edge].shape).clone()
         return self._values.zeros(self._junctions.branches[edge].end, states, count)
-
-
-def _checked_logits(module: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
-    """The logits of a module in evaluation mode."""
-    name = type(module).__name__
-    try:
-        with torch.no_grad():
-            answer = deepcopy(module).eval()(images)
-    except Exception as error:
-        reason = str(error).split("\n", 1)[0]
-        raise UserError(f"{name} cannot be run on images of the shape {tuple(images.shape[1:])}: {reason}") from error
-    logits = logits_of(answer)
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
-        given = f"of the shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise UserError(
-            f"for {len(images)} images the output of {name} is {given}, not logits ({len(images)}, classes)"
-        )
-    if not logits.isfinite().all():
-        raise UserError(f"the logits of {name} are not finite numbers")
-    if classes.min() < 0 or classes.max() >= logits.shape[1]:
-        span = f"{int(classes.min())} to {int(classes.max())}"
-        raise UserError(f"{name} has {logits.shape[1]} logits, but the classes of the images are {span}")
-    return logits

@@ -1,18 +1,16 @@
-"""The computation graph of a module by torch.fx: junctions are vertices, what lies between two of them is an edge."""
+"""A module of whatever origin as a graph of operations, by torch.fx."""
 
 import operator
 import traceback
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from prunecast.errors import UserError
-from prunecast.graph.structure import Graph
 
 INSIDE = "network."  # where the module stands in the module that is traced
 IN_PLACE = {
@@ -21,55 +19,20 @@ IN_PLACE = {
     operator.imul: operator.mul,
     operator.itruediv: operator.truediv,
 }
+OF_SHAPES = {*("shape", "ndim", "dtype", "device", "is_cuda"), *("size", "dim", "numel", "is_floating_point")}
 PLAIN_REASONS = {
-    "control flow": "a branch or a loop depends on the values or the shape of a tensor",
     "cannot be iterated": "a loop runs over a tensor",
+    "control flow": "a branch depends on the values of a tensor",
     "'len' is not supported": "the length of a tensor is used as a number",
 }
 
 
-@dataclass(frozen=True)
-class Branch:
-    """An edge: what is computed from the value of its source, before the gate.
-
-    Attributes:
-        source: Number of the source vertex.
-        target: Number of the target vertex.
-        nodes: Nodes of the traced graph, each computed from the one before; none for an identity.
-        end: The node whose value the edge carries.
-    """
-
-    source: int
-    target: int
-    nodes: tuple[fx.Node, ...]
-    end: fx.Node
-
-
-@dataclass(frozen=True)
-class Junctions:
-    """The junctions of a traced graph and the branches between them.
-
-    Attributes:
-        graph: The graph, with one vertex a junction and one edge a branch.
-        bodies: For each vertex, the nodes computed from what its edges carry; none where that is its value already.
-        values: For each vertex, the node whose value it has.
-        branches: The edges.
-        labels: For each edge the modules in it, as in `layer1.0.conv1…bn2`, or the place of a shortcut, as in
-            `layer1.0.identity`; no two are equal.
-    """
-
-    graph: Graph
-    bodies: tuple[tuple[fx.Node, ...], ...]
-    values: tuple[fx.Node, ...]
-    branches: tuple[Branch, ...]
-    labels: tuple[str, ...]
-
-
-def traced(module: nn.Module) -> fx.GraphModule:
+def traced(module: nn.Module, pair: Tensor) -> fx.GraphModule:
     """A copy of a module as a graph of operations on images, with logits as its output and no operation in place.
 
     Args:
         module: The module, left unchanged; its output is a tensor, or a mapping with the tensor `logits`.
+        pair: Two images (2, …), whose shape decides branches that depend on a shape.
 
     Returns:
         The copy, in evaluation mode and on the same device, with the names of the module's parameters.
@@ -81,7 +44,7 @@ def traced(module: nn.Module) -> fx.GraphModule:
     """
     copied = deepcopy(module).eval()
     root = _Logits(copied)
-    tracer = _Tracer()
+    tracer = _Tracer(pair)
     try:
         graph = tracer.trace(root)
     except Exception as error:
@@ -97,76 +60,6 @@ def traced(module: nn.Module) -> fx.GraphModule:
     return fx.GraphModule(whole, whole.graph, type(module).__name__)  # takes only what the graph uses
 
 
-def junctions(module: fx.GraphModule, active: set[fx.Node]) -> Junctions:
-    """Find the junctions: input, output, operations on several tensors, and tensors used more than once.
-
-    Operations that follow a junction of several tensors, up to the tensor that is used more than once, belong to it.
-
-    Args:
-        module: A traced module.
-        active: The nodes whose value is a tensor, or several, computed from the images.
-
-    Returns:
-        The junctions.
-
-    Raises:
-        UserError: The logits do not depend on the images.
-    """
-    output = next(node for node in module.graph.nodes if node.op == "output")
-    logits = output.args[0]
-    if not isinstance(logits, fx.Node) or logits not in active:
-        raise UserError(f"the output of {type(module).__name__} is not one tensor of logits computed from the images")
-    needed = {logits}
-    for node in reversed(module.graph.nodes):
-        if node in needed:
-            needed.update(each for each in node.all_input_nodes if each in active)
-    nodes = [node for node in module.graph.nodes if node in needed]
-
-    def sources(node: fx.Node) -> list[fx.Node]:
-        return [each for each in node.all_input_nodes if each in active]
-
-    def uses(node: fx.Node) -> list[fx.Node]:
-        return [each for each in node.users if each in needed or each is output]
-
-    bodies: dict[fx.Node, tuple[fx.Node, ...]] = {nodes[0]: ()}  # by the node whose value the vertex has
-    for node in nodes[1:]:
-        if len(sources(node)) > 1:
-            path = [node]
-            while len(uses(path[-1])) == 1 and (after := uses(path[-1])[0]) is not output and len(sources(after)) == 1:
-                path.append(after)
-            body = path if len(uses(path[-1])) > 1 else path[:1]
-            bodies[body[-1]] = tuple(body)
-        elif len(uses(node)) > 1 and node not in bodies:
-            bodies[node] = ()
-    values = [*sorted(bodies, key=nodes.index), logits]
-    number = {node: place for place, node in enumerate(values[:-1])}
-
-    def branch(target: int, end: fx.Node, path: list[fx.Node]) -> Branch:
-        first = sources(path[-1])[0] if path else end
-        while first not in number:
-            path.append(first)
-            first = sources(first)[0]
-        return Branch(number[first], target, tuple(reversed(path)), end)
-
-    branches = []
-    for target, value in enumerate(values[:-1]):
-        if bodies[value]:
-            branches += [branch(target, end, []) for end in sources(bodies[value][0])]
-        elif target:
-            branches.append(branch(target, value, [value]))
-    branches.append(branch(len(values) - 1, logits, []))
-    heads = [(*bodies[value], value)[0] for value in values[:-1]]
-    names = _distinct(["input", *map(name_of, heads[1:]), "output"])
-    labels = [_label(module, each, [*heads, output][each.target]) for each in branches]
-    return Junctions(
-        Graph(tuple(names), tuple((each.source, each.target) for each in branches)),
-        (*(bodies[value] for value in values[:-1]), ()),
-        tuple(values),
-        tuple(branches),
-        tuple(_distinct(labels)),
-    )
-
-
 def logits_of(answer: Any) -> Any:
     """The logits in the output of a module, which is a tensor or a mapping.
 
@@ -178,27 +71,124 @@ def logits_of(answer: Any) -> Any:
     return answer["logits"] if isinstance(answer, Mapping) else answer
 
 
+def checked_logits(module: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    """The logits of a module in evaluation mode.
+
+    Args:
+        module: The module, left unchanged.
+        images: Images (n, …).
+        classes: Classes (m,) of these and of other images.
+
+    Returns:
+        The logits (n, classes), without gradient.
+
+    Raises:
+        UserError: The module cannot be run on the images; its output is neither finite logits nor a mapping with them;
+            or a class has no logit.
+    """
+    name = type(module).__name__
+    try:
+        with torch.no_grad():
+            answer = deepcopy(module).eval()(images)
+    except Exception as error:
+        reason = str(error).split("\n", 1)[0]
+        raise UserError(f"{name} cannot be run on images of the shape {tuple(images.shape[1:])}: {reason}") from error
+    logits = logits_of(answer)
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
+        given = f"of the shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise UserError(
+            f"for {len(images)} images the output of {name} is {given}, not logits ({len(images)}, classes)"
+        )
+    if not logits.isfinite().all():
+        raise UserError(f"the logits of {name} are not finite numbers")
+    if classes.min() < 0 or classes.max() >= logits.shape[1]:
+        span = f"{int(classes.min())} to {int(classes.max())}"
+        raise UserError(f"{name} has {logits.shape[1]} logits, but the classes of the images are {span}")
+    return logits
+
+
+def path_of(node: fx.Node) -> str:
+    """Path of the module in which a node is computed, empty for the whole."""
+    stack = node.meta.get("nn_module_stack")
+    path = list(stack.values())[-1][0] if stack else ""
+    return str(f"{path}.".removeprefix(INSIDE).rstrip("."))
+
+
+def name_of(node: fx.Node) -> str:
+    """Path of the module that a node is, or of the module in which it is computed and its function."""
+    if node.op == "call_module":
+        return str(node.target)
+    return ".".join(filter(None, (path_of(node), str(getattr(node.target, "__name__", node.target)))))
+
+
 class _Logits(nn.Module):
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: torch.Tensor) -> Any:
+    def forward(self, images: Tensor) -> Any:
         return logits_of(self.network(images))
 
 
 class _Tracer(fx.Tracer):
-    failed: str | None = None  # path of the innermost module that could not be traced
+    """Follows branches that depend on the shape of a tensor, which it learns from one image and from two.
+
+    Attributes:
+        failed: Path of the innermost module that could not be traced.
+    """
+
+    def __init__(self, pair: Tensor):
+        super().__init__()
+        self.failed: str | None = None
+        self._batches, self._running = (pair[:1], pair), False
+        self._values: tuple[dict[fx.Node, Any], ...] = ({}, {})
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return module_qualified_name + "." != INSIDE and super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if self._running:
+            return forward(*args, **kwargs)
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception:
             self.failed = self.failed or f"{self.path_of_module(m)}.".removeprefix(INSIDE).rstrip(".") or "its forward"
             raise
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self._running else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        self._running = True
+        try:
+            for batch, values in zip(self._batches, self._values, strict=True):
+                self._run(batch, values)
+        finally:
+            self._running = False
+        one, two = (values[obj.node] for values in self._values)
+        if isinstance(one, Tensor) or not self._is_of_shapes(obj.node):
+            return super().to_bool(obj)
+        if one != two:
+            raise UserError("a branch depends on the number of images")
+        return bool(one)
+
+    @torch.no_grad()
+    def _run(self, images: Tensor, values: dict[fx.Node, Any]) -> None:
+        """Compute the values of the nodes that were added since the last time."""
+        interpreter = fx.Interpreter(self.root, graph=self.graph)
+        for node in self.graph.nodes:
+            if node not in values:
+                args, kwargs = (fx.node.map_arg(each, values.__getitem__) for each in (node.args, node.kwargs))
+                found = node.op == "placeholder"
+                values[node] = images if found else getattr(interpreter, node.op)(node.target, args, kwargs)
+
+    def _is_of_shapes(self, node: fx.Node) -> bool:
+        """Whether a value that is no tensor was computed from the shapes and types of tensors alone."""
+        values = self._values[0]
+        name = node.args[1] if node.target is getattr else getattr(node.target, "__name__", node.target)
+        of_tensor = any(isinstance(values[each], Tensor) for each in node.all_input_nodes)
+        others = [each for each in node.all_input_nodes if not isinstance(values[each], Tensor)]
+        return (name in OF_SHAPES or not of_tensor) and all(map(self._is_of_shapes, others))
 
 
 def _why_not(module: nn.Module, failed: str | None, error: Exception) -> str:
@@ -237,42 +227,3 @@ def _out_of_place(graph: fx.Graph, module: nn.Module) -> None:
     for name in inside:
         part: Any = module.get_submodule(name)
         part.inplace = False
-
-
-def _path(node: fx.Node) -> str:
-    """Path of the module in which a node is computed, empty for the whole."""
-    stack = node.meta.get("nn_module_stack")
-    path = list(stack.values())[-1][0] if stack else ""
-    return str(f"{path}.".removeprefix(INSIDE).rstrip("."))
-
-
-def name_of(node: fx.Node) -> str:
-    """Path of the module that a node is, or of the module in which it is computed and its function."""
-    if node.op == "call_module":
-        return str(node.target)
-    return ".".join(filter(None, (_path(node), str(getattr(node.target, "__name__", node.target)))))
-
-
-def _label(module: nn.Module, branch: Branch, target: fx.Node) -> str:
-    if not branch.nodes:
-        return ".".join(filter(None, (_path(target), "identity")))
-    weighted = [
-        node
-        for node in branch.nodes
-        if node.op == "call_module" and any(True for _ in module.get_submodule(str(node.target)).parameters())
-    ]
-    names = [name_of(node) for node in weighted or branch.nodes]
-    if len(names) == 1:
-        return names[0]
-    first, last = names[0].split("."), names[-1].split(".")
-    same = next((place for place, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), 0)
-    return f"{names[0]}…{'.'.join(last[same:])}"
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """The names, those that came before with a number."""
-    found: list[str] = []
-    for name in names:
-        number = 1 + sum(each == name for each in names[: len(found)])
-        found.append(name if number == 1 else f"{name} ({number})")
-    return found
