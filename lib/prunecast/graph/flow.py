@@ -136,7 +136,7 @@ class Flow:
         targets = self.scale.targets(values).astype(np.float32)
         self.logits = np.zeros(len(self.graph.edges))
         optimizer = Adam(self.logits, LEARNING_RATE)
-        for rows in _batches(len(targets), EPOCHS, generator(self.seed, "flow")):
+        for rows in batches(len(targets), EPOCHS, generator(self.seed, "flow")):
             optimizer.step(self._gradient(kept[:, :, rows], targets[rows]))
         return self
 
@@ -158,8 +158,17 @@ def _columns(masks: Masks) -> Arrays:
     return np.ascontiguousarray(masks.T[:, None], np.float32)
 
 
-def _batches(count: int, epochs: int, draws: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Numbers of the masks of each step of training."""
+def batches(count: int, epochs: int, draws: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Batches of 32 in a new order in each epoch, 20,000 of them at most.
+
+    Args:
+        count: Number of masks.
+        epochs: Passes over them.
+        draws: What the orders are drawn from.
+
+    Yields:
+        Numbers of the masks of a step.
+    """
     steps = 0
     for _ in range(epochs):
         order = draws.permutation(count)

@@ -7,14 +7,16 @@ from numpy.typing import ArrayLike
 from scipy.linalg import cho_factor, cho_solve, eigh
 from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor
 from sklearn.linear_model import RidgeCV
-from sklearn.neural_network import MLPRegressor
 
-from prunecast.graph.flow import Scale, observations
+from prunecast.graph.flow import LEARNING_RATE, Adam, Scale, batches, observations
 from prunecast.graph.structure import Graph, Masks, Numbers
 from prunecast.seeding import generator
 
 ALPHAS = np.logspace(-3, 3, 13)  # penalties that leaving out one mask decides between
 MOST_LEFT_OUT = 1500  # masks that are left out one by one where this needs the eigenvalues of a matrix of their size
+HIDDEN = 10  # units of the small network, as published
+NETWORK_EPOCHS = 1000  # as published
+TREES = 300  # that are boosted, one after the other
 ENERGY = 0.95  # of the Fourier coefficients, kept
 
 
@@ -58,23 +60,35 @@ class SmallNetwork:
         """Train on masks (n, edges) and their losses (n,) in nats."""
         kept, values = observations(self.graph, masks, losses)
         self.scale = Scale.of(values)
-        state = int(generator(self.seed, "small network").integers(2**31))
-        self.network = MLPRegressor((10,), alpha=0.0, batch_size=min(32, len(kept)), random_state=state)
-        inputs, targets = kept.astype(np.float32), self.scale.targets(values).astype(np.float32)
-        for _ in range(min(1000, -(-20_000 * 32 // len(kept)))):
-            self.network.partial_fit(inputs, targets)
+        inputs, targets = kept.astype(float), self.scale.targets(values)
+        draws, edges = generator(self.seed, "small network"), kept.shape[1]
+        bounds = np.repeat([max(edges, 1) ** -0.5, HIDDEN**-0.5], [(edges + 1) * HIDDEN, HIDDEN + 1])
+        parameters = draws.uniform(-bounds, bounds)
+        self.first, self.second = parameters[: (edges + 1) * HIDDEN].reshape(-1, HIDDEN), parameters[-HIDDEN - 1 :]
+        optimizer = Adam(parameters, LEARNING_RATE)
+        for rows in batches(len(kept), NETWORK_EPOCHS, draws):
+            hidden = self._hidden(inputs[rows])
+            slopes = (hidden @ self.second[:-1] + self.second[-1] - targets[rows]) * (2 / len(rows))
+            of_hidden = slopes[:, None] * self.second[:-1] * (hidden > 0)
+            of_first = inputs[rows].T @ of_hidden
+            optimizer.step(np.concatenate([of_first.ravel(), of_hidden.sum(0), slopes @ hidden, [slopes.sum()]]))
         return self
+
+    def _hidden(self, inputs: Numbers) -> Numbers:
+        hidden: Numbers = np.maximum(inputs @ self.first[:-1] + self.first[-1], 0)
+        return hidden
 
     def predict(self, masks: ArrayLike) -> Numbers:
         """Forecast the losses (m,) in nats of masks (m, edges)."""
-        return self.scale.losses(self.network.predict(self.graph.checked(masks).astype(np.float32)))
+        hidden = self._hidden(self.graph.checked(masks).astype(float))
+        return self.scale.losses(hidden @ self.second[:-1] + self.second[-1])
 
 
 class PairRidge:
     """Ridge regression on edges and pairs of edges, through the kernel of these features.
 
-    The features are centred masks and their products; both kinds have the same prior variance in all. The penalty is
-    the one with the least error where single masks are left out.
+    The features are a constant, centred masks and their products; each kind has the same prior variance in all. The
+    penalty is the one with the least error where single masks are left out.
 
     Args:
         graph: The graph.
@@ -111,7 +125,7 @@ class PairRidge:
     def _kernel(self, features: Numbers) -> Numbers:
         """Products of the features of masks with those of the masks that were trained with."""
         single = features @ self.features.T
-        kernel: Numbers = single + single**2 - features**2 @ self.features.T**2
+        kernel: Numbers = 1 + single + single**2 - features**2 @ self.features.T**2
         return kernel
 
 
@@ -136,7 +150,12 @@ class SparseFourier:
         kept, values = observations(self.graph, masks, losses)
         state = int(generator(self.seed, "sparse fourier").integers(2**31))
         trees = GradientBoostingRegressor(
-            n_estimators=300, max_depth=5, learning_rate=0.05, subsample=0.5, max_features=0.3, random_state=state
+            n_estimators=TREES,
+            max_depth=5,
+            learning_rate=0.05,
+            subsample=0.5 if len(kept) > 3 else 1.0,
+            max_features=0.3,
+            random_state=state,
         ).fit(kept.astype(np.float32), values)
         coefficients: dict[frozenset[int], float] = {}
         for (tree,) in trees.estimators_:
@@ -176,7 +195,7 @@ def _parities(tree: Any, node: int) -> dict[frozenset[int], float]:
 def boosted_trees(seed: int) -> HistGradientBoostingRegressor:
     """Unfitted boosted trees that can be fitted on few masks too, without early stopping."""
     return HistGradientBoostingRegressor(
-        max_iter=300,
+        max_iter=TREES,
         max_leaf_nodes=15,
         max_features=0.3,
         learning_rate=0.05,
