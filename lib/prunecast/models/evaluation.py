@@ -107,7 +107,7 @@ def logits(
     rows = torch.arange(len(examples)) if rows is None else rows
     device = device_of(model)
     positions, by_batch = [], []
-    with _fast_linear(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+    with fast_linear(model), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         for batch in batches(examples, rows):
             positions.append(batch)
             by_batch.append(model(**batch_of(examples, rows[batch], device))["logits"].double().cpu())
@@ -115,7 +115,7 @@ def logits(
 
 
 @contextmanager
-def _fast_linear(model: nn.Module) -> Iterator[None]:
+def fast_linear(model: nn.Module) -> Iterator[None]:
     """Inside the context, linear layers on a processor use the float32 matrix product of oneDNN.
 
     By default torch uses that of MKL, which on some processors is half as fast.

@@ -14,6 +14,7 @@ from prunecast.datasets.tasks import Task, load_task
 from prunecast.errors import UserError, first_complaint
 from prunecast.loading.folders import local_folder, refuse_pickles
 from prunecast.loading.text import text_classifier
+from prunecast.models.transformer_blocks import keep_blocks
 from prunecast.networks.vision import ImageClassifier, pixel_standards
 
 VOCABULARY = 8000  # tokens of a tokenizer that is trained with its model
@@ -144,16 +145,7 @@ def _keep_layers(model: Any, layers: tuple[int, ...]) -> None:
     depth = model.config.num_hidden_layers
     if max(layers) >= depth:
         raise UserError(f"keep_layers names layer {max(layers)}, but the checkpoint has layers 0 to {depth - 1}")
-    for module in model.modules():
-        for name, child in module.named_children():
-            if isinstance(child, nn.ModuleList) and len(child) == depth:
-                setattr(module, name, nn.ModuleList(child[index] for index in layers))
-    for module in model.modules():
-        if isinstance(at := getattr(module, "layer_idx", None), int):
-            module.layer_idx = layers.index(at)  # where a decoder keeps what it has computed
-    model.config.num_hidden_layers = len(layers)
-    if kinds := getattr(model.config, "layer_types", None):
-        model.config.layer_types = [kinds[index] for index in layers]
+    keep_blocks(model, layers)
 
 
 def _scratch(spec: ModelSpec, task: Task) -> tuple[nn.Module, Any]:

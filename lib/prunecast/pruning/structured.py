@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from prunecast.errors import UserError
 from prunecast.loading import folders
+from prunecast.models.transformer_blocks import find_blocks, keep_blocks
 from prunecast.networks.vision import ImageClassifier, is_vision_architecture
 
 Importance = Literal["magnitude", "taylor"]
@@ -166,28 +167,18 @@ def _refuse(model: Any, removal: Removal) -> None:
 
 
 def _remove_layers(model: Any, count: int, inputs: Inputs) -> None:
-    depth = model.config.num_hidden_layers
-    parent, name, layers = next(
-        (module, name, child)
-        for module in model.modules()
-        for name, child in module.named_children()
-        if isinstance(child, nn.ModuleList) and len(child) == depth
-    )
-    kept: list[Any] = list(layers)
+    parent, name, layers = find_blocks(model)
+    kept = list(range(len(layers)))
     dense = _log_probabilities(model, inputs)
     for _ in range(count):
         changes = []
-        for index in range(len(kept)):
-            setattr(parent, name, nn.ModuleList(kept[:index] + kept[index + 1 :]))
+        for place in range(len(kept)):
+            setattr(parent, name, nn.ModuleList(layers[each] for each in kept[:place] + kept[place + 1 :]))
             shallower = _log_probabilities(model, inputs)
             changes.append(float(functional.kl_div(shallower, dense, reduction="batchmean", log_target=True)))
         del kept[changes.index(min(changes))]
-    setattr(parent, name, nn.ModuleList(kept))
-    model.config.num_hidden_layers = len(kept)
-    for index, layer in enumerate(kept):
-        for module in layer.modules():
-            if hasattr(module, "layer_idx"):
-                module.layer_idx = index
+    setattr(parent, name, layers)
+    keep_blocks(model, kept)
 
 
 @torch.no_grad()
