@@ -48,6 +48,36 @@ def load_corpus(name: str) -> dict[str, str]:
     return texts
 
 
+def running_text(source: str) -> str:
+    """Read the text of a user's file, or the validation text of a corpus.
+
+    Args:
+        source: A file in UTF-8, or the name of a corpus.
+
+    Returns:
+        The text.
+
+    Raises:
+        UserError: The file is a folder, not UTF-8 or empty, or as for `load_corpus`.
+    """
+    path = Path(source).expanduser()
+    if not path.exists():
+        if path.suffix or len(path.parts) > 1:
+            raise UserError(f"there is no file {path}")
+        return load_corpus(source)["validation"]
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; running text is one file in UTF-8")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8: byte {error.start:,} does not belong to it") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    if not text.strip():
+        raise UserError(f"{path} is empty")
+    return text
+
+
 def from_hub(name: str, path: str, config: str | None = None) -> dict[str, str]:
     """Download a corpus through `datasets`; its column `text` has one line per row.
 

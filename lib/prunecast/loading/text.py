@@ -1,4 +1,4 @@
-"""Text classifiers of the transformers library, with their tokenizers."""
+"""Text classifiers of the transformers library, with their tokenizers, and what all models of texts share."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,35 @@ def text_classifier(source: str, name: str, new_head: bool, **options: Any) -> t
         UserError: The checkpoint is damaged, quantised, an adapter, of another kind or not fine-tuned, it cannot be
             loaded, or it has no tokenizer or one that has more tokens than the model.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
+
+    factory = AutoModelForSequenceClassification
+    model, absent, where = from_library(factory, source, name, "a text classifier", new_head, **options)
+    _refuse_absent(model, name, absent, new_head)
+    return model, tokenizer_of(source, name, model, where)
+
+
+def from_library(
+    factory: Any, source: str, name: str, kind: str, new_head: bool = False, **options: Any
+) -> tuple[Any, list[str], dict[str, Any]]:
+    """Load a model of texts.
+
+    Args:
+        factory: Class of the library that makes models of this kind.
+        source: A folder, or an id of the hub.
+        name: Name of the checkpoint in errors.
+        kind: What it is loaded as, in errors.
+        new_head: Whether weights may have other shapes than the model, since they are trained next.
+        options: Further arguments of the library's `from_pretrained`.
+
+    Returns:
+        The model on the processor and in float32, the names of the weights that the checkpoint lacks, and the options
+        for the hub.
+
+    Raises:
+        UserError: The checkpoint is damaged, quantised, an adapter, or it cannot be loaded.
+    """
+    from transformers import AutoConfig
 
     where: dict[str, Any] = {}
     stored: dict[str, Any] = {}
@@ -50,7 +78,7 @@ def text_classifier(source: str, name: str, new_head: bool, **options: Any) -> t
             config: Any = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
             config._attn_implementation = "eager"
             options = {"config": config}
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+        model, loaded = factory.from_pretrained(
             source,
             ignore_mismatched_sizes=new_head,  # a head for other classes is replaced, and trained
             output_loading_info=True,
@@ -61,9 +89,28 @@ def text_classifier(source: str, name: str, new_head: bool, **options: Any) -> t
             **options,
         )
     except Exception as error:  # the library raises whatever the code of an architecture does
-        raise UserError(_not_loaded(name, error, bool(where))) from None
+        raise UserError(_not_loaded(name, kind, error, bool(where))) from None
     refuse_quantised(repr(name), getattr(model.config, "quantization_config", None))
-    _refuse_absent(model, name, loaded["missing_keys"], new_head)
+    return model, list(loaded["missing_keys"]), where
+
+
+def tokenizer_of(source: str, name: str, model: Any, where: dict[str, Any]) -> Any:
+    """Load the tokenizer of a model.
+
+    Args:
+        source: A folder, or an id of the hub.
+        name: Name of the checkpoint in errors.
+        model: The model.
+        where: The options for the hub with which the model was loaded.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        UserError: There is none, or it has more tokens than the model.
+    """
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **where)
         tokens = len(tokenizer)
@@ -76,7 +123,7 @@ def text_classifier(source: str, name: str, new_head: bool, **options: Any) -> t
     rows = _embedded_tokens(model)
     if rows is not None and tokens > rows:
         raise UserError(f"checkpoint {name!r}: its tokenizer has {tokens} tokens, its model only {rows}")
-    return model, tokenizer
+    return tokenizer
 
 
 def most_tokens(model: Any, tokenizer: Any) -> int:
@@ -109,7 +156,7 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:200].rstrip('.')}" if lines else type(error).__name__
 
 
-def _not_loaded(name: str, error: Exception, offline: bool) -> str:
+def _not_loaded(name: str, kind: str, error: Exception, offline: bool) -> str:
     if offline and isinstance(error, OSError):
         return (
             f"checkpoint {name!r} could not be loaded: it is neither a folder, nor one in PRUNECAST_MODELS, and the "
@@ -120,7 +167,7 @@ def _not_loaded(name: str, error: Exception, offline: bool) -> str:
             f"checkpoint {name!r}: its weights have other shapes than its config.json says, such as another number of "
             "classes (id2label)"
         )
-    return f"checkpoint {name!r} could not be loaded as a text classifier ({first_line(error)})"
+    return f"checkpoint {name!r} could not be loaded as {kind} ({first_line(error)})"
 
 
 def _refuse_absent(model: Any, name: str, missing: Any, new_head: bool) -> None:
