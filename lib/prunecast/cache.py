@@ -29,6 +29,7 @@ VERSIONS = {
     "costs": 2,  # a configuration built and timed
     "effective_number": 2,  # what the rule keeps, and its controls
     "regimes": 1,  # networks of a grid of the three regimes: trained, pruned, trained again, compared
+    "edges": 1,  # random networks over graphs, and how surrogates of their losses score
     "surrogate": 2,  # features, networks and calibration of the pretrained surrogate
 }
 LIBRARIES = ("torch", "transformers")  # whose minor version may change numbers

@@ -83,7 +83,7 @@ class Graph:
         for target, edges in enumerate(self.into):
             for edge, source in edges:
                 value[target] += weights[edge] * kept[:, edge] * value[source]
-        return value[-1]
+        return np.asarray(value[-1])
 
     def connected(self, masks: ArrayLike) -> Masks:
         """Whether the output can be reached from the input, (m,)."""
