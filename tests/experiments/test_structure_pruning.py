@@ -206,14 +206,9 @@ def test_neurons_of_the_smallest_weights_go(language_folder: Path) -> None:
     assert torch.equal(smaller.model.layers[1].mlp.down_proj.weight, layer.down_proj.weight[:, kept])
 
 
-def test_blocks_of_tokens_begin_with_the_start_token() -> None:
-    of_bytes = small_models.tokenizer()
-    of_bytes.bos_token = "[CLS]"
-    blocks = structure_language._blocks_of_tokens(of_bytes, "abcdefgh", 2, 4)
-    assert (blocks[:, 0] == of_bytes.bos_token_id).all()
-    assert of_bytes.convert_ids_to_tokens(blocks[:, 1:].flatten().tolist()) == list("abcdef")
-    with pytest.raises(UserError, match="the text has 8 tokens, fewer than 3 blocks of 4; take fewer blocks"):
-        structure_language._blocks_of_tokens(of_bytes, "abcdefgh", 3, 4)
+def test_a_text_that_is_too_short_is_refused(language_folder: Path, corpus: str) -> None:
+    with pytest.raises(UserError, match="the text has 93 blocks of 12 tokens, fewer than 256; take fewer"):
+        structure_pruning.measure(str(language_folder), corpus, BUDGET, context=12)
 
 
 @pytest.mark.parametrize(

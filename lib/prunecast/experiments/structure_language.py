@@ -17,6 +17,7 @@ from prunecast.datasets.corpora import load_corpus
 from prunecast.errors import UserError
 from prunecast.experiments.structure_cases import Case, Stage, local_checkpoint, with_blocks
 from prunecast.loading import folders
+from prunecast.loading import language as loader
 from prunecast.models import language, zoo
 from prunecast.models.transformer_blocks import find_blocks
 from prunecast.progress import track
@@ -24,7 +25,7 @@ from prunecast.pruning import structured
 from prunecast.pruning.finetuning import Budget
 from prunecast.seeding import seed_everything
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, get_scheduler  # isort: skip
+from transformers import get_scheduler  # isort: skip
 
 LANGUAGE_MODEL = ("ForCausalLM", "LMHeadModel")  # endings of the library's names of language models
 FEED_FORWARD = (".up_proj", ".fc1", ".dense_h_to_4h")  # endings of the names of the layers whose outputs are neurons
@@ -40,12 +41,12 @@ def is_language_model(network: str) -> bool:
 
 
 def language_model(network: str, corpus: str, budget: Budget, calibration: int, evaluated: int, context: int) -> Case:
-    """A causal language model to prune, in the precision of its checkpoint.
+    """A causal language model to prune.
 
     Args:
         network: Folder of a checkpoint, or its name in `PRUNECAST_MODELS`.
         corpus: The text.
-        budget: What it is trained on after pruning; an example is a block of tokens.
+        budget: What it is trained on after pruning, where an example is a block of tokens, and in which precision.
         calibration: Number of blocks of the training text on which losses are measured and forecast.
         evaluated: Number of blocks of the validation text that give the perplexity.
         context: Tokens of a block, of which the first is the start token where the tokenizer has one.
@@ -54,17 +55,13 @@ def language_model(network: str, corpus: str, budget: Budget, calibration: int, 
         The case.
 
     Raises:
-        UserError: There is no such checkpoint or text, or the blocks are not found.
+        UserError: There is no such checkpoint or text, the text is too short, or the blocks are not found.
     """
-    folder = local_checkpoint(network)
-    config = folders.config_of(folder)
-    loader: Any = AutoModelForCausalLM
-    dense = loader.from_pretrained(folder, dtype="auto", use_safetensors=True, trust_remote_code=False).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    dense, tokenizer, name = loader.language_model(network)
+    dense.to(torch.bfloat16 if budget.bfloat16 else torch.float32)
     texts = load_corpus(corpus)
-    count = max(calibration, budget.examples)
-    train = _blocks_of_tokens(tokenizer, texts["train"], count, context)
-    validation = _blocks_of_tokens(tokenizer, texts["validation"], evaluated, context)
+    train = _first_blocks(texts["train"], tokenizer, max(calibration, budget.examples), context)
+    validation = _first_blocks(texts["validation"], tokenizer, evaluated, context)
     masked, labels, without = with_blocks(dense, train[:calibration])
 
     def perplexity(model: Any) -> float:
@@ -78,7 +75,7 @@ def language_model(network: str, corpus: str, budget: Budget, calibration: int, 
 
     batch = {"input_ids": train[:1, :-1]}
     return Case(
-        network=folder.resolve().name,
+        network=name.rpartition("/")[2],
         metric="perplexity",
         dense=dense,
         masked=masked,
@@ -92,22 +89,20 @@ def language_model(network: str, corpus: str, budget: Budget, calibration: int, 
         one=batch,
         batch=batch,
         fingerprint=(
-            *(file_hash(path) for path in sorted(folder.glob("*.safetensors"))),
-            json.dumps([config, texts], sort_keys=True),
+            *(file_hash(path) for path in sorted(local_checkpoint(network).glob("*.safetensors"))),
+            json.dumps(texts),
             budget.model_dump_json(),
             f"{calibration} {evaluated} {context}",
         ),
     )
 
 
-def _blocks_of_tokens(tokenizer: Any, text: str, count: int, context: int) -> Tensor:
+def _first_blocks(text: str, tokenizer: Any, count: int, context: int) -> Tensor:
     """The first blocks of token ids (count, context) of a text."""
-    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    length = context - len(start)
-    ids = tokenizer(text[: CHARACTERS * count * context], add_special_tokens=False)["input_ids"]
-    if len(ids) < count * length:
-        raise UserError(f"the text has {len(ids):,} tokens, fewer than {count} blocks of {context}; take fewer blocks")
-    return torch.tensor([start + ids[place * length : (place + 1) * length] for place in range(count)])
+    blocks = loader.token_blocks(text[: CHARACTERS * count * context], tokenizer, context)
+    if len(blocks) < count:
+        raise UserError(f"the text has {len(blocks)} blocks of {context} tokens, fewer than {count}; take fewer")
+    return blocks[:count]
 
 
 def _narrower(dense: nn.Module, share: float, importance: structured.Importance, tokens: Tensor) -> nn.Module:
