@@ -48,7 +48,7 @@ def slopes(network, step: float = 1e-4) -> np.ndarray:
         nudge = torch.zeros(1, len(network.graph.edges))
         nudge[0, edge] = step
         ahead, behind = (network.gated_losses(torch.ones_like(nudge) + sign * nudge) for sign in (1, -1))
-        found.append(float(ahead - behind) / (2 * step))
+        found.append((ahead - behind).item() / (2 * step))
     return np.array(found)
 
 

@@ -11,7 +11,6 @@ from sklearn.linear_model import LinearRegression, RidgeCV
 from prunecast.errors import UserError
 from prunecast.graph import gate_scores
 from prunecast.graph.flow import ChannelFlow, Flow, observations
-from prunecast.graph.live_edges import CarryingGradients, LiveEdgeProcess
 from prunecast.graph.mask_regression import ALPHAS, PairRidge, Regression, SmallNetwork, SparseFourier, boosted_trees
 from prunecast.graph.structure import Graph, MaskedNetwork, Masks, Numbers
 
@@ -141,7 +140,6 @@ ENTRIES: dict[str, Entry] = {
     "gate_integrated_gradients": Entry(
         lambda network, _: gate_scores.integrated_gradients(network), passes=GRADIENT * gate_scores.STEPS + 1
     ),
-    "carrying_gradients": Entry(lambda network, _: CarryingGradients(network), passes=GRADIENT * gate_scores.STEPS + 1),
     "gate_hessian_diagonal": Entry(
         lambda network, _: gate_scores.gate_hessian(network, diagonal=True), passes=GRADIENT, passes_an_edge=PRODUCT
     ),
@@ -158,7 +156,6 @@ ENTRIES: dict[str, Entry] = {
     "sparse_fourier": Entry(lambda network, seed: SparseFourier(network.graph, seed), MASKS),
     "flow_one_channel": Entry(lambda network, seed: ChannelFlow(network.graph, seed, channels=1), MASKS),
     "flow_channels": Entry(lambda network, seed: ChannelFlow(network.graph, seed), MASKS),
-    "live_edges": Entry(lambda network, _: LiveEdgeProcess(network.graph), MASKS),
 }
 
 

@@ -17,6 +17,7 @@ MOST_LEFT_OUT = 1500  # masks that are left out one by one where this needs the 
 HIDDEN = 10  # units of the small network, as published
 NETWORK_EPOCHS = 1000  # as published
 TREES = 300  # that are boosted, one after the other
+MOST_PARITIES = 600  # that are refitted
 ENERGY = 0.95  # of the Fourier coefficients, kept
 
 
@@ -133,7 +134,7 @@ class SparseFourier:
     """A sum of few parities of edges, found by boosted trees and refitted by ridge regression, as ProxySPEX does.
 
     The trees are a sum of parities, read from them exactly. Those with the largest coefficients, which hold 95 % of
-    the sum of squares, become the inputs of the regression.
+    the sum of squares, become the inputs of the regression; at most 600, and at most half as many as there are masks.
 
     Args:
         graph: The graph.
@@ -165,6 +166,7 @@ class SparseFourier:
         ordered = sorted(coefficients, key=lambda parity: (-abs(coefficients[parity]), sorted(parity)))
         energy = np.cumsum([coefficients[parity] ** 2 for parity in ordered])
         few = int(np.searchsorted(energy, ENERGY * energy[-1])) + 1 if len(energy) else 0
+        few = min(few, max(len(kept) // 2, 1), MOST_PARITIES)
         self.parities = [sorted(parity) for parity in ordered[:few]] or [[0]]
         self.regression = RidgeCV(ALPHAS).fit(self._inputs(kept), values)
         return self
