@@ -118,7 +118,7 @@ class FewExamples:
 
 
 def shares(graph: Graph) -> Numbers:
-    """Share of the output (edges,) that each edge makes if each vertex shares its own evenly among the edges into it."""
+    """Share of the output (edges,) that each edge makes if a vertex shares its own evenly among the edges into it."""
     found, vertices = np.zeros(len(graph.edges)), np.zeros(len(graph.vertices))
     vertices[-1] = 1
     for target in range(len(graph.vertices) - 1, 0, -1):
