@@ -84,6 +84,10 @@ def test_activations_stay_within_the_bound_on_memory():
     assert largest <= bound
 
 
+def test_no_masks_have_no_losses():
+    assert network().losses(np.zeros((0, len(network().graph.edges)), bool)).shape == (0,)
+
+
 def test_a_disconnected_output_has_the_loss_of_constant_logits():
     subject = network()
     none = np.zeros(len(subject.graph.edges), bool)

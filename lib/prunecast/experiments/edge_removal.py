@@ -1,6 +1,6 @@
 """Surrogates of the computation graph judged on networks with removed edges, by two protocols."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -9,22 +9,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from prunecast.cache import kept_row, key_of
 from prunecast.datasets.tasks import Split, Task
-from prunecast.experiments.edge_scores import areas, by_subset, faithfulness
+from prunecast.experiments.edge_scores import NET, areas, by_subset, faithfulness
 from prunecast.graph import edge_masks, random_dags
-from prunecast.graph.edge_surrogates import ENTRIES, LEAVE_ONE_OUT, MASKS, NONE, EdgeSurrogate, unfitted
-from prunecast.graph.gate_scores import Expansion
+from prunecast.graph.blocks import TransformerBlocks
+from prunecast.graph.capture import capture
+from prunecast.graph.edge_surrogates import ENTRIES, LEAVE_ONE_OUT, MASKS, NONE, EdgeSurrogate, Entry, unfitted
+from prunecast.graph.gate_scores import EdgeNorms, Expansion
 from prunecast.graph.live_edges import CarryingGradients, FewExamples, LiveEdgeProcess, chosen_masks
 from prunecast.graph.structure import MaskedNetwork, Masks, Numbers
+from prunecast.models import inputs
+from prunecast.models.checkpoints import trained_classifier
+from prunecast.models.language import trained_language_model
 from prunecast.progress import note, track
 from prunecast.seeding import generator
 
-RANDOM_DAG = "random_dag"
+RANDOM_DAG, RESIDUAL_CNN, LANGUAGE_MODEL = "random_dag", "residual_cnn", "language_model"
 HALF = 0.5  # keep rate of the published test masks
 SAME_MASKS = "other_examples"  # the losses of the same masks on other examples: no surrogate, but the bound of all
 CHOSEN, FEW = "live_edges_chosen", "few_examples"
+OF_NORMS = ("activation_norm", "path_products")  # surrogates that need a network which measures what its edges carry
 TRANSFERRED = 2  # observed masks, in multiples of the edges, whose surrogates forecast masks of every keep rate
 
 
@@ -110,20 +117,76 @@ def measure(task: Task, networks: Networks, protocols: Protocols, folder: Path) 
     for size, net, seed in track(trials, "random graphs"):
         both = seed < networks.fair_seeds
         key = key_of(["edges"], task.fingerprint, settings, asdict(protocols), (size, net, seed), both)
-        path = folder / f"{size}_{net}_{seed}.json"
-        rows += kept_row(path, key, partial(_judged, task, networks, protocols, size, net, seed))["rows"]
+        make = partial(_of_network, task, networks, size, net, seed)
+        work = partial(_judged, make, (RANDOM_DAG, size, net, seed), protocols, both)
+        rows += kept_row(folder / f"{size}_{net}_{seed}.json", key, work)["rows"]
     return pd.DataFrame(rows)
 
 
+def measure_classifier(
+    name: str, run: str, seed: int, examples: int, protocols: Protocols, folder: Path
+) -> pd.DataFrame:
+    """Judge every surrogate on the branches of an image classifier, which is trained first if need be.
+
+    Args:
+        name: Name of a residual network in `data/models.yml`.
+        run: Name of the run in whose folder it is saved.
+        seed: Seed of its training and of the masks.
+        examples: Number of examples in each of the three sets.
+        protocols: What surrogates are judged on.
+        folder: Folder of the rows.
+
+    Returns:
+        Rows of the table `edges`.
+    """
+    model = trained_classifier(name, run, seed)
+
+    def subject() -> Subject:
+        sets = [model.task.train.first(examples), *_halves(model.task.validation, examples)]
+        return Subject(*(_captured(model.model, split) for split in sets))
+
+    key = key_of(
+        ["training", "edges"], model.task.fingerprint, model.spec.model_dump_json(), seed, examples, asdict(protocols)
+    )
+    work = partial(_judged, subject, (RESIDUAL_CNN, 0, 0, seed), protocols, True)
+    return pd.DataFrame(kept_row(folder / f"{name}_{seed}.json", key, work)["rows"])
+
+
+def measure_language_model(
+    name: str, run: str, seed: int, blocks: int, protocols: Protocols, folder: Path
+) -> pd.DataFrame:
+    """Judge every surrogate on the attention heads of a language model, which is trained first if need be.
+
+    Args:
+        name: Name in `data/language_models.yml`.
+        run: Name of the run in whose folder it is saved.
+        seed: Seed of its training and of the masks.
+        blocks: Number of blocks of tokens in each of the three sets.
+        protocols: What surrogates are judged on.
+        folder: Folder of the rows.
+
+    Returns:
+        Rows of the table `edges`.
+    """
+    language = trained_language_model(name, run, seed)
+    sets = language.calibration[:blocks], language.blocks[:blocks], language.blocks[blocks : 2 * blocks]
+    key = key_of(["language_training", "edges"], language.spec.model_dump_json(), seed, blocks, asdict(protocols))
+
+    def subject() -> Subject:
+        return Subject(*(TransformerBlocks(language.model, each, "heads") for each in sets))
+
+    work = partial(_judged, subject, (LANGUAGE_MODEL, 0, 0, seed), protocols, True)
+    return pd.DataFrame(kept_row(folder / f"{name}_{seed}.json", key, work)["rows"])
+
+
 def _judged(
-    task: Task, networks: Networks, protocols: Protocols, size: int, net: int, seed: int
+    make: Callable[[], Subject], network: tuple[str, int, int, int], protocols: Protocols, both: bool
 ) -> dict[str, list[dict[str, Any]]]:
-    subject = _of_network(task, networks, size, net, seed)
-    place = {"network": RANDOM_DAG, "iterations": size, "net": net, "seed": seed}
-    rows = [*published(subject, protocols, seed, place)]
-    if seed < networks.fair_seeds:
-        rows += fair(subject, protocols, seed, place)
-    note(f"{size} iterations, network {net}, seed {seed}: {len(rows)} rows")
+    subject, place = make(), dict(zip(NET, network, strict=True))
+    rows = [*published(subject, protocols, network[-1], place)]
+    if both:
+        rows += fair(subject, protocols, network[-1], place)
+    note(f"{' '.join(f'{name} {value}' for name, value in place.items())}: {len(rows)} rows")
     return {"rows": [place | {"edges": len(subject.judged.graph.edges)} | row for row in rows]}
 
 
@@ -143,6 +206,15 @@ def _of_network(task: Task, networks: Networks, size: int, net: int, seed: int) 
         on(held[:judged], held_labels[:judged]),
         on(held[judged : 2 * judged], held_labels[judged : 2 * judged]),
     )
+
+
+def _halves(split: Split, examples: int) -> tuple[Split, Split]:
+    return split.first(examples), Split(split.images[examples : 2 * examples], split.labels[examples : 2 * examples])
+
+
+def _captured(model: nn.Module, split: Split) -> MaskedNetwork:
+    prepared = inputs.prepare(split, None, 0)
+    return capture(model, prepared.inputs, prepared.labels)
 
 
 def _pixels(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
@@ -176,7 +248,7 @@ def published(subject: Subject, protocols: Protocols, seed: int, place: dict[str
         fixed = {"protocol": "published", "keep_rate": HALF, "surrogate": name, "train_keep_rate": rate}
         return _rows(fixed, true, forecast, graph.connected(tested), count, evaluations, network.examples, words)
 
-    for name, entry in ENTRIES.items():
+    for name, entry in _entries(network).items():
         rates = {NONE: (), LEAVE_ONE_OUT: (1.0,), MASKS: (1.0, HALF)}[entry.observes]
         for rate in rates or (1.0,):
             masks, losses = observed[rate]
@@ -218,7 +290,7 @@ def fair(subject: Subject, protocols: Protocols, seed: int, place: dict[str, Any
                 if found["subset"] == "connected":
                     yield found | ranked
 
-    for name, entry in ENTRIES.items():
+    for name, entry in _entries(observed).items():
         if entry.observes != MASKS:
             surrogate = unfitted(name, observed, seed).fit(alone, losses_alone)
             count, words = (edges + 2, "E + 2") if entry.observes == LEAVE_ONE_OUT else (0, "none")
@@ -239,6 +311,11 @@ def fair(subject: Subject, protocols: Protocols, seed: int, place: dict[str, Any
         fixed = {"protocol": "fair", "keep_rate": rate, "surrogate": SAME_MASKS, "train_keep_rate": rate}
         counted = (0, len(tested[rate]), subject.other.examples, "all masks")
         yield from (row for row in _rows(fixed, true[rate], forecast, joined, *counted) if row["subset"] == "connected")
+
+
+def _entries(network: MaskedNetwork) -> dict[str, Entry]:
+    """The surrogates that a network has what they need for."""
+    return {name: entry for name, entry in ENTRIES.items() if name not in OF_NORMS or isinstance(network, EdgeNorms)}
 
 
 def _areas(network: MaskedNetwork, surrogate: EdgeSurrogate) -> dict[str, float]:

@@ -48,7 +48,7 @@ def scores(true: ArrayLike, forecast: ArrayLike) -> dict[str, float]:
         for name, correlation in zip(SCORES, (spearmanr, kendalltau, pearsonr), strict=False):
             found[name] = float(correlation(forecasts, losses)[0])
     regret = _expected_best(losses, forecasts) - losses.min()
-    return found | {"top5_regret": float(regret / np.ptp(losses))}
+    return found | {"top5_regret": max(0.0, float(regret / np.ptp(losses)))}  # never below zero by rounding
 
 
 def _expected_best(losses: np.ndarray, forecasts: np.ndarray) -> float:

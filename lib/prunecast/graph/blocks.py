@@ -94,7 +94,7 @@ class TransformerBlocks:
     """
 
     def __init__(self, model: nn.Module, data: Examples | Tensor, part: Part = "blocks", tokens: int = TOKENS):
-        self.model, self._data, self._part, self._tokens = model, data, part, tokens
+        self.model, self.data, self._part, self._tokens = model, data, part, tokens
         self._count = len(data)
         blocks = list(find_blocks(model)[2])
         self._gates = BlockGates(blocks, projections_of(model, blocks) if part == "heads" else [])
@@ -108,7 +108,7 @@ class TransformerBlocks:
             else tuple(labels),
         )
         with torch.inference_mode(), self._gates.recorded():
-            model(**self._inputs(torch.arange(1)))
+            model(**self.example())
 
     @property
     def graph(self) -> ResidualChain:
@@ -125,6 +125,14 @@ class TransformerBlocks:
         smaller = copy(self)
         smaller._count = min(count, self._count)
         return smaller
+
+    def without(self, blocks: Collection[int]) -> "TransformerBlocks":
+        """The network with some blocks physically removed, with gates for the others, on all its examples."""
+        return TransformerBlocks(removed(self.model, blocks), self.data, self._part, self._tokens)
+
+    def example(self) -> dict[str, Any]:
+        """Arguments of the model's forward pass for the first example."""
+        return self._inputs(torch.arange(1))
 
     def losses(self, masks: ArrayLike) -> Numbers:
         """Mean loss over the examples for each mask.
@@ -154,7 +162,8 @@ class TransformerBlocks:
             UserError: They are not one boolean a block or head.
         """
         unique, place = np.unique(self._graph.checked(masks), axis=0, return_inverse=True)
-        by_block = unique.reshape(len(unique), len(self._graph.vertices) - 1, -1)
+        depth = len(self._graph.vertices) - 1
+        by_block = unique.reshape(len(unique), depth, unique.shape[1] // depth)
         same = (by_block[1:] == by_block[:-1]).all(2)
         shared = [0, *np.where(same.all(1), same.shape[1], same.argmin(1)).tolist()]
         rules = [[_rule(block, self._part) for block in mask] for mask in by_block]
@@ -200,23 +209,23 @@ class TransformerBlocks:
 
     def _batches(self) -> list[Tensor]:
         rows = torch.arange(self._count)
-        if isinstance(self._data, Tensor):
-            return list(torch.split(rows, max(1, self._tokens // self._data.shape[1])))
-        found = list(batches(self._data, rows))
-        if (lengths := self._data.lengths) is None:
+        if isinstance(self.data, Tensor):
+            return list(torch.split(rows, max(1, self._tokens // self.data.shape[1])))
+        found = list(batches(self.data, rows))
+        if (lengths := self.data.lengths) is None:
             return found
         return [part for each in found for part in torch.split(each, max(1, self._tokens // int(lengths[each].max())))]
 
     def _inputs(self, rows: Tensor) -> dict[str, Any]:
         device = device_of(self.model)
-        if isinstance(self._data, Tensor):
-            return {"input_ids": self._data[rows, :-1].to(device), "use_cache": False}
-        return dict(batch_of(self._data, rows, device))
+        if isinstance(self.data, Tensor):
+            return {"input_ids": self.data[rows, :-1].to(device), "use_cache": False}
+        return dict(batch_of(self.data, rows, device))
 
     def _scores(self, outputs: Any, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and share of correct answers of each example."""
-        tokens = isinstance(self._data, Tensor)
-        targets = self._data[rows, 1:] if isinstance(self._data, Tensor) else self._data.labels[rows, None]
+        tokens = isinstance(self.data, Tensor)
+        targets = self.data[rows, 1:] if isinstance(self.data, Tensor) else self.data.labels[rows, None]
         logits = outputs["logits"].float() if tokens else outputs["logits"].double()
         logits = logits.view(targets.numel(), -1)
         flat = targets.to(logits.device).flatten()
