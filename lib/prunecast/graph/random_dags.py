@@ -44,10 +44,10 @@ def random_design(iterations: int, pixels: int, classes: int, draws: np.random.G
 
     Its input is a block of width 400. Each iteration takes two earlier vertices at random, two different ones where
     there are two; a block of a random width follows each, and a third block takes the sum of these two. What nothing
-    follows leads to a last block of width 20, and that to the output. Where the study leaves a choice, it was made so
-    that about as many masks join input and output as in its predictions: the block behind the pixels always stays, a
-    sum is no vertex of its own, only what an iteration ends in can be a parent, and loose ends are joined as one long
-    vector.
+    follows leads to a last block of width 20, and that to the output. So the text of the study, and about as many masks
+    join input and output as in its predictions. The code of its authors differs: every block can be a parent, the block
+    behind the pixels has gates as well, a block belongs to an edge, with its bias, and not to the vertex behind it, and
+    each loose end has a last block of its own.
 
     Args:
         iterations: Number of iterations, 1 or more.
