@@ -12,7 +12,7 @@ from prunecast import tables
 from prunecast.cost.flops import flops
 from prunecast.datasets.tasks import load_task
 from prunecast.errors import UserError
-from prunecast.experiments import small_models, structure_language, structure_pruning
+from prunecast.experiments import small_models, structure_choices, structure_language, structure_pruning
 from prunecast.experiments.structure_cases import Case, Classification, classifier
 from prunecast.graph.edge_pruning import cost_of
 from prunecast.graph.gate_scores import Expansion
@@ -85,7 +85,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def rows(case: Case, **changes: Any) -> pd.DataFrame:
     arguments: dict[str, Any] = {
         "shares": [0.6],
-        "methods": structure_pruning.METHODS,
+        "methods": structure_choices.METHODS,
         "stages": ["zero_shot"],
         "seeds": [0],
         "draws": 2,
@@ -96,7 +96,7 @@ def rows(case: Case, **changes: Any) -> pd.DataFrame:
 
 
 def test_operations_of_each_edge_are_those_of_its_convolutions(images: Case) -> None:
-    choices = structure_pruning.Choices(images)
+    choices = structure_choices.Choices(images)
     by_label = dict(zip(images.labels, choices.costs, strict=True))
     assert by_label["network.1.norm1…convolution2"] == BLOCK
     assert by_label["network.3.convolution1…convolution2"] == BLOCK * (0.5 + 1) / 2  # it widens from 4 to 8 channels
@@ -105,9 +105,9 @@ def test_operations_of_each_edge_are_those_of_its_convolutions(images: Case) -> 
 
 def test_every_method_gives_a_smaller_network_at_about_as_many_operations(images: Case) -> None:
     table = tables.validate("pruned_structure", rows(images))
-    assert set(table["method"]) == set(structure_pruning.METHODS)
+    assert set(table["method"]) == set(structure_choices.METHODS)
     assert (table["method"] == "random").sum() == 2
-    budget = table["flops_dense"] - 0.4 * structure_pruning.Choices(images).costs.sum()
+    budget = table["flops_dense"] - 0.4 * structure_choices.Choices(images).costs.sum()
     assert ((table["flops"] - budget).abs() <= BLOCK / 2 + 1).all()
     assert (table["parameters"] < table["parameters_dense"]).all()
     assert (table["dense"] == table["dense"].iloc[0]).all()
@@ -119,7 +119,7 @@ def test_every_method_gives_a_smaller_network_at_about_as_many_operations(images
 
 
 def test_the_smaller_network_is_the_masked_one(images: Case) -> None:
-    choices = structure_pruning.Choices(images)
+    choices = structure_choices.Choices(images)
     mask, _ = choices.mask("leave_one_out", 0.6, 0)
     chosen = choices.chosen("leave_one_out", 0.6, 0)
     labels = torch.from_numpy(load_task("digits").train.labels[:32])
@@ -133,12 +133,12 @@ def test_the_smaller_network_is_the_masked_one(images: Case) -> None:
 def test_a_second_call_measures_nothing(images: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     methods = ["leave_one_out", "random"]
     first = rows(images, methods=methods)
-    monkeypatch.setattr(structure_pruning.Choices, "chosen", lambda *_: pytest.fail("it was measured again"))
+    monkeypatch.setattr(structure_choices.Choices, "chosen", lambda *_: pytest.fail("it was measured again"))
     pd.testing.assert_frame_equal(rows(images, methods=methods), first)
 
 
 def test_derivatives_are_taken_for_the_edges_that_can_be_removed(images: Case) -> None:
-    choices = structure_pruning.Choices(images)
+    choices = structure_choices.Choices(images)
     choices.mask("gate_integrated_gradients", 0.6, 0)
     scores = cast("Expansion", choices._unfitted["gate_integrated_gradients"]).scores
     assert (scores[~choices.removable] == 0).all()
