@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 from prunecast import tables
 from prunecast.datasets.tasks import load_task
+from prunecast.errors import UserError
 from prunecast.experiments import edge_removal
-from prunecast.experiments.edge_removal import Networks, Protocols
+from prunecast.experiments.edge_removal import Protocols
+from prunecast.experiments.edge_subjects import Networks
 
 pytestmark = pytest.mark.slow  # every surrogate is fitted, the published ones for thousands of epochs
 
@@ -93,12 +95,24 @@ def test_few_examples_with_the_whole_budget_come_near_to_the_losses(measured):
 
 def test_residual_networks_and_language_models_are_judged_as_well(tmp_path, monkeypatch):
     monkeypatch.setenv("PRUNECAST_RUNS", str(tmp_path))
-    rows = pd.concat(
-        [
-            edge_removal.measure_classifier("digits_preresnet14", "test", 0, 60, PROTOCOLS, tmp_path),
-            edge_removal.measure_language_model("docstrings_gpt2", "test", 0, 6, PROTOCOLS, tmp_path),
-        ]
-    )
+    names = ["digits_preresnet14", "docstrings_gpt2"]
+    rows = edge_removal.measure_others(names, "test", 60, PROTOCOLS, tmp_path)
     valid = tables.validate("edges", rows)
     assert set(valid["network"]) == {"residual_cnn", "language_model"}
     assert np.isfinite(valid["spearman"]).all()
+
+
+def test_settings_are_those_of_the_lists():
+    lists = ((2,), (1, 2, 1), (300, 2, 60, 80), (40, 15, 40), (0.5, 0.9), (1, 2))
+    assert edge_removal.settings_of(*lists) == (NETWORKS, PROTOCOLS)
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "sentence"),
+    [(1, (1, 2), "nets"), (2, (300, 0, 60, 80), "examples"), (3, (40,), "masks"), (4, (1.0,), "keep rate")],
+)
+def test_lists_of_another_kind_are_refused_in_a_sentence(place, wrong, sentence):
+    lists = [(2,), (1, 2, 1), (300, 2, 60, 80), (40, 15, 40), (0.5, 0.9), (1, 2)]
+    lists[place] = wrong
+    with pytest.raises(UserError, match=sentence):
+        edge_removal.settings_of(*lists)

@@ -8,22 +8,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import nn
 
 from prunecast.cache import kept_row, key_of
-from prunecast.datasets.tasks import Split, Task
+from prunecast.datasets.tasks import Task
+from prunecast.errors import UserError
 from prunecast.experiments.edge_scores import NET, areas, by_subset, faithfulness
-from prunecast.graph import edge_masks, random_dags
-from prunecast.graph.blocks import TransformerBlocks
-from prunecast.graph.capture import capture
+from prunecast.experiments.edge_subjects import Networks, Subject, language_model, random_network, residual_network
+from prunecast.graph import edge_masks
 from prunecast.graph.edge_surrogates import ENTRIES, LEAVE_ONE_OUT, MASKS, NONE, EdgeSurrogate, Entry, unfitted
 from prunecast.graph.gate_scores import EdgeNorms, Expansion
 from prunecast.graph.live_edges import CarryingGradients, FewExamples, LiveEdgeProcess, chosen_masks
 from prunecast.graph.structure import MaskedNetwork, Masks, Numbers
-from prunecast.models import inputs
-from prunecast.models.checkpoints import trained_classifier
-from prunecast.models.language import trained_language_model
+from prunecast.models import language
 from prunecast.progress import note, track
 from prunecast.seeding import generator
 
@@ -54,44 +50,39 @@ class Protocols:
     most_observed: int
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A network on three sets of examples.
+def settings_of(
+    iterations: Sequence[int],
+    nets: Sequence[int],
+    examples: Sequence[int],
+    masks: Sequence[int],
+    keep_rates: Sequence[float],
+    multiples: Sequence[int],
+) -> tuple[Networks, Protocols]:
+    """The settings of a study from lists of numbers, as a page has them.
 
-    Attributes:
-        observed: On training examples, which surrogates may use.
-        judged: On those that the true losses are measured on.
-        other: On as many others.
+    Args:
+        iterations: Sizes of the random graphs.
+        nets: Networks of each size, seeds of each, and how many of the seeds have the fair protocol.
+        examples: Those of the training, its epochs, those on which losses are observed and on which they are judged.
+        masks: Masks of the published protocol, of the fair one at each keep rate, and at most to be observed.
+        keep_rates: Those of the fair protocol.
+        multiples: Numbers of observed masks, in multiples of the edges.
+
+    Returns:
+        The networks and the protocols.
+
+    Raises:
+        UserError: A list has another length, or a number is not positive or no keep rate.
     """
-
-    observed: MaskedNetwork
-    judged: MaskedNetwork
-    other: MaskedNetwork
-
-
-@dataclass(frozen=True)
-class Networks:
-    """Random networks over graphs, and the examples that they are trained and evaluated on.
-
-    Attributes:
-        iterations: Sizes of the graphs.
-        nets: Networks of each size.
-        seeds: Seeds of the training and of the masks, for each network.
-        fair_seeds: The first ones of them, by which the fair protocol is run as well.
-        train_examples: Examples of the training.
-        epochs: Passes over them.
-        observed_examples: Training examples that losses are observed on.
-        judged_examples: Validation examples that they are judged on; as many others are kept aside for the bound.
-    """
-
-    iterations: tuple[int, ...]
-    nets: int
-    seeds: int
-    fair_seeds: int
-    train_examples: int
-    epochs: int
-    observed_examples: int
-    judged_examples: int
+    for name, numbers, length in (("nets", nets, 3), ("examples", examples, 4), ("masks", masks, 3)):
+        if len(numbers) != length or min(numbers) < 1:
+            raise UserError(f"{name} is {list(numbers)}, but takes {length} numbers of 1 or more")
+    if wrong := [rate for rate in keep_rates if not 0 < rate < 1]:
+        raise UserError(f"a keep rate is {wrong[0]}, but lies between 0 and 1")
+    return (
+        Networks(tuple(iterations), *nets, *examples),
+        Protocols(masks[0], masks[1], tuple(keep_rates), tuple(multiples), masks[2]),
+    )
 
 
 def measure(task: Task, networks: Networks, protocols: Protocols, folder: Path) -> pd.DataFrame:
@@ -117,66 +108,43 @@ def measure(task: Task, networks: Networks, protocols: Protocols, folder: Path) 
     for size, net, seed in track(trials, "random graphs"):
         both = seed < networks.fair_seeds
         key = key_of(["edges"], task.fingerprint, settings, asdict(protocols), (size, net, seed), both)
-        make = partial(_of_network, task, networks, size, net, seed)
+        make = partial(random_network, task, networks, size, net, seed)
         work = partial(_judged, make, (RANDOM_DAG, size, net, seed), protocols, both)
         rows += kept_row(folder / f"{size}_{net}_{seed}.json", key, work)["rows"]
     return pd.DataFrame(rows)
 
 
-def measure_classifier(
-    name: str, run: str, seed: int, examples: int, protocols: Protocols, folder: Path
-) -> pd.DataFrame:
-    """Judge every surrogate on the branches of an image classifier, which is trained first if need be.
+def measure_others(names: Sequence[str], run: str, examples: int, protocols: Protocols, folder: Path) -> pd.DataFrame:
+    """Judge every surrogate on networks of the registries, which are trained first if need be.
 
     Args:
-        name: Name of a residual network in `data/models.yml`.
-        run: Name of the run in whose folder it is saved.
-        seed: Seed of its training and of the masks.
-        examples: Number of examples in each of the three sets.
+        names: Image classifiers of `data/models.yml`, whose branches are removed, and language models of
+            `data/language_models.yml`, whose attention heads are.
+        run: Name of the run in whose folder they are saved.
+        examples: Number of images, or of tenths of blocks of tokens, in each of the three sets.
         protocols: What surrogates are judged on.
         folder: Folder of the rows.
 
     Returns:
         Rows of the table `edges`.
+
+    Raises:
+        UserError: There is no such network, or it cannot be trained.
     """
-    model = trained_classifier(name, run, seed)
-
-    def subject() -> Subject:
-        sets = [model.task.train.first(examples), *_halves(model.task.validation, examples)]
-        return Subject(*(_captured(model.model, split) for split in sets))
-
-    key = key_of(
-        ["training", "edges"], model.task.fingerprint, model.spec.model_dump_json(), seed, examples, asdict(protocols)
-    )
-    work = partial(_judged, subject, (RESIDUAL_CNN, 0, 0, seed), protocols, True)
-    return pd.DataFrame(kept_row(folder / f"{name}_{seed}.json", key, work)["rows"])
-
-
-def measure_language_model(
-    name: str, run: str, seed: int, blocks: int, protocols: Protocols, folder: Path
-) -> pd.DataFrame:
-    """Judge every surrogate on the attention heads of a language model, which is trained first if need be.
-
-    Args:
-        name: Name in `data/language_models.yml`.
-        run: Name of the run in whose folder it is saved.
-        seed: Seed of its training and of the masks.
-        blocks: Number of blocks of tokens in each of the three sets.
-        protocols: What surrogates are judged on.
-        folder: Folder of the rows.
-
-    Returns:
-        Rows of the table `edges`.
-    """
-    language = trained_language_model(name, run, seed)
-    sets = language.calibration[:blocks], language.blocks[:blocks], language.blocks[blocks : 2 * blocks]
-    key = key_of(["language_training", "edges"], language.spec.model_dump_json(), seed, blocks, asdict(protocols))
-
-    def subject() -> Subject:
-        return Subject(*(TransformerBlocks(language.model, each, "heads") for each in sets))
-
-    work = partial(_judged, subject, (LANGUAGE_MODEL, 0, 0, seed), protocols, True)
-    return pd.DataFrame(kept_row(folder / f"{name}_{seed}.json", key, work)["rows"])
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        if name in language.registry():
+            kind, stage, make = (
+                LANGUAGE_MODEL,
+                "language_training",
+                partial(language_model, name, run, 0, examples // 10),
+            )
+        else:
+            kind, stage, make = RESIDUAL_CNN, "training", partial(residual_network, name, run, 0, examples)
+        key = key_of([stage, "edges"], name, examples, asdict(protocols))
+        work = partial(_judged, make, (kind, 0, 0, 0), protocols, True)
+        rows += kept_row(folder / f"{name}.json", key, work)["rows"]
+    return pd.DataFrame(rows)
 
 
 def _judged(
@@ -188,38 +156,6 @@ def _judged(
         rows += fair(subject, protocols, network[-1], place)
     note(f"{' '.join(f'{name} {value}' for name, value in place.items())}: {len(rows)} rows")
     return {"rows": [place | {"edges": len(subject.judged.graph.edges)} | row for row in rows]}
-
-
-def _of_network(task: Task, networks: Networks, size: int, net: int, seed: int) -> Subject:
-    """Train one network."""
-    train, labels = _pixels(task.train)
-    held, held_labels = _pixels(task.validation)
-    name = f"{size}/{net}"
-    design = random_dags.random_design(size, train.shape[1], task.classes, generator(net, "design", str(size)))
-    network = random_dags.built(design, seed, name)
-    some = slice(0, networks.train_examples)
-    random_dags.train(network, train[some], labels[some], networks.epochs, seed, name)
-    on = partial(random_dags.DagOnExamples, network)
-    judged = networks.judged_examples
-    return Subject(
-        on(train[: networks.observed_examples], labels[: networks.observed_examples]),
-        on(held[:judged], held_labels[:judged]),
-        on(held[judged : 2 * judged], held_labels[judged : 2 * judged]),
-    )
-
-
-def _halves(split: Split, examples: int) -> tuple[Split, Split]:
-    return split.first(examples), Split(split.images[examples : 2 * examples], split.labels[examples : 2 * examples])
-
-
-def _captured(model: nn.Module, split: Split) -> MaskedNetwork:
-    prepared = inputs.prepare(split, None, 0)
-    return capture(model, prepared.inputs, prepared.labels)
-
-
-def _pixels(split: Split) -> tuple[torch.Tensor, torch.Tensor]:
-    pixels = torch.from_numpy(split.images.reshape(len(split), -1)).float() / 255
-    return pixels, torch.from_numpy(split.labels)
 
 
 def published(subject: Subject, protocols: Protocols, seed: int, place: dict[str, Any]) -> Iterator[dict[str, Any]]:
