@@ -19,7 +19,7 @@ from prunecast.cache import VERSIONS
 from prunecast.cost import energy, flops
 from prunecast.datasets import docstrings, tasks
 from prunecast.datasets.tasks import Split, Task
-from prunecast.experiments import effective_number_cases
+from prunecast.experiments import edge_removal, effective_number_cases
 from prunecast.forecasting import pretrained
 from prunecast.landscape import grid as landscape_grid
 from prunecast.landscape.optimisation import Recipe
@@ -105,6 +105,7 @@ def _measured_in(folder: Path) -> dict[str, Numbers]:
             "costs": lambda: _of_costs(subject),
             "effective_number": lambda: _of_effective_number(subject),
             "regimes": lambda: _of_regimes(folder),
+            "edges": lambda: _of_edges(folder),
             "surrogate": _of_surrogate,
         }
         return {stage: {name: float(value) for name, value in stages[stage]().items()} for stage in VERSIONS}
@@ -188,16 +189,27 @@ def _of_effective_number(subject: checkpoints.TrainedModel) -> Numbers:
 
 
 def _of_regimes(folder: Path) -> Numbers:
-    draw = np.random.default_rng(0)
-    labels = draw.integers(0, 3, 90)
-    pixels = ((60 * labels)[:, None, None, None] + draw.integers(0, 60, (90, 8, 8, 1))).astype(np.uint8)
-    task = Task(
-        "made", "image", "file", ("a", "b", "c"), Split(pixels[:60], labels[:60]), Split(pixels[60:], labels[60:])
-    )
-    rows = landscape_grid.measure(task, REGIMES, "golden", folder / "regimes")
+    rows = landscape_grid.measure(_made_images(), REGIMES, "golden", folder / "regimes")
     columns = ["noise_scale", "dense_error", "test_error", "train_error", "cka", "cka_unbiased"]
     means = rows[columns].mean()
     return {name: means[name] for name in columns} | {"one_plus_lmc": 1 + rows["lmc"].mean()}
+
+
+def _of_edges(folder: Path) -> Numbers:
+    networks, protocols = edge_removal.settings_of([2], [1, 1, 1], [60, 2, 30, 15], [30, 10, 10], [0.7], [1])
+    rows = edge_removal.measure(_made_images(), networks, protocols, folder / "edges")
+    scored = rows[rows["surrogate"].isin(["gate_integrated_gradients", "leave_one_out", "ridge", "live_edges", "flow"])]
+    means = scored.groupby(["protocol", "surrogate"])["pearson"].mean()
+    return {f"{protocol}_{name}": value for (protocol, name), value in means.items()}
+
+
+def _made_images() -> Task:
+    """A task of images of 8 by 8 pixels, whose brightness tells the class."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 3, 90)
+    pixels = ((60 * labels)[:, None, None, None] + draw.integers(0, 60, (90, 8, 8, 1))).astype(np.uint8)
+    halves = Split(pixels[:60], labels[:60]), Split(pixels[60:], labels[60:])
+    return Task("made", "image", "file", ("a", "b", "c"), *halves)
 
 
 def _of_surrogate() -> Numbers:

@@ -19,6 +19,9 @@ STEPS = (
     "optimum",
     "error",
     "lmc",
+    "flow",
+    "ridge",
+    "live_edges",
 )
 WRITE = "python tests/golden.py writes tests/golden.json"
 
