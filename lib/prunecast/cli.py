@@ -14,7 +14,6 @@ from prunecast.errors import UserError
 from prunecast.workflow import pages, studies, values
 
 COLLECTING = "collect_sweeps"
-FIGURE = Path("forecast.svg")
 MEASURED_SCOPE = "layer"  # where none is named
 OF_DATA = {"text": "text", "pair": "", "label": "label", "split": ""}  # options that need --data, with their defaults
 MISTAKE, INTERRUPTED, UNREAD = 2, 130, 141  # exit statuses
@@ -86,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--measure", action="store_true", help="measure the largest safe ratio from the forecast one")
     predict.add_argument("--save", metavar="FOLDER", help="measure it, and save the pruned model to this new folder")
     predict.add_argument(
-        "--figure", metavar="FILE", type=Path, help=f"where the curve is drawn to (default: {FIGURE}, without --json)"
+        "--figure", metavar="FILE", type=Path, help="where the curve is drawn (default: forecast.svg, without --json)"
     )
     predict.set_defaults(act=_predict)
 
@@ -95,6 +94,20 @@ def _parser() -> argparse.ArgumentParser:
         diagnose.add_argument(name, metavar=name.upper(), help="a folder with safetensors, or an id of the hub")
     _add_evaluation(diagnose)
     diagnose.set_defaults(act=_diagnose)
+
+    layers = actions.add_parser("layers", help="find the blocks that a transformer can do without")
+    layers.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder with safetensors, or an id of the hub")
+    _add_evaluation(layers).add_argument(
+        "--corpus",
+        metavar="TEXT",
+        help="running text for a language model: a file in UTF-8, or a corpus such as wikitext2; an example is a block "
+        "of --max-length tokens, and at most 12 are evaluated by default",
+    )
+    layers.add_argument(
+        "--epsilon", type=float, help="accuracy, or relative rise of perplexity, that you accept (default: 0.01, 0.1)"
+    )
+    layers.add_argument("--save", metavar="FOLDER", help="save the model without these blocks to this new folder")
+    layers.set_defaults(act=_layers, examples=None)
 
     keep = actions.add_parser("keep", help="copy a finished study's tables to data/measured, with their provenance")
     keep.add_argument("study", metavar="FILE", type=Path, help="the study file")
@@ -108,8 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_evaluation(action: argparse.ArgumentParser) -> None:
-    """The options of whatever evaluates checkpoints."""
+def _add_evaluation(action: argparse.ArgumentParser) -> Any:
+    """Add the options of whatever evaluates checkpoints, and return the group of those that name examples."""
     data = action.add_mutually_exclusive_group(required=True)
     data.add_argument("--task", metavar="TASK", help="the task that was trained for, by its name")
     data.add_argument("--data", metavar="FILE", help="your examples: CSV, JSON lines, parquet, or a folder of images")
@@ -125,6 +138,7 @@ def _add_evaluation(action: argparse.ArgumentParser) -> None:
         "--max-length", type=int, default=128, metavar="TOKENS", help="tokens of a text, at most (default: 128)"
     )
     action.add_argument("--seed", type=int, default=0, help="seed of the choice of examples (default: 0)")
+    return data
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -181,7 +195,7 @@ def _pretrain(_: argparse.Namespace) -> None:
 
 
 def _task_of(options: argparse.Namespace) -> Any:
-    """Check the options of `_add_evaluation`, make paths absolute, and load the task or the examples of the user."""
+    """Check the options of `_add_evaluation`, make paths absolute, and load the task, the examples, or the text."""
     columns = {name: getattr(options, name) for name in OF_DATA if getattr(options, name) is not None}
     if columns and not options.data:
         raise UserError(f"--{next(iter(columns))} is about the file of --data, which is not given")
@@ -189,11 +203,15 @@ def _task_of(options: argparse.Namespace) -> Any:
     values.check_values(given)
     for name, value in values.resolved(given).items():
         setattr(options, name, value)
-    from prunecast.datasets import tasks, user_files  # torch comes after the data, whose mistakes are answered at once
+    from prunecast.datasets import (
+        corpora,
+        tasks,
+        user_files,
+    )  # torch comes after the data, whose mistakes are answered at once
 
     if options.data:
         return user_files.read_data(Path(options.data), **OF_DATA | columns)
-    return tasks.load_task(options.task)
+    return tasks.load_task(options.task) if options.task else corpora.running_text(options.corpus)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -221,7 +239,7 @@ def _predict(options: argparse.Namespace) -> None:
     if options.json:
         print(report.document(subject, prediction, options.epsilon, measured))
     if options.figure or not options.json:
-        show([_draw(options.figure, prediction)])
+        show([report.draw(options.figure, prediction)])
 
 
 def _diagnose(options: argparse.Namespace) -> None:
@@ -232,6 +250,25 @@ def _diagnose(options: argparse.Namespace) -> None:
     rows = tables.read("regimes", paths.MEASURED / "regimes")
     found = diagnosis.diagnose(options.checkpoint_a, options.checkpoint_b, task, rows, **_settings(options))
     _print_lines([diagnosis.document(found)] if options.json else diagnosis.lines(found))
+
+
+def _layers(options: argparse.Namespace) -> None:
+    data = _task_of(options)
+    from prunecast.forecasting import layers, layers_report
+
+    opener = layers.open_language_model if options.corpus else layers.open_classifier
+    subject = opener(options.checkpoint, data, **_settings(options))
+    show = _silent if options.json else _print_lines
+    show(f"note: {note}" for note in subject.notes)
+    found = layers.find_layers(subject, options.epsilon)
+    show(layers_report.lines(subject, found))
+    saved = options.save if found.chosen.blocks else None
+    if saved:
+        layers.save(subject, found, Path(saved))
+    if options.json:
+        print(layers_report.document(subject, found, saved))
+    elif options.save:
+        print(f"saved to {saved}" if saved else "nothing was saved")
 
 
 def _print_lines(lines: Iterable[str]) -> None:
@@ -255,22 +292,6 @@ def _measured(options: argparse.Namespace, subject: Any, prediction: Any) -> Any
     if options.save:
         predict.save_pruned(subject.model, subject.processor, scope, ratio, Path(options.save))
     return report.measured(scope, ratio, safe, len(subject.model.examples), seconds, options.save)
-
-
-def _draw(figure: Path | None, prediction: Any) -> str:
-    """Draw the forecast; only a figure that was asked for is worth an error once the forecast is there."""
-    from prunecast.plotting import curves
-
-    path = figure or FIGURE
-    try:
-        drawn = curves.draw_prediction(prediction.curve, prediction.recommended, prediction.dense_accuracy)
-        drawn.savefig(path)
-    except OSError as error:
-        sentence = f"figure {path} was not drawn: {error.strerror or error}"
-        if figure:
-            raise UserError(sentence) from None
-        return f"note: {sentence}"
-    return str(path)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ import pytest
 import small_texts
 import torch
 from prunecast.errors import UserError
-from prunecast.graph.blocks import TransformerBlocks, removed
+from prunecast.graph.blocks import ResidualChain, TransformerBlocks, removed
+from prunecast.graph.gate_scores import gate_hessian
 from prunecast.models.inputs import Examples, prepare
+from prunecast.models.transformer_blocks import find_blocks, projections_of
 from prunecast.networks.vision import ImageClassifier
 
 import transformers  # isort: skip  # after prunecast, which lets torchvision load
@@ -135,8 +137,7 @@ def test_a_head_without_its_gate_is_one_whose_output_is_zero(make, kind, texts, 
     single = np.ones((1, 2 * DEPTH), bool)
     single[0, 3] = False  # the second head of the second block
     output = network.losses(single)
-    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear | transformers.Conv1D)]
-    projection = next(layer for layer in layers if layer is network._gates._projections[1])
+    projection: Any = projections_of(model, list(find_blocks(model)[2]))[1]
     columns = slice(projection.weight.shape[1] // 2, None)
     with torch.no_grad():
         if isinstance(projection, torch.nn.Linear):
@@ -144,3 +145,110 @@ def test_a_head_without_its_gate_is_one_whose_output_is_zero(make, kind, texts, 
         else:
             projection.weight[projection.weight.shape[0] // 2 :] = 0
     np.testing.assert_allclose(plain_losses(model, data).mean(), output[0], rtol=1e-5)
+
+
+def test_masks_share_what_comes_before_the_first_block_in_which_they_differ(tokens):
+    model = language_model("gpt2")
+    network = TransformerBlocks(model, tokens)
+    ran: list[int] = []
+    for place, block in enumerate(model.transformer.h):
+        block.mlp.register_forward_hook(lambda *_, place=place: ran.append(place))
+    found = network.losses(np.vstack([ALL, ALL[::-1]]))
+    assert [ran.count(place) for place in range(DEPTH)] == [1, 2, 4]  # of 16 masks, eight of them different
+    np.testing.assert_array_equal(found[:8], found[:7:-1])
+
+
+def test_what_is_stored_does_not_grow_with_the_masks(tokens):
+    model = language_model("llama")
+    network = TransformerBlocks(model, tokens.repeat(20, 1), tokens=18)
+    largest = 0
+
+    def count(*_: Any) -> None:
+        nonlocal largest
+        states = network._gates._states
+        largest = max(largest, sum(state.numel() for state in states))
+        assert all(state.shape[:2] == (2, 8) for state in states)  # blocks of tokens that are evaluated at once
+
+    model.lm_head.register_forward_hook(count)
+    network.losses(ALL)
+    assert largest == DEPTH * 2 * 8 * 16
+
+
+@pytest.mark.parametrize("part", ["blocks", "heads"])
+def test_gradients_and_second_derivatives_are_those_of_finite_differences(part, tokens):
+    network = TransformerBlocks(language_model("gpt2"), tokens, part, tokens=18)
+    edges = len(network.graph.edges)
+    expansion = gate_hessian(network)
+    step = 3e-2
+
+    def loss(first: float, last: float) -> float:
+        gates = torch.ones(1, edges)
+        gates[0, 0] += first
+        gates[0, -1] += last
+        with torch.no_grad():
+            return float(network.gated_losses(gates).double())
+
+    assert expansion.loss == pytest.approx(loss(0, 0), rel=1e-5)
+    assert expansion.scores[0] == pytest.approx((loss(-step, 0) - loss(step, 0)) / (2 * step), rel=2e-2, abs=1e-3)
+    assert expansion.scores[-1] == pytest.approx((loss(0, -step) - loss(0, step)) / (2 * step), rel=2e-2, abs=1e-3)
+    mixed = loss(step, step) - loss(step, -step) - loss(-step, step) + loss(-step, -step)
+    assert expansion.interactions is not None
+    assert expansion.interactions[0, -1] == pytest.approx(mixed / (4 * step**2), rel=5e-2, abs=2e-2)
+
+
+def test_the_first_examples_are_evaluated_alone(texts):
+    network = TransformerBlocks(classifier("bert"), texts)
+    whole = network.evaluate(ALL)
+    assert (network.examples, network.on(5).examples, network.on(99).examples) == (12, 5, 12)
+    first = network.on(5).evaluate(ALL)
+    np.testing.assert_allclose(first.loss, whole.loss[:, :5], rtol=1e-5)
+    np.testing.assert_array_equal(first.correct, whole.correct[:, :5])
+
+
+def test_a_chain_is_connected_whatever_is_removed():
+    chain = ResidualChain(("a", "b", "c"), ((0, 1), (0, 1), (1, 2)), ("x", "y", "z"))
+    masks = np.array([[1, 1, 1], [0, 1, 0], [0, 0, 0]])
+    assert chain.names == ("x", "y", "z")
+    assert chain.connected(masks).all()
+    np.testing.assert_array_equal(chain.carrying(masks), masks)
+    np.testing.assert_allclose(chain.flow(masks), [6, 2, 1])
+    np.testing.assert_allclose(chain.flow(masks, [0.5, 0.25, 2]), [1.75 * 3, 1.25, 1])
+
+
+def test_what_has_no_chain_of_blocks_is_refused_in_one_sentence(texts, tokens):
+    albert = transformers.AlbertConfig(**SIZES | {"embedding_size": 16})
+    swin = transformers.SwinConfig(image_size=16, patch_size=2, depths=[1, 1], num_heads=[1, 2], embed_dim=8)
+    sizes = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "vocab_size": small_texts.TOKENS}
+    bart = transformers.BartConfig(**sizes, encoder_attention_heads=2, decoder_attention_heads=2)
+    pixels = Examples(torch.randn(2, 3, 16, 16), None, torch.zeros(2, dtype=torch.long))
+    for model, data, sentence in (
+        (transformers.AlbertForSequenceClassification(albert), texts, "the blocks of albert are not found"),
+        (ImageClassifier("preresnet8_4", 3, (3, 8, 8)), images(), "the blocks of preresnet8_4 are not found"),
+        (transformers.SwinForImageClassification(swin), pixels, "block 0 cannot be left out: input and output have"),
+        (transformers.BartForSequenceClassification(bart), texts, "is an encoder with a decoder"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            TransformerBlocks(model.eval(), data)
+    model = language_model("gpt2")
+    network = TransformerBlocks(model, tokens)
+    with pytest.raises(UserError, match=r"the graph has 3 edges, but the masks have the shape \(1, 2\)"):
+        network.losses([[True, False]])
+    with pytest.raises(UserError, match=r"there are 3 blocks, but the gates have the shape \(1, 4\)"):
+        network.gated_losses(torch.ones(1, 4))
+    with pytest.raises(UserError, match="there is no block 3; there are blocks 0 to 2"):
+        removed(model, [3])
+    with pytest.raises(UserError, match="3 blocks cannot be removed from 3, of which one must stay"):
+        removed(model, [0, 1, 2])
+    for block in model.transformer.h:
+        block.attn.register_module("joins_heads", block.attn.c_proj)
+        del block.attn.c_proj
+    with pytest.raises(UserError, match="the heads of gpt2 are not found"):
+        TransformerBlocks(model, tokens, "heads")
+
+
+def test_lists_of_one_entry_a_block_follow(tokens):
+    smaller: Any = removed(language_model("gemma3_text"), [0])
+    assert smaller.config.layer_types == KINDS[1:]
+    assert smaller.config.num_hidden_layers == 2
+    assert [block.self_attn.layer_idx for block in smaller.model.layers] == [0, 1]
+    assert smaller.generate(tokens[:1, :4], max_new_tokens=2, do_sample=False).shape == (1, 6)

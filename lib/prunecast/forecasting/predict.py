@@ -2,11 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -149,7 +147,7 @@ def check_saving(subject: TrainedModel, processor: Any, folder: Path) -> None:
     Raises:
         UserError: If the model cannot be written there, or is another one when it is read back.
     """
-    with _saved_beside(folder, subject, processor) as saved:
+    with storage.saved_beside(folder, subject.model, processor, subject.name) as saved:
         again, _ = storage.load(saved)
         stored = again.state_dict()
         changed = [
@@ -175,7 +173,7 @@ def save_pruned(subject: TrainedModel, processor: Any, scope: Scope, sparsity: f
     ranking = rank(subject.weights, magnitude, scope)
     with Pruner(subject.weights, magnitude, ranking.groups) as pruner:
         pruner.prune(cut(ranking, pruned_counts(ranking, "percentile", _threshold(sparsity))))
-        with _saved_beside(folder, subject, processor) as saved:
+        with storage.saved_beside(folder, subject.model, processor, subject.name) as saved:
             saved.replace(folder)
 
 
@@ -196,18 +194,6 @@ def pruned_name(subject: TrainedModel, scope: Scope, sparsity: float) -> str:
     for name, value in subject.model.state_dict().items():
         digest.update(name.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return f"{subject.name}-{scope}-{sparsity * 100:.0f}-{digest.hexdigest()[:8]}"
-
-
-@contextmanager
-def _saved_beside(folder: Path, subject: TrainedModel, processor: Any) -> Iterator[Path]:
-    """A context with the model saved to a temporary folder beside `folder`, from where it may be moved."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", ignore_cleanup_errors=True) as work:
-            storage.save(subject.model, processor, Path(work) / folder.name)
-            yield Path(work) / folder.name
-    except OSError as error:
-        raise UserError(f"{subject.name} was not saved to {folder}: {error.strerror or error}") from None
 
 
 def _threshold(sparsity: float) -> float:

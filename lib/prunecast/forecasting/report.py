@@ -3,14 +3,17 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from prunecast import __version__
+from prunecast.errors import UserError
 from prunecast.forecasting.predict import POINTS, Prediction
 from prunecast.forecasting.subjects import Subject
 from prunecast.pruning.masks import Scope
 from prunecast.sweeps.adaptive import Safe
 
 FORMAT = 1  # of the document; it is raised when a key is renamed, removed or changes its meaning
+FIGURE = Path("forecast.svg")
 HIGHEST = (POINTS - 2) / (POINTS - 1)  # ratio that is measured
 COLUMNS = ["scope", "sparsity", "predicted", "lower", "upper"]
 
@@ -125,3 +128,30 @@ def document(subject: Subject, prediction: Prediction, epsilon: float, found: Me
         "forecast_seconds": prediction.seconds,
     }
     return json.dumps(content, indent=1, allow_nan=False)
+
+
+def draw(figure: Path | None, prediction: Prediction) -> str:
+    """Draw the forecast; only a figure that was asked for is worth an error once the forecast is there.
+
+    Args:
+        figure: The file; None for `FIGURE`.
+        prediction: The forecast.
+
+    Returns:
+        The path, or a note that it was not drawn.
+
+    Raises:
+        UserError: A figure that was asked for cannot be written.
+    """
+    from prunecast.plotting import curves
+
+    path = figure or FIGURE
+    try:
+        drawn = curves.draw_prediction(prediction.curve, prediction.recommended, prediction.dense_accuracy)
+        drawn.savefig(path)
+    except OSError as error:
+        sentence = f"figure {path} was not drawn: {error.strerror or error}"
+        if figure:
+            raise UserError(sentence) from None
+        return f"note: {sentence}"
+    return str(path)

@@ -93,7 +93,7 @@ def open_subject(
     Raises:
         UserError: There is no such checkpoint or device, or the checkpoint has other inputs or classes than the task.
     """
-    place = _device(device)
+    place = chosen_device(device)
     model, processor, name = storage.open_checkpoint(checkpoint)
     _check_inputs(model, processor, name, task, split)
     ordered, notes_on_classes = _in_order_of(model, name, task)
@@ -119,7 +119,12 @@ def open_subject(
     return Subject(subject, processor, tuple(notes))
 
 
-def _device(name: str) -> torch.device:
+def chosen_device(name: str) -> torch.device:
+    """The device of a name; the GPU where there is one, or else the processor, where the name is empty.
+
+    Raises:
+        UserError: There is no such device.
+    """
     if not name:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from prunecast.errors import UserError
-from prunecast.loading.folders import local_folder
+from prunecast.loading.folders import config_of, local_folder
 from prunecast.loading.text import first_line, from_library, tokenizer_of
+from prunecast.networks.vision import is_vision_architecture
 
 CLASSIFIER = "Classification"  # part of the library's names of classifiers of all kinds
 TRIED = 8  # tokens on which it is seen whether later ones change the answer
@@ -32,16 +33,16 @@ def language_model(checkpoint: str) -> tuple[Any, Any, str]:
     folder = local_folder(checkpoint)
     name = folder.resolve().name if folder else checkpoint
     source = str(folder or checkpoint)
+    stored = config_of(folder) if folder else {}
+    _refuse_classifier(name, stored.get("architectures") or [stored.get("architecture", "")])
     model, absent, where = from_library(AutoModelForCausalLM, source, name, "a causal language model")
-    saved = next(iter(getattr(model.config, "architectures", None) or ()), "")
-    if CLASSIFIER in saved:
-        raise UserError(
-            f"checkpoint {name!r} was saved as {saved}: a classifier is given labelled examples, with --task or --data"
-        )
+    architectures = getattr(model.config, "architectures", None) or [""]
+    _refuse_classifier(name, architectures)
     if absent:
+        kind = f" but {architectures[0]}" if architectures[0] else ""
         raise UserError(
-            f"checkpoint {name!r} is no causal language model{f', but a {saved}' if saved else ''}: it lacks "
-            f"{len(absent)} weights of one, such as {min(absent)}"
+            f"checkpoint {name!r} is no causal language model{kind}: it lacks {len(absent)} weights of one, such as "
+            f"{min(absent)}"
         )
     tokenizer = tokenizer_of(source, name, model, where)
     model.eval()
@@ -73,6 +74,15 @@ def token_blocks(text: str, tokenizer: Any, length: int) -> Tensor:
         raise UserError(f"the text has {len(ids)} tokens, which is less than one block of {own}; give more text")
     blocks = torch.tensor(ids[: len(ids) // own * own]).view(-1, own)
     return torch.cat([torch.tensor([start] * len(blocks), dtype=torch.long).view(len(blocks), len(start)), blocks], 1)
+
+
+def _refuse_classifier(name: str, saved: Any) -> None:
+    """Refuse what was saved as a classifier of the library, or as an image network of this package."""
+    if any(CLASSIFIER in str(each) or is_vision_architecture(each) for each in saved):
+        raise UserError(
+            f"checkpoint {name!r} was saved as {saved[0]}, and a classifier is given labelled examples, with --task or "
+            "--data"
+        )
 
 
 @torch.inference_mode()

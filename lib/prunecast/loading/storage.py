@@ -1,7 +1,10 @@
-"""Classifiers as folders: saved as safetensors with their configuration, and loaded."""
+"""Models as folders: saved as safetensors with their configuration, and classifiers loaded."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
@@ -13,22 +16,48 @@ from prunecast.loading.text import first_line, text_classifier
 from prunecast.networks.vision import ImageClassifier, is_vision_architecture
 
 IMAGES = "ForImageClassification"  # part of the library's names of image classifiers
+LANGUAGE_MODEL = ("ForCausalLM", "LMHeadModel")  # endings of the library's names of language models
 NO_PADDING = -1  # `pad_token_id` of a loaded model without a padding token, so that it takes batches
 
 
 def save(model: nn.Module, processor: Any, folder: Path) -> None:
-    """Write a classifier into a folder, so that `load` and `from_pretrained` give the same one.
+    """Write a model into a folder, so that `load` and `from_pretrained` give the same one.
 
     Args:
-        model: The classifier: its weights become safetensors, its configuration `config.json`.
+        model: A classifier or a language model: its weights become safetensors, its configuration `config.json`.
         processor: Its tokenizer or `ImageInputs`; None for an `ImageClassifier`.
         folder: Folder to write to, made where it does not exist.
     """
     model.save_pretrained(folder)  # type: ignore[operator]
     if processor is not None:
         processor.save_pretrained(folder)
-    if config := getattr(model, "config", None):
+    if (config := getattr(model, "config", None)) and not type(model).__name__.endswith(LANGUAGE_MODEL):
         _complete(folder / "config.json", config)
+
+
+@contextmanager
+def saved_beside(folder: Path, model: nn.Module, processor: Any, name: str) -> Iterator[Path]:
+    """A context with a model saved to a temporary folder beside `folder`, from where it may be moved there.
+
+    Args:
+        folder: The folder that it is to be saved to.
+        model: The model.
+        processor: What prepares its inputs, as for `save`.
+        name: Name of the model in errors.
+
+    Yields:
+        The temporary folder.
+
+    Raises:
+        UserError: It cannot be written there.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", ignore_cleanup_errors=True) as work:
+            save(model, processor, Path(work) / folder.name)
+            yield Path(work) / folder.name
+    except OSError as error:
+        raise UserError(f"{name} was not saved to {folder}: {error.strerror or error}") from None
 
 
 def load(folder: Path) -> tuple[nn.Module, Any]:

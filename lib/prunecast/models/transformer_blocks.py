@@ -36,16 +36,16 @@ def find_blocks(model: nn.Module) -> tuple[nn.Module, str, nn.ModuleList]:
         UserError: The model has no such list, or it is an encoder with a decoder.
     """
     config = _config(model)
-    kind = getattr(config, "model_type", type(model).__name__)
+    kind = getattr(config, "model_type", getattr(model, "architecture", type(model).__name__))
     if getattr(config, "is_encoder_decoder", False):
-        raise UserError(f"a {kind} is an encoder with a decoder, and only blocks of one chain can be removed")
+        raise UserError(f"{kind} is an encoder with a decoder, and only blocks of one chain can be removed")
     depth = getattr(config, "num_hidden_layers", None)
     for module in model.modules():
         for name, child in module.named_children():
             if isinstance(child, nn.ModuleList) and len(child) == depth:
                 return module, name, child
     listed = f"a list of {depth} modules" if depth else "num_hidden_layers in its configuration"
-    raise UserError(f"the blocks of a {kind} are not found: it lacks {listed}")
+    raise UserError(f"the blocks of {kind} are not found: it lacks {listed}")
 
 
 def keep_blocks(model: nn.Module, kept: Sequence[int]) -> None:
@@ -96,7 +96,7 @@ def projections_of(model: Any, blocks: Sequence[nn.Module]) -> list[nn.Module]:
         layers = [module for name, module in block.named_modules() if name.endswith(PROJECTIONS)]
         if len(layers) != 1:
             raise UserError(
-                f"the heads of a {model.config.model_type} are not found: no layer of a known name joins their outputs"
+                f"the heads of {model.config.model_type} are not found: no layer of a known name joins their outputs"
             )
         found += layers
     return found
@@ -169,7 +169,7 @@ class BlockGates:
             output = forward(*args, **kwargs)
             if isinstance(rule, Tensor) and not self._projections:
                 y = output[0] if isinstance(output, tuple) else output
-                output = self._output(place, x + rule * (y - x))
+                output = self._output(place, x + rule.to(x) * (y - x))
         if torch.is_inference_mode_enabled():
             self._states.append(output[0] if isinstance(output, tuple) else output)
         return output
