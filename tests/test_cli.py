@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import regimes_to_learn
+import small_texts
 import torch
 from prunecast import cli, paths, tables
 from prunecast.datasets.tasks import load_task
@@ -24,8 +26,11 @@ from prunecast.sweeps.journal import whole_lines
 from prunecast.workflow import provenance, studies
 from tiny import plan, task_frames
 
+import transformers  # isort: skip  # after prunecast, which lets torchvision load
+
 PREDICT = ["predict", "checkpoint", "--task", "docstrings"]
 DIAGNOSE = ["diagnose", "checkpoint", "checkpoint", "--task", "docstrings"]
+LAYERS = ["layers", "checkpoint", "--corpus", "text.txt"]
 MOODS = ("warm", "cold", "none")  # the classes of the small model, in its order
 TURNED = [2, 0, 1]  # and those of the checkpoint below, by their places in it
 
@@ -117,6 +122,18 @@ def _accuracy_in_plain_torch(folder: Path, reviews: Path) -> float:
             ["diagnose", "checkpoint", "no/such/folder", "--task", "docstrings"],
             "there is no checkpoint folder no/such/folder",
         ),
+        (["layers", "checkpoint"], "one of the arguments --task --data --corpus is required; see prunecast layers"),
+        ([*LAYERS, "--task", "docstrings"], "argument --task: not allowed with argument --corpus"),
+        ([*LAYERS, "--text", "review"], "--text is about the file of --data, which is not given"),
+        ([*LAYERS, "--epsilon", "2"], "epsilon is 2; it is the accuracy one would"),
+        ([*LAYERS, "--examples", "0"], "examples is 0; at least one is needed"),
+        ([*LAYERS, "--save", "checkpoint"], "checkpoint exists and is not empty; name a new folder"),
+        ([*LAYERS[:-1], "none.txt"], "there is no file none.txt"),
+        ([*LAYERS[:-1], "checkpoint"], "checkpoint is a folder; running text is one file in UTF-8"),
+        ([*LAYERS[:-1], "latin.txt"], "latin.txt is not text in UTF-8: byte 3 does not belong to it"),
+        ([*LAYERS[:-1], "empty.txt"], "empty.txt is empty"),
+        ([*LAYERS[:-1], "novel"], "there is no corpus 'novel': built in is docstrings"),
+        (["layers", "no/such/folder", *LAYERS[2:]], "there is no checkpoint folder no/such/folder"),
         (["forecast"], "invalid choice: 'forecast'"),
     ],
 )
@@ -125,6 +142,9 @@ def test_a_mistake_is_one_sentence_and_status_two(arguments, sentence, capsys, t
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "config.json").write_text("{}")
     (tmp_path / "checkpoint" / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    (tmp_path / "text.txt").write_text("some text")
+    (tmp_path / "latin.txt").write_bytes("caf\u00e9s".encode("latin-1"))
+    (tmp_path / "empty.txt").write_text(" \n")
     assert cli.main(arguments) == 2
     complaint = capsys.readouterr().err
     assert sentence in complaint
@@ -141,6 +161,8 @@ def test_a_mistake_is_one_sentence_and_status_two(arguments, sentence, capsys, t
         ["predict", "/nowhere", "--task", "docstrings"],
         ["diagnose", "--help"],
         ["diagnose", "/nowhere", "/nowhere", "--task", "docstrings"],
+        ["layers", "--help"],
+        ["layers", "/nowhere", "--corpus", str(paths.ROOT / "README.md")],
     ],
 )
 def test_what_needs_no_model_is_answered_at_once(arguments):
@@ -307,6 +329,61 @@ def test_two_checkpoints_are_diagnosed_on_a_task_and_on_a_file(
     complaint = capsys.readouterr().err
     assert "have the same weights, and a network compared with itself says nothing" in complaint
     assert complaint.count("\n") == 1
+
+
+def test_layers_of_a_classifier_and_of_a_language_model(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = small_texts.texts(30)
+    small_texts.saved(
+        tmp_path / "bert", small_texts.bert(num_hidden_layers=3), small_texts.tokenizer(pad_token="[PAD]")
+    )
+    moods = [str(number % 3) for number in range(30)]
+    pd.DataFrame({"review": lines, "mood": moods}).to_csv("reviews.csv", index=False)
+    command = ["layers", "bert", "--data", "reviews.csv", "--text", "review", "--label", "mood", "--examples", "20"]
+    assert cli.main(command) == 0
+    out = capsys.readouterr().out
+    assert "note: 20 of 30 validation examples are evaluated, drawn at random with seed 0\n" in out
+    assert re.search(r"\n +removed +forecast +loss +accuracy  blocks\n +0 +[\d.]+ +[\d.]+  none\n", out)
+    assert re.search(r"\ncost \d+ evaluations of all examples, \d+ s\n$", out)
+
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"n_positions": 40, "n_embd": 16, "n_layer": 3, "n_head": 2}
+    config = transformers.GPT2Config(vocab_size=small_texts.TOKENS, **sizes)
+    small_texts.saved(tmp_path / "gpt2", transformers.GPT2LMHeadModel(config), small_texts.tokenizer(bos_token="[CLS]"))
+    (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8-sig")
+    keyboard, terminal = pty.openpty()
+    monkeypatch.setenv("PRUNECAST_TERMINAL", os.ttyname(terminal))
+    command = [
+        "layers",
+        "gpt2",
+        "--corpus",
+        "text.txt",
+        "--max-length",
+        "8",
+        "--epsilon",
+        "0.9",
+        "--save",
+        "small",
+        "--json",
+    ]
+    assert cli.main(command) == 0
+    os.set_blocking(keyboard, False)
+    shown = os.read(keyboard, 1 << 20).decode()
+    assert "measuring each block" in shown
+    assert "removing 2 blocks" in shown
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    assert said.err == ""
+    assert (answer["kind"], answer["checkpoint"], answer["examples"]) == ("language model", "gpt2", 12)
+    assert answer["saved"] == str(tmp_path / "small")
+    kept = json.loads((tmp_path / "small" / "config.json").read_text())["n_layer"]
+    assert kept == 3 - len(answer["chosen"]["blocks"]) < 3
+    command[command.index("0.9")] = "1e-9"
+    command[-2:] = ["nothing"]
+    assert cli.main(command) == 0
+    ending = capsys.readouterr().out.splitlines()[-1]
+    assert ending in ("nothing was saved", f"saved to {tmp_path / 'nothing'}")
+    assert (tmp_path / "nothing").exists() == ending.startswith("saved")
 
 
 def test_progress_is_drawn_on_a_terminal(checkpoint, task_folder, monkeypatch):
