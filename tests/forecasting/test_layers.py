@@ -163,7 +163,7 @@ def test_the_text_and_the_document_say_the_same(classifier, language):
         text = list(lines(subject, found))
         assert text[0].split() == ["removed", "forecast", "loss", quality, "blocks"]
         assert len([line for line in text if line[:8].strip().isdigit()]) == DEPTH + len(found.sets)
-        assert any(line.startswith("blocks ") and "can go with at most" in line for line in text)
+        assert any(line.startswith("block") and "can go with at most" in line for line in text)
         assert f"cost {found.evaluations} evaluations of all examples" in text[-1]
         stated = json.loads(document(subject, found, "there"))
         assert (stated["format"], stated["saved"], stated["examples"]) == (1, "there", subject.network.examples)

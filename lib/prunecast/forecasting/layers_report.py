@@ -79,8 +79,9 @@ def _verdict(subject: LayerSubject, found: Layers) -> str:
     if not found.chosen.blocks:
         return f"no block can go with {lost}"
     before, after = (f"{count / 1e6:.1f} M" for count in found.parameters)
+    plural = "s" if len(found.chosen.blocks) > 1 else ""
     return (
-        f"blocks {listed(found.chosen.blocks)} can go with {lost}: {values}, measured on the examples by which they "
-        f"were chosen; {after} parameters in place of {before}, {found.milliseconds[1]:.1f} ms an example in place "
-        f"of {found.milliseconds[0]:.1f}"
+        f"block{plural} {listed(found.chosen.blocks)} can go with {lost}: {values}, on the same examples; {after} "
+        f"parameters in place of {before}, {found.milliseconds[1]:.1f} ms an example in place of "
+        f"{found.milliseconds[0]:.1f}"
     )

@@ -21,7 +21,7 @@ from prunecast.models.transformer_blocks import BlockGates, Rule, find_blocks, h
 from prunecast.progress import track
 
 Part = Literal["blocks", "heads"]
-TOKENS = 1024  # of a batch, padding included
+TOKENS = 512  # of a batch, padding included
 
 
 @dataclass(frozen=True)
