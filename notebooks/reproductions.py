@@ -23,6 +23,9 @@
 #       - data/measured/effective/emp.csv
 #       - data/published/three_regimes.csv
 #       - data/measured/regimes/regimes.csv
+#       - data/published/edge_surrogates.csv
+#       - data/published/edge_surrogate_predictions.csv.gz
+#       - data/measured/structure/edges.csv
 #     writes: [reproductions.csv]
 # ---
 # %% [markdown]
@@ -43,12 +46,14 @@ selections: str = "selection"  # study under data/measured with costs and select
 compressions: list = ["selection", "compression", "compression_cola"]  # studies under data/measured with schedules
 effective: str = "effective"  # study under data/measured with effective numbers
 temperatures: str = "regimes"  # study under data/measured with the three regimes
+structures: str = "structure"  # study under data/measured with surrogates of the computation graph
 
 # %% tags=["hide-input"]
 import pandas as pd
+from IPython.display import display
 from myst_nb import glue
 from prunecast import paths, tables
-from prunecast.experiments import reproductions, three_regimes
+from prunecast.experiments import edge_scores, reproductions, three_regimes
 from prunecast.forecasting import ablation
 from prunecast.plotting import deployment, style
 
@@ -64,11 +69,9 @@ numbers = reproductions.of_effective(
 )
 paper_grid = three_regimes.published(pd.read_csv(paths.PUBLISHED / "three_regimes.csv"))
 grids = reproductions.of_regimes(paper_grid, tables.read("regimes", paths.MEASURED / temperatures))
-rows = pd.concat([surrogate, smarts, numbers, grids], ignore_index=True)
 phone_choice = tables.read("selections", paths.MEASURED / selections).query(
     "model == 'sst2_minilm' and method == 'phone'"
 )
-_ = tables.write("reproductions", rows, paths.outputs(run))
 
 # %% [markdown]
 # ## Forecasting the curve
@@ -125,12 +128,21 @@ style.table(reproductions.side_by_side(numbers[same_protocol]), precision=1)
 style.table(numbers[~same_protocol & numbers["ours"].notna()].set_index("row")[columns], precision=2)
 
 # %% [markdown]
-# ## The three regimes
+# ## The three regimes, and the computation graph
 #
 # The grid of {cite:t}`zhou2023`, digitised from its figure, beside a smaller one; the page {doc}`regimes` explains both.
+# Then rank correlations of {cite:t}`ivanov2026`: *recomputed* from the published forecasts, with the sign that they
+# give, and *measured* with our surrogates on other networks; the page {doc}`structure` explains them.
 
 # %% tags=["hide-input"]
-style.table(grids.set_index("row")[columns], precision=2)
+predictions = edge_scores.of_predictions(pd.read_csv(paths.PUBLISHED / "edge_surrogate_predictions.csv.gz"))
+printed_edges = pd.read_csv(paths.PUBLISHED / "edge_surrogates.csv")
+edges = reproductions.of_structure(printed_edges, predictions, tables.read("edges", paths.MEASURED / structures))
+rows = pd.concat([surrogate, smarts, numbers, grids, edges], ignore_index=True)
+_ = tables.write("reproductions", rows, paths.outputs(run))
+display(style.table(grids.set_index("row")[columns], precision=2))
+spearman = edges[edges["row"].str.endswith("spearman")]
+display(style.table(spearman.set_index(["table", "row"])[columns], precision=3))
 
 # %% tags=["hide-input"]
 changes_by_row = by_table[["ours", "published"]].droplevel("table")

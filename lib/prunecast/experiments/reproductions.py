@@ -278,7 +278,9 @@ def of_structure(printed: pd.DataFrame, predictions: pd.DataFrame, edges: pd.Dat
         other networks, judged in the same way.
     """
     table = beside_printed(printed, of_predictions(predictions))
-    measured = edges.query("network == 'random_dag' and protocol == 'published' and subset == 'all'")
+    measured = edges.query(
+        "network == 'random_dag' and protocol == 'published' and subset == 'all' and train_keep_rate == 1"
+    )
     means = measured.groupby(["surrogate", "iterations"])[["spearman", "kendall_b"]].mean().rename(index=SIZES, level=1)
     ours: dict[Any, Any] = means.rename(columns={"kendall_b": "kendall"}).stack(future_stack=True).to_dict()  # noqa: PD013
     rows, figures = [], dict[Any, Any](table.to_dict("index"))

@@ -18,7 +18,7 @@ from prunecast.experiments.structure_cases import Case, classifier
 from prunecast.experiments.structure_choices import METHODS, SETTINGS, Choices, weights
 from prunecast.experiments.structure_language import is_language_model, language_model
 from prunecast.progress import note, track
-from prunecast.pruning.finetuning import Budget
+from prunecast.pruning.finetuning import Budget, budget_of
 
 MEASURED_BY = ("training", "evaluation", "finetuning")
 
@@ -71,6 +71,80 @@ def measure(
     else:
         case = classifier(network, task, second, tuning, calibration, run, seeds[0])
     return rows_of(case, shares, methods, stages, seeds, draws, rounds, run)
+
+
+def of_settings(
+    pruned: Sequence[str],
+    shares: Sequence[float],
+    tuning: Sequence[float],
+    choices: Sequence[Any],
+    sizes: Sequence[int],
+    run: str,
+) -> pd.DataFrame:
+    """Rows of the table `pruned_structure` from lists of settings, as a page has them.
+
+    Args:
+        pruned: The network, its task, and the task that it is transferred to, empty for none.
+        shares: Shares of the operations of all removable edges that stay.
+        tuning: Epochs, examples, batch size and learning rate of the training after pruning.
+        choices: Methods that are judged as pruned, with the number of random draws; methods that are judged after
+            training as well, with theirs.
+        sizes: Training examples that forecasts use; for a language model blocks of tokens that are evaluated, and the
+            tokens of a block.
+        run: Name of the run in whose folder the rows are kept.
+
+    Returns:
+        The rows, those as pruned first.
+
+    Raises:
+        UserError: As of `measure`.
+    """
+    network, task, second = pruned
+    settings = dict(zip(("epochs", "examples", "batch_size", "learning_rate"), tuning, strict=True))
+    budget = budget_of(**settings | {"examples": int(tuning[1]), "batch_size": int(tuning[2])}, distilled=0)
+    named: dict[str, Any] = dict(zip(("calibration", "evaluated", "context"), sizes, strict=True))
+    trained = ["fine_tuned", *(["transferred"] if second else [])]
+    parts = [
+        measure(
+            network,
+            task,
+            budget,
+            second=second,
+            shares=shares,
+            methods=methods,
+            stages=stages,
+            draws=draws,
+            run=run,
+            **named,
+        )
+        for stages, methods, draws in ((["zero_shot"], *choices[:2]), (trained, *choices[2:]))
+        if methods
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """What each method makes of each network.
+
+    Args:
+        rows: Rows of the table `pruned_structure`.
+
+    Returns:
+        By network, stage, number of removed edges or blocks, and method: mean over draws and seeds of the metric
+        before and `after` pruning, the operations and parameters that stay, as shares, the latency as a share, the
+        evaluations that the choice cost, and the number of `networks` in the mean.
+    """
+    shares = rows.assign(
+        flops=rows["flops"] / rows["flops_dense"],
+        parameters=rows["parameters"] / rows["parameters_dense"],
+        latency=rows["latency_ms"] / rows["latency_ms_dense"],
+        networks=1,
+    )
+    place = ["network", "stage", "removed", "method"]
+    how = dict.fromkeys(["dense", "pruned", "flops", "parameters", "latency", "evaluations"], "mean") | {
+        "networks": "sum"
+    }
+    return shares.groupby(place, sort=False).agg(how).sort_index(level=place[:3], sort_remaining=False, kind="stable")
 
 
 def rows_of(
