@@ -57,8 +57,9 @@ from IPython.display import display
 from myst_nb import glue
 from prunecast import paths, tables
 from prunecast.datasets.tasks import load_task
+from prunecast.edge_surrogates import catalogue
 from prunecast.experiments import edge_removal, edge_results, edge_scores, edge_subjects, structure_pruning
-from prunecast.graph import edge_masks, edge_surrogates
+from prunecast.graph import edge_masks
 from prunecast.plotting import graph, style
 from prunecast.seeding import generator
 
@@ -81,7 +82,7 @@ design, network = subject.judged.graph, subject.observed
 few = edge_masks.leave_one_out(len(design.edges))
 observed = network.losses(few)
 names = ["flow", "gate_integrated_gradients", "live_edges"]
-fitted = {name: edge_surrogates.unfitted(name, network, 0).fit(few, observed) for name in names}
+fitted = {name: catalogue.unfitted(name, network, 0).fit(few, observed) for name in names}
 _ = graph.draw_graph(design.vertices, design.edges, fitted["flow"].coefficients, "coefficient of the flow")
 
 # %% [markdown]
@@ -200,5 +201,5 @@ for name, value in edge_results.headline(edges).items():
 #
 # 1. Set `keep_rates=[0.95]`. How much of the score of the gradients was lost at lower keep rates, and why?
 # 2. Why is a regression on the mask a poor forecast at a low keep rate, while the live edges are not?
-# 3. A removed branch of a residual network carries zero here. Call `prunecast.graph.capture.capture` with
+# 3. A removed branch of a residual network carries zero here. Call `prunecast.capture.captured.capture` with
 #    `ablation="mean"` on a classifier of yours. Which branches change their rank {cite:p}`miller2024`?

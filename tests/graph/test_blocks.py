@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import small_texts
 import torch
+from prunecast.edge_surrogates.gate_scores import gate_hessian
 from prunecast.errors import UserError
 from prunecast.graph.blocks import ResidualChain, TransformerBlocks, removed
-from prunecast.graph.gate_scores import gate_hessian
 from prunecast.models.inputs import Examples, prepare
 from prunecast.models.transformer_blocks import find_blocks, projections_of
 from prunecast.networks.vision import ImageClassifier

@@ -6,10 +6,10 @@ from functools import partial
 import torch
 from torch import nn
 
+from prunecast.capture.captured import capture
 from prunecast.datasets.tasks import Split, Task
 from prunecast.graph import random_dags
 from prunecast.graph.blocks import TransformerBlocks
-from prunecast.graph.capture import capture
 from prunecast.graph.structure import MaskedNetwork
 from prunecast.models import inputs
 from prunecast.models.checkpoints import trained_classifier

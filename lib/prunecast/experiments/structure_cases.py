@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prunecast.cache import file_hash
+from prunecast.capture.captured import capture
 from prunecast.datasets.tasks import Task, load_task
 from prunecast.errors import UserError
 from prunecast.graph.blocks import TransformerBlocks, removed
-from prunecast.graph.capture import capture
 from prunecast.graph.structure import MaskedNetwork, Masks
 from prunecast.loading import classes, folders, storage
 from prunecast.models import evaluation, inputs, zoo

@@ -14,10 +14,10 @@ from torch import nn
 
 from prunecast.cost.latency import latency
 from prunecast.datasets.tasks import Task
+from prunecast.edge_surrogates.gate_scores import integrated_gradients
 from prunecast.errors import UserError, check_epsilon
 from prunecast.forecasting.subjects import EXAMPLES, chosen_device, open_subject
 from prunecast.graph.blocks import TransformerBlocks
-from prunecast.graph.gate_scores import integrated_gradients
 from prunecast.loading import storage
 from prunecast.loading.folders import config_of, local_folder
 from prunecast.loading.language import language_model, token_blocks

@@ -1,1 +1,1 @@
-"""Edges of a computation graph: removed many at a time, forecast by surrogates, pruned."""
+"""Computation graphs with gates on their edges: random networks, blocks of transformers, masks, removal."""

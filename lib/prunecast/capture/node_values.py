@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from prunecast.capture.tracing import name_of
 from prunecast.errors import UserError
-from prunecast.graph.tracing import name_of
 
 FROM_SHAPE = {  # functions and methods whose result does not depend on the values of the tensor
     *("new_tensor", "new_zeros", "new_ones", "new_full", "new_empty"),

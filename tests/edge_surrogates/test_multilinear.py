@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from prunecast.graph.multilinear import Multilinear
+from prunecast.edge_surrogates.multilinear import Multilinear
 from prunecast.graph.structure import Graph
 from prunecast.seeding import generator
 

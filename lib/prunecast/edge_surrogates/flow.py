@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
+from prunecast.edge_surrogates.multilinear import Arrays, Multilinear
 from prunecast.errors import UserError
-from prunecast.graph.multilinear import Arrays, Multilinear
 from prunecast.graph.structure import Graph, Masks, Numbers
 from prunecast.seeding import generator
 

@@ -4,9 +4,9 @@ from typing import Self
 import numpy as np
 import pytest
 import torch
+from prunecast.edge_surrogates.catalogue import ENTRIES, unfitted
 from prunecast.errors import UserError
 from prunecast.graph.edge_masks import leave_one_out
-from prunecast.graph.edge_surrogates import ENTRIES, unfitted
 from prunecast.graph.structure import Graph
 from prunecast.seeding import generator
 from torch import Tensor
@@ -51,7 +51,7 @@ def additive(masks: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_surrogate_forecasts_a_finite_number_a_mask(name: str, network: Flows, monkeypatch):
-    monkeypatch.setattr("prunecast.graph.flow.EPOCHS", 20)
+    monkeypatch.setattr("prunecast.edge_surrogates.flow.EPOCHS", 20)
     masks = leave_one_out(5)
     model = unfitted(name, network, 0)
     assert model.fit(masks, network.losses(masks)) is model

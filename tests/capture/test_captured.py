@@ -5,8 +5,8 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from prunecast.capture.captured import capture
 from prunecast.errors import UserError
-from prunecast.graph.capture import capture
 from prunecast.networks.preresnet import PreResNet
 from prunecast.networks.vision import ImageClassifier
 from torch import nn

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from dags import network
+from prunecast.edge_surrogates.gate_scores import integrated_gradients
+from prunecast.edge_surrogates.live_edges import CarryingGradients, FewExamples, LiveEdgeProcess, chosen_masks, shares
 from prunecast.graph import edge_masks
-from prunecast.graph.gate_scores import integrated_gradients
-from prunecast.graph.live_edges import CarryingGradients, FewExamples, LiveEdgeProcess, chosen_masks, shares
 from prunecast.graph.structure import Graph
 from prunecast.seeding import generator
 from scipy.stats import spearmanr

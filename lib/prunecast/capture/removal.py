@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from prunecast.graph.junctions import Branch, Junctions
+from prunecast.capture.junctions import Branch, Junctions
 
 SUMS, DIFFERENCES, PRODUCTS = ("add",), ("sub", "subtract"), ("mul", "multiply")
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
+from prunecast.capture.tracing import name_of, path_of
 from prunecast.errors import UserError
 from prunecast.graph.structure import Graph
-from prunecast.graph.tracing import name_of, path_of
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import cho_factor, cho_solve
 
+from prunecast.edge_surrogates.flow import observations
+from prunecast.edge_surrogates.gate_scores import Expansion, integrated_gradients
 from prunecast.graph import edge_masks
-from prunecast.graph.flow import observations
-from prunecast.graph.gate_scores import Expansion, integrated_gradients
 from prunecast.graph.structure import Graph, MaskedNetwork, Masks, Numbers
 
 LENGTHS = (0.1, 0.3, 1.0, 3.0)  # of the squared exponential part, of squared distances at most 1

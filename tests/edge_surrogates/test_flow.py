@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from prunecast.edge_surrogates.flow import Adam, ChannelFlow, Flow, Scale
 from prunecast.errors import UserError
 from prunecast.graph.edge_masks import leave_one_out
-from prunecast.graph.flow import Adam, ChannelFlow, Flow, Scale
 from prunecast.graph.random_dags import random_design
 from prunecast.graph.structure import Graph
 from prunecast.seeding import generator
@@ -74,7 +74,7 @@ def test_adam_is_that_of_torch():
 
 @pytest.mark.parametrize("kind", [Flow, ChannelFlow])
 def test_a_fit_depends_on_its_seed_alone(kind: type[Flow] | type[ChannelFlow], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("prunecast.graph.flow.EPOCHS", 20)
+    monkeypatch.setattr("prunecast.edge_surrogates.flow.EPOCHS", 20)
     graph = random_design(3, 20, 5, generator(0, "graph")).graph
     masks = np.concatenate([leave_one_out(len(graph.edges))] * 3)
     losses = generator(0, "losses").random(len(masks))
@@ -85,13 +85,13 @@ def test_a_fit_depends_on_its_seed_alone(kind: type[Flow] | type[ChannelFlow], m
 
 @pytest.mark.parametrize("kind", [Flow, ChannelFlow])
 def test_losses_that_are_all_the_same_are_forecast(kind: type[Flow] | type[ChannelFlow], monkeypatch):
-    monkeypatch.setattr("prunecast.graph.flow.EPOCHS", 20)
+    monkeypatch.setattr("prunecast.edge_surrogates.flow.EPOCHS", 20)
     model = kind(DIAMOND, 0).fit(np.ones((3, 5), bool), [0.4, 0.4, 0.4])
     np.testing.assert_allclose(model.predict(np.ones((1, 5), bool)), [0.4], atol=0.01)
 
 
 def test_training_on_many_masks_ends_after_a_number_of_batches(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("prunecast.graph.flow.MOST_STEPS", 7)
+    monkeypatch.setattr("prunecast.edge_surrogates.flow.MOST_STEPS", 7)
     steps: list[np.ndarray] = []
     monkeypatch.setattr(Adam, "step", lambda self, gradient: steps.append(gradient))
     Flow(DIAMOND, 0).fit(np.tile(ALL, (4, 1)), np.arange(128.0))

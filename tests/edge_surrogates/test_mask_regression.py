@@ -1,8 +1,16 @@
 import numpy as np
 import pytest
 import torch
+from prunecast.edge_surrogates import mask_regression
+from prunecast.edge_surrogates.mask_regression import (
+    PairRidge,
+    Regression,
+    SmallNetwork,
+    SparseFourier,
+    _parities,
+    boosted_trees,
+)
 from prunecast.errors import UserError
-from prunecast.graph.mask_regression import PairRidge, Regression, SmallNetwork, SparseFourier, _parities, boosted_trees
 from prunecast.graph.structure import Graph
 from prunecast.seeding import generator
 from sklearn.ensemble import GradientBoostingRegressor
@@ -68,9 +76,11 @@ def test_the_small_network_learns_a_function_of_its_class():
 
 
 def test_the_small_network_is_trained_along_the_gradient_of_torch(monkeypatch):
-    monkeypatch.setattr("prunecast.graph.mask_regression.NETWORK_EPOCHS", 1)
+    monkeypatch.setattr("prunecast.edge_surrogates.mask_regression.NETWORK_EPOCHS", 1)
     found: list[np.ndarray] = []
-    monkeypatch.setattr("prunecast.graph.mask_regression.Adam.step", lambda self, gradient: found.append(gradient))
+    monkeypatch.setattr(
+        "prunecast.edge_surrogates.mask_regression.Adam.step", lambda self, gradient: found.append(gradient)
+    )
     model = SmallNetwork(FAN, 0).fit(ALL[:30], quadratic(ALL[:30]))
     first, second = (torch.tensor(weights, requires_grad=True) for weights in (model.first, model.second))
     hidden = torch.relu(torch.from_numpy(ALL[:30].astype(float)) @ first[:-1] + first[-1])
@@ -81,7 +91,7 @@ def test_the_small_network_is_trained_along_the_gradient_of_torch(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["small network", "trees", "parities"])
 def test_fits_depend_on_their_seed_alone_and_do_not_touch_the_global_state(kind: str, monkeypatch):
-    monkeypatch.setattr("prunecast.graph.mask_regression.TREES", 20)
+    monkeypatch.setattr("prunecast.edge_surrogates.mask_regression.TREES", 20)
 
     def fitted(seed: int) -> np.ndarray:
         model = {
@@ -109,7 +119,7 @@ def test_fits_depend_on_their_seed_alone_and_do_not_touch_the_global_state(kind:
     ids=["pairs", "parities", "small network", "trees"],
 )
 def test_very_few_masks_give_finite_forecasts(make, count: int, monkeypatch):
-    monkeypatch.setattr("prunecast.graph.mask_regression.TREES", 20)
+    monkeypatch.setattr("prunecast.edge_surrogates.mask_regression.TREES", 20)
     forecast = make().fit(ALL[:count], np.arange(count) / 5 + 0.2).predict(ALL)
     assert forecast.shape == (64,)
     assert np.isfinite(forecast).all()

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from prunecast.capture.junctions import junctions
+from prunecast.capture.node_values import NodeValues, close, each_of
+from prunecast.capture.removal import Removed, without_branches
+from prunecast.capture.shared_states import Plan, filled, gated, plan_of_gates, plan_of_masks, selected
+from prunecast.capture.tracing import checked_logits, traced
 from prunecast.errors import UserError
-from prunecast.graph.junctions import junctions
-from prunecast.graph.node_values import NodeValues, close, each_of
-from prunecast.graph.removal import Removed, without_branches
-from prunecast.graph.shared_states import Plan, filled, gated, plan_of_gates, plan_of_masks, selected
 from prunecast.graph.structure import Masks, Numbers
-from prunecast.graph.tracing import checked_logits, traced
 
 Ablation = Literal["zero", "mean"]
 MEMORY = 1 << 26  # bytes of activations

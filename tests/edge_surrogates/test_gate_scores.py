@@ -4,8 +4,8 @@ from typing import Self
 import numpy as np
 import pytest
 import torch
+from prunecast.edge_surrogates import gate_scores
 from prunecast.errors import UserError
-from prunecast.graph import gate_scores
 from prunecast.graph.random_dags import DagOnExamples, built, random_design
 from prunecast.graph.structure import Graph
 from prunecast.seeding import generator

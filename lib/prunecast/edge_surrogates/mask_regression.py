@@ -8,7 +8,7 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor
 from sklearn.linear_model import RidgeCV
 
-from prunecast.graph.flow import LEARNING_RATE, Adam, Scale, batches, observations
+from prunecast.edge_surrogates.flow import LEARNING_RATE, Adam, Scale, batches, observations
 from prunecast.graph.structure import Graph, Masks, Numbers
 from prunecast.seeding import generator
 

@@ -8,11 +8,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.linear_model import LinearRegression, RidgeCV
 
+from prunecast.edge_surrogates import gate_scores
+from prunecast.edge_surrogates.flow import ChannelFlow, Flow, observations
+from prunecast.edge_surrogates.live_edges import CarryingGradients, LiveEdgeProcess
+from prunecast.edge_surrogates.mask_regression import (
+    ALPHAS,
+    PairRidge,
+    Regression,
+    SmallNetwork,
+    SparseFourier,
+    boosted_trees,
+)
 from prunecast.errors import UserError
-from prunecast.graph import gate_scores
-from prunecast.graph.flow import ChannelFlow, Flow, observations
-from prunecast.graph.live_edges import CarryingGradients, LiveEdgeProcess
-from prunecast.graph.mask_regression import ALPHAS, PairRidge, Regression, SmallNetwork, SparseFourier, boosted_trees
 from prunecast.graph.structure import Graph, MaskedNetwork, Masks, Numbers
 
 NONE, LEAVE_ONE_OUT, MASKS = "none", "leave_one_out", "masks"
