@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from prunecast.edge_surrogates import mask_regression
 from prunecast.edge_surrogates.mask_regression import (
     PairRidge,
     Regression,
