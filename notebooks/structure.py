@@ -64,8 +64,6 @@ from prunecast.plotting import graph, style
 from prunecast.seeding import generator
 
 style.use_style()
-folder, data = paths.run(run), load_task(task)
-networks, protocols = edge_removal.settings_of(iterations, nets, examples, masks, keep_rates, multiples)
 
 # %% [markdown]
 # ## A network and its graph
@@ -77,6 +75,8 @@ networks, protocols = edge_removal.settings_of(iterations, nets, examples, masks
 # learns the coefficients from the {term}`leave-one-out masks`.
 
 # %% mystnb={"figure": {"caption": "The graph of a random network, from the input (left) to the output. Colour and width of an edge: the coefficient that the flow learned for it.", "name": "fig-graph"}, "image": {"alt": "A directed graph in layers from left to right. Thick dark edges carry most of the flow, thin light ones little."}} tags=["hide-input"]
+folder, data = paths.run(run), load_task(task)
+networks, protocols = edge_removal.settings_of(iterations, nets, examples, masks, keep_rates, multiples)
 subject = edge_subjects.random_network(data, networks, 2, 0, 0)
 design, network = subject.judged.graph, subject.observed
 few = edge_masks.leave_one_out(len(design.edges))
@@ -154,14 +154,13 @@ display(style.table(edge_results.published_table(edges), precision=2))
 # The fair protocol: losses observed on training images, judged on others, all masks with a connected output, several
 # {term}`keep rates <keep rate>`. {numref}`fig-cost` sets the score of each surrogate against the number of
 # {term}`evaluations <evaluation>` that it spent. A surrogate is worth its price where it is above all that lie further left.
+#
+# What is learned from masks that keep most edges need not hold where few are kept, and pruning moves from one to the
+# other. {numref}`fig-transfer` shows the score for every pair of keep rates; the diagonal is what studies usually report.
 
 # %% mystnb={"figure": {"caption": "Spearman correlation of forecast and true loss against the evaluations that the surrogate spent, by number of edges; fair protocol, mean over keep rates, observed and judged masks of one keep rate. Bands: 90 % interval over networks.", "name": "fig-cost"}, "image": {"alt": "A panel for each size of the network, a line for each surrogate. Scores rise with the number of evaluations; live edges and the flow with channels are highest at few."}} tags=["hide-input"]
 costs = edge_results.by_cost(edges)
 _ = graph.draw_scores_by_cost(costs, "Spearman correlation", "size")
-
-# %% [markdown]
-# What is learned from masks that keep most edges need not hold where few are kept, and pruning moves from one to the
-# other. {numref}`fig-transfer` shows the score for every pair of keep rates; the diagonal is what studies usually report.
 
 # %% mystnb={"figure": {"caption": "Spearman correlation by the keep rate of the masks that a surrogate learned from (rows) and of those that it forecast (columns); two observed masks for each edge.", "name": "fig-transfer"}, "image": {"alt": "Heat maps, one for each surrogate: scores are highest near the diagonal and fall away from it, most of all for regressions on the mask."}} tags=["hide-input"]
 _ = graph.draw_transfer(edge_results.transferred(edges), "Spearman correlation")
@@ -172,7 +171,8 @@ _ = graph.draw_transfer(edge_results.transferred(edges), "Spearman correlation")
 # {numref}`fig-pruned` and {numref}`fig-perplexity` remove blocks and branches greedily, those first that are forecast to cost least for the operations
 # they save. What is removed is really gone: the networks are smaller. Beside it stand random removal, magnitude, and
 # channels, neurons or heads thinned with their dependency graph {cite:p}`fang2023`, at equal operations.
-# `prunecast layers CHECKPOINT --task TASK` says which blocks a checkpoint of yours can do without.
+# `prunecast layers CHECKPOINT --task TASK` says which blocks a checkpoint of yours can do without; below the table it does
+# so for a small classifier, by a forecast and by measurement.
 
 # %% mystnb={"figure": {"caption": "Accuracy of pruned classifiers against the operations that are left, as pruned, fine-tuned, and after transfer to a second task. Mean over draws; thin line: the dense network.", "name": "fig-pruned"}, "image": {"alt": "A panel for each network and stage, a mark for each method of choosing what to remove. Accuracy falls as operations are saved, and less after fine-tuning."}} tags=["hide-input"]
 small = structure_pruning.of_settings(pruned, shares, tuning, choices, sizes, run)
@@ -188,6 +188,19 @@ _ = graph.draw_pruned(smaller[smaller["metric"] == "perplexity"], "flops", metho
 display(style.table(structure_pruning.summary(smaller), precision=3))
 for name, value in edge_results.headline(edges).items():
     glue(name, value, display=False)
+
+# %% tags=["hide-input", "nbval-ignore-output"]
+from textwrap import fill
+
+from prunecast.forecasting import layers, layers_report
+from prunecast.models.checkpoints import trained_classifier
+
+blocks = layers.open_classifier(str(trained_classifier("docstrings_bert", run, 0).folder), load_task("docstrings"))
+print(
+    "\n".join(
+        fill(line, 80, subsequent_indent="    ") for line in layers_report.lines(blocks, layers.find_layers(blocks))
+    )
+)
 
 # %% [markdown]
 # ## What this shows

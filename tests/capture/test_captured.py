@@ -356,7 +356,7 @@ def test_where_a_module_cannot_be_traced_is_said(examples):
     with pytest.raises(UserError) as caught:
         capture(Branching(), *examples)
     assert str(caught.value) == (
-        "Branching cannot be traced in inner (test_capture.py, line "
+        "Branching cannot be traced in inner (test_captured.py, line "
         f"{Doubtful.forward.__code__.co_firstlineno + 1}: if x.mean() > 0:): "
         "a branch depends on the values of a tensor"
     )
