@@ -39,7 +39,7 @@ run: str = "page"  # run whose folder the tables go to
 task: str = "digits"  # images that the random networks classify
 iterations: list = [2]  # of the random graphs: each adds four edges
 nets: list = [1, 1, 1]  # networks of each size; seeds of each; those of them with the fair protocol
-examples: list = [1000, 20, 400, 250]  # of training; epochs; on which losses are observed; on which they are judged
+images: list = [1000, 20, 400, 250]  # of training; epochs; on which losses are observed; on which they are judged
 masks: list = [200, 40, 60]  # of the published protocol; of the fair one, for each keep rate; observed, at most
 keep_rates: list = [0.5, 0.9]  # of the fair protocol
 multiples: list = [1, 2]  # observed masks, in multiples of the edges
@@ -48,7 +48,7 @@ pruned: list = ["digits_preresnet14", "digits", ""]  # network to prune; its tas
 shares: list = [0.6]  # of the operations of all removable edges that stay
 tuning: list = [1, 500, 32, 0.003]  # training after pruning: epochs, examples, batch size, learning rate
 choices: list = [["leave_one_out", "random"], 2, ["leave_one_out"], 1]  # methods, random draws; the same, trained
-sizes: list = [128, 16, 64]  # examples that forecasts use; blocks of a text; their tokens
+sizes: list = [128, 16, 64, 5]  # examples that forecasts use; blocks of a text; their tokens; timed repetitions
 measured: list = ["structure", "structure_minilm", "structure_gemma"]  # studies under data/measured that are drawn
 
 # %% tags=["hide-input"]
@@ -76,7 +76,7 @@ style.use_style()
 
 # %% mystnb={"figure": {"caption": "The graph of a random network, from the input (left) to the output. Colour and width of an edge: the coefficient that the flow learned for it.", "name": "fig-graph"}, "image": {"alt": "A directed graph in layers from left to right. Thick dark edges carry most of the flow, thin light ones little."}} tags=["hide-input"]
 folder, data = paths.run(run), load_task(task)
-networks, protocols = edge_removal.settings_of(iterations, nets, examples, masks, keep_rates, multiples)
+networks, protocols = edge_removal.settings_of(iterations, nets, images, masks, keep_rates, multiples)
 subject = edge_subjects.random_network(data, networks, 2, 0, 0)
 design, network = subject.judged.graph, subject.observed
 few = edge_masks.leave_one_out(len(design.edges))
@@ -143,7 +143,7 @@ style.table(printed.xs("spearman").drop(columns="printed std"))
 
 # %% tags=["hide-input"]
 own = edge_removal.measure(data, networks, protocols, folder / "edges")
-own = pd.concat([own, edge_removal.measure_others(others, run, examples[3], protocols, folder / "edges")])
+own = pd.concat([own, edge_removal.measure_others(others, run, images[3], protocols, folder / "edges")])
 _ = tables.write("edges", own, paths.outputs(run))
 edges = tables.read("edges", paths.MEASURED / measured[0])
 display(style.table(edge_results.published_table(edges), precision=2))

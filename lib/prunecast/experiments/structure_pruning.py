@@ -90,7 +90,7 @@ def of_settings(
         choices: Methods that are judged as pruned, with the number of random draws; methods that are judged after
             training as well, with theirs.
         sizes: Training examples that forecasts use; for a language model blocks of tokens that are evaluated, and the
-            tokens of a block.
+            tokens of a block; how often each network is timed.
         run: Name of the run in whose folder the rows are kept.
 
     Returns:
@@ -102,7 +102,7 @@ def of_settings(
     network, task, second = pruned
     settings = dict(zip(("epochs", "examples", "batch_size", "learning_rate"), tuning, strict=True))
     budget = budget_of(**settings | {"examples": int(tuning[1]), "batch_size": int(tuning[2])}, distilled=0)
-    named: dict[str, Any] = dict(zip(("calibration", "evaluated", "context"), sizes, strict=True))
+    named: dict[str, Any] = dict(zip(("calibration", "evaluated", "context", "rounds"), sizes, strict=True))
     trained = ["fine_tuned", *(["transferred"] if second else [])]
     parts = [
         measure(
