@@ -39,6 +39,7 @@ COSTS = (  # surrogates whose score is drawn against their cost
     "live_edges",
     FEW,
 )
+TRIED = 2  # networks of each size on whose graphs the settings of the live edges were tried out, with other weights
 TRANSFERRED = ("ridge", "boosted_trees", "flow_channels", "live_edges")
 
 
@@ -106,7 +107,7 @@ def by_cost(edges: pd.DataFrame) -> pd.DataFrame:
         Columns `size` of the network, `surrogate`, `budget`, and those of `edge_scores.means`.
     """
     rows = fair(edges)
-    shown = rows[rows["surrogate"].isin(COSTS)]
+    shown = rows[rows["surrogate"].isin(COSTS)].sort_values("iterations", kind="stable")
     return means(shown, ["size", "surrogate", "budget"]).reset_index()
 
 
@@ -151,7 +152,8 @@ def headline(edges: pd.DataFrame) -> dict[str, float]:
 
     Returns:
         By name: lowest and highest mean over sizes of some surrogates, under the published protocol (`published_…`)
-        and under the fair one; and the share of sizes and keep rates where one is better than another.
+        and under the fair one, means over sizes and keep rates, without the networks of the first `TRIED` graphs of each
+        size as well (`…_new`).
     """
     table: Any = published_table(edges)
     found: dict[str, float] = {}
@@ -179,4 +181,5 @@ def headline(edges: pd.DataFrame) -> dict[str, float]:
     ):
         own = rows[(rows["network"] == RANDOM_DAG) & (rows["surrogate"] == surrogate) & (rows["budget"] == budget)]
         found[name] = float(own["spearman"].mean())
+        found[f"{name}_new"] = float(own[own["net"] >= TRIED]["spearman"].mean())
     return found

@@ -48,7 +48,9 @@ def scores(true: ArrayLike, forecast: ArrayLike) -> dict[str, float]:
         for name, correlation in zip(SCORES, (spearmanr, kendalltau, pearsonr), strict=False):
             found[name] = float(correlation(forecasts, losses)[0])
     regret = _expected_best(losses, forecasts) - losses.min()
-    return found | {"top5_regret": max(0.0, float(regret / np.ptp(losses)))}  # never below zero by rounding
+    return found | {
+        "top5_regret": float(np.clip(regret / np.ptp(losses), 0, 1))
+    }  # rounding apart, it lies between them
 
 
 def _expected_best(losses: np.ndarray, forecasts: np.ndarray) -> float:
