@@ -139,7 +139,8 @@ style.table(printed.xs("spearman").drop(columns="printed std"))
 # Surrogates that learn were given as many masks as the paper's, the {term}`leave-one-out masks` or, where the column says
 # so, random ones. *Chosen* masks are those whose live edges are most frequent among random masks. *Few examples* is no
 # surrogate: it evaluates every mask on as few images as the budget of the others allows, and on one where the output is
-# disconnected. *Other examples* evaluates every mask on other images, which bounds what can be reached.
+# disconnected. *Other examples* evaluates every mask on other images, which bounds what can be reached. There are ten
+# networks of each size, and {glue:text}`nets_largest:d` of the largest.
 
 # %% tags=["hide-input"]
 own = edge_removal.measure(data, networks, protocols, folder / "edges")
@@ -222,8 +223,10 @@ print(
 #   {glue:text}`gradients:.2f`, and {glue:text}`carrying:.2f` where an edge that carries nothing counts as removed.
 # - What the live edges were tried out on are the graphs of the first two networks of each size, with other weights; without
 #   these two the figures are {glue:text}`live_new:.2f` and {glue:text}`live_two_new:.2f`.
-# - Blocks that a forecast chooses are better than random ones and than blocks of small weights. At equal operations a
-#   little training makes up for most of what either lost, and thinning all layers is then as good on these networks.
+# - As pruned, blocks and branches that are chosen by measured losses are better than random ones, and than those of small
+#   weights, on all three networks. After a little training that is no longer so for the text classifier, where random
+#   removals end up higher. At equal operations, layers that are all thinned are better on the text classifier, on the
+#   residual network only after training, and not on the language model; but a removed block saves more time.
 #
 # ## Exercises
 #

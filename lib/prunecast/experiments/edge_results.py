@@ -165,6 +165,8 @@ def headline(edges: pd.DataFrame) -> dict[str, float]:
     }.items():
         values = table.loc[row].xs("mean", level=1)
         found |= {f"published_{name}_least": float(values.min()), f"published_{name}_most": float(values.max())}
+    largest = edges[(edges["network"] == RANDOM_DAG) & (edges["iterations"] == edges["iterations"].max())]
+    found["nets_largest"] = int(largest["net"].nunique())
     joined = table.loc[(CHOSEN, "chosen")].xs("connected", level=1)
     found |= {"connected_least": float(joined.min()), "connected_most": float(joined.max())}
     rows = fair(edges)
