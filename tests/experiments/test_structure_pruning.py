@@ -233,3 +233,15 @@ def test_classes_in_another_order_are_refused(tmp_path: Path, task_folder: Path)
     folder = text_checkpoint(tmp_path / "bert", ("cold", "warm", "none"))
     with pytest.raises(UserError, match="the classes of checkpoint 'bert' are in another order than those of task"):
         classifier(str(folder), "colours", "", BUDGET, 16, "small", 0)
+
+
+def test_the_summary_has_means_over_draws_and_shares_of_the_dense_network() -> None:
+    row = {
+        "network": "net", "stage": "zero_shot", "removed": 2, "method": "random", "dense": 0.8, "flops_dense": 100.0,
+        "parameters_dense": 50, "parameters": 40, "latency_ms_dense": 2.0, "latency_ms": 1.0, "evaluations": 0.0,
+    }  # fmt: skip
+    rows = pd.DataFrame([row | {"pruned": 0.6, "flops": 70.0}, row | {"pruned": 0.5, "flops": 80.0}])
+    found = structure_pruning.summary(rows).loc[("net", "zero_shot", 2, "random")]
+    assert found[["dense", "pruned", "flops", "parameters", "latency", "networks"]].tolist() == pytest.approx(
+        [0.8, 0.55, 0.75, 0.8, 0.5, 2]
+    )

@@ -152,8 +152,8 @@ def headline(edges: pd.DataFrame) -> dict[str, float]:
 
     Returns:
         By name: lowest and highest mean over sizes of some surrogates, under the published protocol (`published_…`)
-        and under the fair one, means over sizes and keep rates, without the networks of the first `TRIED` graphs of each
-        size as well (`…_new`).
+        and under the fair one, means over sizes and keep rates; these also without the networks of the first `TRIED`
+        graphs of each size (`…_new`); and the number of the largest networks.
     """
     table: Any = published_table(edges)
     found: dict[str, float] = {}
