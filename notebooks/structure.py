@@ -179,6 +179,7 @@ _ = graph.draw_transfer(edge_results.transferred(edges), "Spearman correlation")
 small = structure_pruning.of_settings(pruned, shares, tuning, choices, sizes, run)
 _ = tables.write("pruned_structure", small, paths.outputs(run))
 smaller = pd.concat([tables.read("pruned_structure", paths.MEASURED / study) for study in measured])
+smaller = smaller.sort_values(["network", "stage"], ascending=[True, False], kind="stable")
 methods = {name: style.words(name) for name in dict.fromkeys(smaller["method"])}
 _ = graph.draw_pruned(smaller[smaller["metric"] == "accuracy"], "flops", methods)
 
