@@ -53,7 +53,7 @@ import pandas as pd
 from IPython.display import display
 from myst_nb import glue
 from prunecast import paths, tables
-from prunecast.experiments import edge_scores, reproductions, three_regimes
+from prunecast.experiments import reproductions, three_regimes
 from prunecast.forecasting import ablation
 from prunecast.plotting import deployment, style
 
@@ -135,7 +135,7 @@ style.table(numbers[~same_protocol & numbers["ours"].notna()].set_index("row")[c
 # give, and *measured* with our surrogates on other networks; the page {doc}`structure` explains them.
 
 # %% tags=["hide-input"]
-predictions = edge_scores.of_predictions(pd.read_csv(paths.PUBLISHED / "edge_surrogate_predictions.csv.gz"))
+predictions = pd.read_csv(paths.PUBLISHED / "edge_surrogate_predictions.csv.gz")
 printed_edges = pd.read_csv(paths.PUBLISHED / "edge_surrogates.csv")
 edges = reproductions.of_structure(printed_edges, predictions, tables.read("edges", paths.MEASURED / structures))
 rows = pd.concat([surrogate, smarts, numbers, grids, edges], ignore_index=True)

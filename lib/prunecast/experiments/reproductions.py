@@ -270,7 +270,7 @@ def of_structure(printed: pd.DataFrame, predictions: pd.DataFrame, edges: pd.Dat
 
     Args:
         printed: Figures with the columns correlation, surrogate, edges, mean and std.
-        predictions: The published predictions, as of `edge_scores.of_predictions`.
+        predictions: The published predictions, a row for each surrogate and mask.
         edges: Rows of the table `edges`, of random graphs.
 
     Returns:
