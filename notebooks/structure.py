@@ -157,13 +157,13 @@ display(style.table(edge_results.published_table(edges).rename(index=style.words
 # {term}`evaluations <evaluation>` that it spent. A surrogate is worth its price where it is above all that lie further left.
 #
 # What is learned from masks that keep most edges need not hold where few are kept, and pruning moves from one to the
-# other. {numref}`fig-transfer` shows the score for every pair of keep rates; the diagonal is what studies usually report.
+# other. {numref}`fig-keep-rates` shows the score for every pair of keep rates; the diagonal is what studies usually report.
 
 # %% mystnb={"figure": {"caption": "Spearman correlation of forecast and true loss against the evaluations that the surrogate spent, by number of edges; fair protocol, mean over keep rates, observed and judged masks of one keep rate. Bands: 90 % interval over networks.", "name": "fig-cost"}, "image": {"alt": "A panel for each size of the network, a line for each surrogate. Scores rise with the number of evaluations; live edges and the flow with channels are highest at few."}} tags=["hide-input"]
 costs = edge_results.by_cost(edges)
 _ = graph.draw_scores_by_cost(costs, "Spearman correlation", "size")
 
-# %% mystnb={"figure": {"caption": "Spearman correlation by the keep rate of the masks that a surrogate learned from (rows) and of those that it forecast (columns); two observed masks for each edge.", "name": "fig-transfer"}, "image": {"alt": "Heat maps, one for each surrogate: scores are highest near the diagonal and fall away from it, most of all for regressions on the mask."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Spearman correlation by the keep rate of the masks that a surrogate learned from (rows) and of those that it forecast (columns); two observed masks for each edge.", "name": "fig-keep-rates"}, "image": {"alt": "Heat maps, one for each surrogate: scores are highest near the diagonal and fall away from it, most of all for regressions on the mask."}} tags=["hide-input"]
 _ = graph.draw_transfer(edge_results.transferred(edges), "Spearman correlation")
 
 # %% [markdown]
