@@ -140,14 +140,17 @@ style.table(printed.xs("spearman").drop(columns="printed std"))
 # so, random ones. *Chosen* masks are those whose live edges are most frequent among random masks. *Few examples* is no
 # surrogate: it evaluates every mask on as few images as the budget of the others allows, and on one where the output is
 # disconnected. *Other examples* evaluates every mask on other images, which bounds what can be reached. There are ten
-# networks of each size, and {glue:text}`nets_largest:d` of the largest.
+# networks of each size, and {glue:text}`nets_largest:d` of the largest. The first table is over all masks, with the 90 %
+# interval over networks, the second over the connected ones among them.
 
 # %% tags=["hide-input"]
 own = edge_removal.measure(data, networks, protocols, folder / "edges")
 own = pd.concat([own, edge_removal.measure_others(others, run, images[3], protocols, folder / "edges")])
 _ = tables.write("edges", own, paths.outputs(run))
 edges = tables.read("edges", paths.MEASURED / measured[0])
-display(style.table(edge_results.published_table(edges).rename(index=style.words), precision=2))
+whole, among_connected = edge_results.shown(edge_results.published_table(edges).rename(index=style.words))
+display(style.table(whole))
+display(style.table(among_connected, precision=2))
 
 # %% [markdown]
 # ## What an evaluation is worth
@@ -180,14 +183,15 @@ small = structure_pruning.of_settings(pruned, shares, tuning, choices, sizes, ru
 _ = tables.write("pruned_structure", small, paths.outputs(run))
 smaller = pd.concat([tables.read("pruned_structure", paths.MEASURED / study) for study in measured])
 smaller = smaller.sort_values(["network", "stage"], ascending=[True, False], kind="stable")
-methods = {name: style.words(name) for name in dict.fromkeys(smaller["method"])}
+drawn_methods = ["leave_one_out", "verified", "gate_gradient", "random", "magnitude", "dependency_graph"]
+methods = {name: style.words(name) for name in drawn_methods}
 _ = graph.draw_pruned(smaller[smaller["metric"] == "accuracy"], "flops", methods)
 
 # %% mystnb={"figure": {"caption": "The same for a language model, by perplexity, lower is better.", "name": "fig-perplexity"}, "image": {"alt": "Perplexity on a logarithmic scale against the share of operations left. Removing blocks by forecast raises it least; random removal and thinned layers raise it far more."}} tags=["hide-input"]
 _ = graph.draw_pruned(smaller[smaller["metric"] == "perplexity"], "flops", methods)
 
 # %% tags=["hide-input"]
-display(style.table(structure_pruning.summary(smaller).rename(index=style.words, level="method"), precision=3))
+display(style.table(structure_pruning.summary(smaller).rename(index=lambda each: style.words(str(each))), precision=3))
 for name, value in edge_results.headline(edges).items():
     glue(name, value, display=False)
 

@@ -50,6 +50,13 @@ def test_the_published_table_has_a_row_for_each_surrogate_and_kind_of_observed_m
     )
 
 
+def test_the_table_for_a_page_has_a_column_for_each_size():
+    whole, connected = edge_results.shown(edge_results.published_table(PUBLISHED))
+    assert list(whole.columns) == list(connected.columns) == ["10-15", ">100"]
+    assert whole.loc[("flow", "leave one out"), "10-15"].startswith("0.23 (0.2")
+    assert connected.loc[("ridge", "random"), ">100"] == pytest.approx(0.3 + 0.03 + 0.025)
+
+
 def test_cost_is_set_against_score_at_one_keep_rate():
     found = edge_results.by_cost(FAIR).set_index(["surrogate", "budget"])["mean"]
     assert found["ridge", "2 E"] == pytest.approx(0.25)  # 0.2 at a keep rate of 0.5 and 0.3 at 0.9

@@ -74,6 +74,27 @@ def published_table(edges: pd.DataFrame) -> pd.DataFrame:
     return ordered
 
 
+def shown(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The published table as text, narrow enough for a page.
+
+    Args:
+        table: As of `published_table`.
+
+    Returns:
+        A column for each size: the mean over all masks with its interval, and the mean over connected ones.
+    """
+    sizes = list(dict.fromkeys(table.columns.get_level_values(0)))
+    whole = {
+        size: [
+            f"{mean:.2f} ({low:.2f} to {high:.2f})"
+            for mean, low, high in table[size][["mean", "low", "high"]].to_numpy()
+        ]
+        for size in sizes
+    }
+    connected = {size: table[size]["connected"] for size in sizes}
+    return pd.DataFrame(whole, table.index), pd.DataFrame(connected, table.index)
+
+
 def _observed(surrogate: str, train_keep_rate: float) -> str:
     """Which masks a surrogate observed, in words."""
     special = {CHOSEN: "chosen", FEW: "none", SAME_MASKS: "all"}
