@@ -172,8 +172,13 @@ def test_reproductions_hold_the_recomputed_and_the_measured_means() -> None:
     predictions = pd.read_csv(paths.PUBLISHED / "edge_surrogate_predictions.csv.gz").query("net < 2")
     edges = pd.DataFrame(
         {"network": "random_dag", "protocol": protocol, "subset": "all", "surrogate": "flow", "iterations": 2}
-        | {"spearman": score, "kendall_b": score - 0.1}
-        for protocol, score in (("published", 0.4), ("published", 0.2), ("fair", 0.9))
+        | {"spearman": score, "kendall_b": score - 0.1, "train_keep_rate": rate}
+        for protocol, score, rate in (
+            ("published", 0.4, 1.0),
+            ("published", 0.2, 1.0),
+            ("published", 0.7, 0.5),  # of other masks than the paper's
+            ("fair", 0.9, 1.0),
+        )
     )
     rows = tables.validate("reproductions", reproductions.of_structure(printed, predictions, edges))
     assert len(rows) == 2 * 2 * 6 * 4
