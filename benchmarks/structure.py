@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from prunecast import paths, tables
 from prunecast.graph import edge_masks, random_dags
-from prunecast.graph.random_dags import DagOnExamples
+from prunecast.graph.dag_losses import DagOnExamples
 from prunecast.seeding import generator
 from prunecast.workflow import provenance
 

@@ -2,7 +2,7 @@
 
 import torch
 from prunecast.graph import random_dags
-from prunecast.graph.random_dags import DagOnExamples
+from prunecast.graph.dag_losses import DagOnExamples
 from prunecast.seeding import generator
 
 

@@ -79,13 +79,13 @@ def without_branches(
             end.replace_all_uses_with(made)
     for node in list(graph.nodes):
         name = getattr(node.target, "__name__", node.target)
-        gone = [isinstance(each, fx.Node) and each in zeros for each in node.args]
-        if not any(gone) or len(gone) != 2 or node.kwargs:
+        absent = [isinstance(each, fx.Node) and each in zeros for each in node.args]
+        if not any(absent) or len(absent) != 2 or node.kwargs:
             continue
         if name in PRODUCTS:
             node.replace_all_uses_with(zero(originals[node]))
-        elif (name in SUMS and gone[0]) or (name in SUMS + DIFFERENCES and gone[1]):
-            rest = node.args[0] if gone[1] else node.args[1]
+        elif (name in SUMS and absent[0]) or (name in SUMS + DIFFERENCES and absent[1]):
+            rest = node.args[0] if absent[1] else node.args[1]
             if isinstance(rest, fx.Node) and _alike(two[zeros.get(rest) or originals[rest]], two[originals[node]]):
                 node.replace_all_uses_with(rest)
     whole = fx.GraphModule(root, graph, type(module).__name__)

@@ -10,6 +10,7 @@ from prunecast.capture.captured import capture
 from prunecast.datasets.tasks import Split, Task
 from prunecast.graph import random_dags
 from prunecast.graph.blocks import TransformerBlocks
+from prunecast.graph.dag_losses import DagOnExamples
 from prunecast.graph.structure import MaskedNetwork
 from prunecast.models import inputs
 from prunecast.models.checkpoints import trained_classifier
@@ -77,7 +78,7 @@ def random_network(task: Task, networks: Networks, size: int, net: int, seed: in
     network = random_dags.built(design, seed, name)
     some = slice(0, networks.train_examples)
     random_dags.train(network, train[some], labels[some], networks.epochs, seed, name)
-    on = partial(random_dags.DagOnExamples, network)
+    on = partial(DagOnExamples, network)
     judged = networks.judged_examples
     return Subject(
         on(train[: networks.observed_examples], labels[: networks.observed_examples]),
