@@ -57,8 +57,8 @@ from IPython.display import display
 from myst_nb import glue
 from prunecast import paths, tables
 from prunecast.datasets.tasks import load_task
+from prunecast.edge_experiments import edge_removal, edge_results, edge_scores, edge_subjects, structure_pruning
 from prunecast.edge_surrogates import catalogue
-from prunecast.experiments import edge_removal, edge_results, edge_scores, edge_subjects, structure_pruning
 from prunecast.graph import edge_masks
 from prunecast.plotting import graph, style
 from prunecast.seeding import generator

@@ -19,7 +19,8 @@ from prunecast.cache import VERSIONS
 from prunecast.cost import energy, flops
 from prunecast.datasets import docstrings, tasks
 from prunecast.datasets.tasks import Split, Task
-from prunecast.experiments import edge_removal, effective_number_cases
+from prunecast.edge_experiments import edge_removal
+from prunecast.experiments import effective_number_cases
 from prunecast.forecasting import pretrained
 from prunecast.landscape import grid as landscape_grid
 from prunecast.landscape.optimisation import Recipe

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from prunecast import tables
-from prunecast.experiments.edge_scores import SIZES, beside_printed, of_predictions
+from prunecast.edge_experiments.edge_scores import SIZES, beside_printed, of_predictions
 from prunecast.experiments.three_regimes import decisions
 from prunecast.landscape.regimes import cells
 from prunecast.landscape.rules import NAIVE

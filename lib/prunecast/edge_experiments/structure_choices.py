@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from prunecast.cost.flops import flops
+from prunecast.edge_experiments.structure_cases import Case
 from prunecast.edge_surrogates.catalogue import ENTRIES, NONE, EdgeSurrogate, unfitted
 from prunecast.edge_surrogates.gate_scores import Expansion
-from prunecast.experiments.structure_cases import Case
 from prunecast.graph.edge_masks import at_random
 from prunecast.graph.edge_pruning import Forecast, Removals, cost_of, evolved, greedy, in_order, random_removals
 from prunecast.graph.structure import MaskedNetwork, Masks, Numbers

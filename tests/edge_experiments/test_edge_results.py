@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from prunecast.experiments import edge_results
+from prunecast.edge_experiments import edge_results
 
 SIZES = {2: "10-15", 30: ">100"}
 

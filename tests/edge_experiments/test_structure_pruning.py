@@ -11,10 +11,11 @@ import torch
 from prunecast import tables
 from prunecast.cost.flops import flops
 from prunecast.datasets.tasks import load_task
+from prunecast.edge_experiments import structure_choices, structure_language, structure_pruning
+from prunecast.edge_experiments.structure_cases import Case, Classification, classifier
 from prunecast.edge_surrogates.gate_scores import Expansion
 from prunecast.errors import UserError
-from prunecast.experiments import small_models, structure_choices, structure_language, structure_pruning
-from prunecast.experiments.structure_cases import Case, Classification, classifier
+from prunecast.experiments import small_models
 from prunecast.graph.edge_pruning import cost_of
 from prunecast.loading import storage
 from prunecast.models.checkpoints import TrainedModel

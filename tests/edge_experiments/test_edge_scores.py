@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import torch
 from prunecast import paths, tables
+from prunecast.edge_experiments import edge_scores
 from prunecast.errors import UserError
-from prunecast.experiments import edge_scores, reproductions
+from prunecast.experiments import reproductions
 from prunecast.graph.structure import Graph
 
 CHAIN = Graph(("input", "a", "b", "output"), ((0, 1), (1, 2), (2, 3), (0, 3)))

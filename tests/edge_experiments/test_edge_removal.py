@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from prunecast import tables
 from prunecast.datasets.tasks import load_task
+from prunecast.edge_experiments import edge_removal
+from prunecast.edge_experiments.edge_removal import Protocols
+from prunecast.edge_experiments.edge_subjects import Networks
 from prunecast.errors import UserError
-from prunecast.experiments import edge_removal
-from prunecast.experiments.edge_removal import Protocols
-from prunecast.experiments.edge_subjects import Networks
 
 pytestmark = pytest.mark.slow  # every surrogate is fitted, the published ones for thousands of epochs
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from prunecast.experiments.edge_removal import CHOSEN, FEW, RANDOM_DAG, SAME_MASKS
-from prunecast.experiments.edge_scores import SIZES, differences, means
+from prunecast.edge_experiments.edge_removal import CHOSEN, FEW, RANDOM_DAG, SAME_MASKS
+from prunecast.edge_experiments.edge_scores import SIZES, differences, means
 
 PUBLISHED = (  # rows of the table beside the published one, and the masks that each observed
     ("reachability", "none"),

@@ -13,10 +13,10 @@ from prunecast import paths
 from prunecast.cache import kept_row, key_of
 from prunecast.cost.flops import flops
 from prunecast.cost.latency import latency
+from prunecast.edge_experiments.structure_cases import Case, classifier
+from prunecast.edge_experiments.structure_choices import METHODS, SETTINGS, Choices, weights
+from prunecast.edge_experiments.structure_language import is_language_model, language_model
 from prunecast.errors import UserError
-from prunecast.experiments.structure_cases import Case, classifier
-from prunecast.experiments.structure_choices import METHODS, SETTINGS, Choices, weights
-from prunecast.experiments.structure_language import is_language_model, language_model
 from prunecast.progress import note, track
 from prunecast.pruning.finetuning import Budget, budget_of
 

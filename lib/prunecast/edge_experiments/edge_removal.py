@@ -11,12 +11,12 @@ import pandas as pd
 
 from prunecast.cache import kept_row, key_of
 from prunecast.datasets.tasks import Task
+from prunecast.edge_experiments.edge_scores import NET, areas, by_subset, faithfulness
+from prunecast.edge_experiments.edge_subjects import Networks, Subject, language_model, random_network, residual_network
 from prunecast.edge_surrogates.catalogue import ENTRIES, LEAVE_ONE_OUT, MASKS, NONE, EdgeSurrogate, Entry, unfitted
 from prunecast.edge_surrogates.gate_scores import EdgeNorms, Expansion
 from prunecast.edge_surrogates.live_edges import CarryingGradients, FewExamples, LiveEdgeProcess, chosen_masks
 from prunecast.errors import UserError
-from prunecast.experiments.edge_scores import NET, areas, by_subset, faithfulness
-from prunecast.experiments.edge_subjects import Networks, Subject, language_model, random_network, residual_network
 from prunecast.graph import edge_masks
 from prunecast.graph.structure import MaskedNetwork, Masks, Numbers
 from prunecast.models import language

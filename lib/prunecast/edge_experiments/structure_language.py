@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from prunecast import torchvision_compat as _before_transformers  # noqa: F401
 from prunecast.cache import file_hash
 from prunecast.datasets.corpora import load_corpus
+from prunecast.edge_experiments.structure_cases import Case, Stage, local_checkpoint, with_blocks
 from prunecast.errors import UserError
-from prunecast.experiments.structure_cases import Case, Stage, local_checkpoint, with_blocks
 from prunecast.loading import folders
 from prunecast.loading import language as loader
 from prunecast.models import language, zoo
