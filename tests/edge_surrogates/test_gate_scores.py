@@ -6,7 +6,8 @@ import pytest
 import torch
 from prunecast.edge_surrogates import gate_scores
 from prunecast.errors import UserError
-from prunecast.graph.random_dags import DagOnExamples, built, random_design
+from prunecast.graph.dag_losses import DagOnExamples
+from prunecast.graph.random_dags import built, random_design
 from prunecast.graph.structure import Graph
 from prunecast.seeding import generator
 from torch import Tensor
