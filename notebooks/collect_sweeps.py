@@ -36,6 +36,7 @@ exact: list = []  # those among them to be measured at every point; the others a
 criteria: list = ["magnitude"]  # what decides which weights are pruned first: magnitude, random
 points: int = 11  # thresholds on each axis, from 0 to 10
 precision: str = "float32"  # arithmetic of the evaluation: float32, bfloat16
+recalibrate: int = 0  # unlabelled training images on which batch norms are recalibrated after each pruning; 0: none
 seed: int = 0  # seed of initialisation, training and random scores
 measured: str = "campaign"  # study of real classifiers to show: checked in under data/measured, or a run
 
@@ -53,10 +54,12 @@ style.use_style()
 #
 # Each model is trained once and saved as safetensors. A model whose settings, data and {term}`stage version` are
 # unchanged is not trained again. The outcome of every evaluation of a pruned model is on disk before the next one, so a
-# sweep that was interrupted or killed goes on where it stopped, and ends in the same table.
+# sweep that was interrupted or killed goes on where it stopped, and ends in the same table. With `recalibrate`, networks
+# with batch norms take their running statistics anew at every point but the dense one; the table `engines` says so.
 
 # %%
-plan = collect.plan_of(points=points, criteria=criteria, exact=exact, precision=precision, seed=seed)
+settings = {"points": points, "criteria": criteria, "exact": exact, "precision": precision, "seed": seed}
+plan = collect.plan_of(**settings, recalibrate=recalibrate)
 collected = collect.collect(models, run, plan)
 model_table, sweeps = collected.models, collected.sweeps
 for name in ("models", "sweeps", "engines"):

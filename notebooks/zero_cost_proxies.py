@@ -35,6 +35,7 @@ run: str = "page"  # run whose folder the tables go to
 sweeps_from: str = "laptop"  # study whose models are measured; they are trained here if this machine has not done so
 examples: int = 128  # examples evaluated at each of these thresholds
 stride: int = 1  # of the 101 thresholds one in so many is evaluated: 1 or 5
+recalibrate: int = 0  # unlabelled training images on which batch norms are recalibrated after each pruning; 0: none
 measured: str = "campaign"  # study under data/measured whose depletion is drawn
 seed: int = 0  # seed of the models and of the choice of examples
 
@@ -51,7 +52,7 @@ style.use_style()
 
 # %%
 models = tables.read("models", paths.tables(sweeps_from))
-proxy_tables = proxies.probed(list(models["model"]), sweeps_from, 101, examples, stride, seed)
+proxy_tables = proxies.probed(list(models["model"]), sweeps_from, 101, examples, stride, seed, recalibrate)
 for table, frame in proxy_tables.items():
     _ = tables.write(table, frame, paths.outputs(run))
 

@@ -107,7 +107,7 @@ def test_a_missing_table_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_contract_has_known_rules_only() -> None:
-    known = {"type", "description", "unit", "allowed", "minimum", "maximum", "nullable", "timed", "formerly"}
+    known = {"type", "description", "unit", "allowed", "minimum", "maximum", "nullable", "timed", "formerly", "absent"}
     rules = [rule for contract in tables.contracts().values() for rule in contract["columns"].values()]
     assert set().union(*rules) <= known  # an unquoted comma ends a description, and its rest becomes a rule
     assert all({"type", "description"} <= set(rule) for rule in rules)

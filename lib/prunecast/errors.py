@@ -65,3 +65,20 @@ def check_epsilon(epsilon: float) -> float:
     if not 0 < epsilon < 1:
         raise UserError(f"epsilon is {epsilon:g}; it is the accuracy one would give up, between 0 and 1")
     return epsilon
+
+
+def check_recalibrate(images: int) -> int:
+    """Return a number of images to recalibrate batch norms on.
+
+    Args:
+        images: Number of unlabelled images; 0 for no recalibration.
+
+    Returns:
+        The same number.
+
+    Raises:
+        UserError: If it is negative or 1, since the variance of one image need not be defined.
+    """
+    if images < 0 or images == 1:
+        raise UserError(f"recalibrate is {images}; it is 0, for no recalibration, or a number of images from 2 on")
+    return images

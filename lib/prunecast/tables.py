@@ -84,7 +84,7 @@ def write(table: str, frame: pd.DataFrame, folder: Path) -> Path:
 
 
 def read(table: str, folder: Path) -> pd.DataFrame:
-    """Read and validate a table; columns under a name of an earlier version are renamed.
+    """Read and validate a table; columns under a name of an earlier version are renamed, those it lacked added.
 
     Args:
         table: Name of the table.
@@ -99,7 +99,7 @@ def read(table: str, folder: Path) -> pd.DataFrame:
     path = folder / file_name(table)
     if not path.exists():
         raise UserError(f"there is no {path.name} in {folder}; run the page that writes it first")
-    return validate(table, _with_present_names(table, pd.read_csv(path)))
+    return validate(table, _with_present_columns(table, pd.read_csv(path)))
 
 
 def write_atomically(path: Path, fill: Callable[[Path], object]) -> None:
@@ -126,11 +126,12 @@ def write_atomically(path: Path, fill: Callable[[Path], object]) -> None:
         part.unlink(missing_ok=True)
 
 
-def _with_present_names(table: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with columns renamed from the names they had in an earlier version."""
+def _with_present_columns(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with columns renamed from the names of an earlier version, and with those that it did not have."""
     rules = contracts()[table]["columns"]
     renamed = {rule["formerly"]: name for name, rule in rules.items() if "formerly" in rule and name not in frame}
-    return frame.rename(columns=renamed)
+    lacked = {name: rule["absent"] for name, rule in rules.items() if "absent" in rule and name not in frame}
+    return frame.rename(columns=renamed).assign(**lacked)
 
 
 @cache

@@ -31,6 +31,8 @@ class TrainedModel:
         examples: The validation split of the task, ready for evaluation.
         folder: Folder of its checkpoint, and of what is measured on it.
         seed: Seed of its training.
+        recalibrate_on: Unlabelled images over which running statistics of batch norms are taken anew whenever it is
+            pruned; None where they are not.
     """
 
     name: str
@@ -40,6 +42,7 @@ class TrainedModel:
     examples: inputs.Examples
     folder: Path
     seed: int
+    recalibrate_on: inputs.Examples | None = None
 
     @cached_property
     def weights(self) -> dict[str, torch.Tensor]:

@@ -3,8 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def running_statistics(model: nn.Module) -> list[Tensor]:
+    """Running means, variances and numbers of batches of all batch norms; empty where there are none.
+
+    Args:
+        model: The network, whose own tensors are returned, in its order.
+    """
+    return [buffer for norm in _norms(model) for buffer in norm.buffers(recurse=False)]
 
 
 @contextmanager
@@ -19,7 +28,7 @@ def statistics_anew(model: nn.Module) -> Iterator[list[nn.Module]]:
     Yields:
         The batch norms; an empty list where the network has none with running statistics.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = _norms(model)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -31,3 +40,7 @@ def statistics_anew(model: nn.Module) -> Iterator[list[nn.Module]]:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.eval()
+
+
+def _norms(model: nn.Module) -> list[_BatchNorm]:
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]

@@ -17,6 +17,7 @@ from prunecast.progress import note, track
 from prunecast.pruning.criteria import CriterionName
 from prunecast.sweeps import adaptive, axes
 from prunecast.sweeps.journal import Journal
+from prunecast.sweeps.recalibration import recalibrating
 from prunecast.sweeps.sweeper import Engine, Sweeper, grid, name_of, worth_measuring
 
 JOURNAL = "evaluations.jsonl"
@@ -31,6 +32,8 @@ class Plan(BaseModel):
         exact: Names of the models measured at every point on all examples; the others adaptively.
         precision: Precision of the forward passes.
         seed: Seed of the training, of the random criterion and of the audit of the adaptive engine.
+        recalibrate: Number of unlabelled training images over which networks with batch norms take their running
+            statistics anew after each pruning; 0 for none.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,6 +43,7 @@ class Plan(BaseModel):
     exact: tuple[str, ...] = Field(description="models measured at every point; the others adaptively")
     precision: evaluation.Precision
     seed: int
+    recalibrate: int = 0
 
 
 def plan_of(**parameters: Any) -> Plan:
@@ -106,16 +110,17 @@ def swept(subject: TrainedModel, plan: Plan) -> Collected:
     Raises:
         UserError: If the journal cannot be written to.
     """
-    thresholds = grid(plan.points)
+    subject, thresholds = recalibrating(subject, plan.recalibrate), grid(plan.points)
+    images = subject.recalibrate_on
     engine: Engine = "exact" if subject.name in plan.exact else "adaptive"
     weights_hash = file_hash(subject.folder / "model.safetensors")
-    settings = plan.model_dump(exclude={"exact"}) | {"engine": engine}
+    settings = plan.model_dump(exclude={"exact", *(() if images else ("recalibrate",))}) | {"engine": engine}
     stages = ["evaluation"] if engine == "exact" else ["evaluation", "adaptive"]
     key = key_of(stages, weights_hash, subject.task.fingerprint, settings)
     measured, engines = [], []
     with alone(subject.folder):
         journal = Journal(subject.folder / JOURNAL, key)
-        sweeper = Sweeper(subject.model, subject.weights, subject.examples, plan.precision, subject.seed)
+        sweeper = Sweeper(subject.model, subject.weights, subject.examples, plan.precision, subject.seed, images)
         for criterion, scope in worth_measuring(plan.criteria):
             name = name_of(criterion, scope)
             recorded = partial(journal.recorded, name)
@@ -134,7 +139,7 @@ def swept(subject: TrainedModel, plan: Plan) -> Collected:
     return Collected(
         pd.DataFrame([describe(subject, measured[0]["accuracy"].iloc[0])]),
         read.assign(**common, measured=read["evaluated"] == examples, task=subject.task.name, seed=subject.seed),
-        pd.DataFrame(engines).assign(**common),
+        pd.DataFrame(engines).assign(**common, recalibrated=len(images) if images else 0),
     )
 
 

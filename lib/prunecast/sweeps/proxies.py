@@ -25,8 +25,9 @@ from prunecast.models.evaluation import evaluate, logits
 from prunecast.models.inputs import Examples, batch_of, device_of
 from prunecast.progress import note, track
 from prunecast.pruning.criteria import magnitude
-from prunecast.pruning.masks import SCOPES, Pruner, Scope, cut, pruned_by_layer, pruned_counts, rank
+from prunecast.pruning.masks import SCOPES, Scope, cut, pruned_by_layer, pruned_counts, rank
 from prunecast.seeding import generator
+from prunecast.sweeps.recalibration import ModelPruner, recalibrating
 from prunecast.sweeps.sweeper import grid
 
 TABLES = ("signals", "probes")
@@ -112,13 +113,18 @@ def curvature(
     return pd.concat(parts, ignore_index=True)
 
 
-def _dense_classes(model: nn.Module, examples: Examples, rows: np.ndarray) -> Tensor:
-    """Class (n,) that the model predicts for each of the examples `rows` (n,)."""
+def _dense_classes(model: nn.Module, examples: Examples, rows: np.ndarray) -> Tensor:  # (n,) of the `rows` (n,)
     return logits(model, examples, torch.from_numpy(rows)).argmax(-1)
 
 
 def agreement(
-    model: nn.Module, weights: Weights, examples: Examples, rows: np.ndarray, scope: Scope, thresholds: Sequence[float]
+    model: nn.Module,
+    weights: Weights,
+    examples: Examples,
+    rows: np.ndarray,
+    scope: Scope,
+    thresholds: Sequence[float],
+    recalibrate_on: Examples | None = None,
 ) -> np.ndarray:
     """Whether examples are classified as before pruning, by magnitude at each threshold.
 
@@ -129,28 +135,35 @@ def agreement(
         rows: Indices (n,) of the examples to classify.
         scope: Whether weights are ranked over all layers or in each layer.
         thresholds: Percentile thresholds (T), in tenths of the weights.
+        recalibrate_on: Images on which batch norms are recalibrated after each pruning, without labels; or None.
 
     Returns:
         Booleans (T, n).
     """
     labels = examples.labels.clone()
     labels[rows] = _dense_classes(model, examples, rows)
-    return _correct(model, weights, replace(examples, labels=labels), rows, scope, thresholds)
+    return _correct(model, weights, replace(examples, labels=labels), rows, scope, thresholds, recalibrate_on)
 
 
 def probe(
-    model: nn.Module, weights: Weights, examples: Examples, rows: np.ndarray, scope: Scope, thresholds: Sequence[float]
+    model: nn.Module,
+    weights: Weights,
+    examples: Examples,
+    rows: np.ndarray,
+    scope: Scope,
+    thresholds: Sequence[float],
+    recalibrate_on: Examples | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Agreement with the dense model and correctness of examples, at each threshold; arguments as of `agreement`.
 
     Returns:
         Whether each example is classified as before pruning, and whether correctly: booleans (T, n) both.
     """
-    agrees = agreement(model, weights, examples, rows, scope, thresholds)
+    agrees = agreement(model, weights, examples, rows, scope, thresholds, recalibrate_on)
     right = (_dense_classes(model, examples, rows) == examples.labels[rows]).numpy()
     correct = agrees.copy()  # where the dense model is correct, agreement is correctness
     if not right.all():
-        correct[:, ~right] = _correct(model, weights, examples, rows[~right], scope, thresholds)
+        correct[:, ~right] = _correct(model, weights, examples, rows[~right], scope, thresholds, recalibrate_on)
     return agrees, correct
 
 
@@ -174,11 +187,17 @@ def _cumulated(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _correct(
-    model: nn.Module, weights: Weights, examples: Examples, rows: np.ndarray, scope: Scope, thresholds: Sequence[float]
+    model: nn.Module,
+    weights: Weights,
+    examples: Examples,
+    rows: np.ndarray,
+    scope: Scope,
+    thresholds: Sequence[float],
+    recalibrate_on: Examples | None,
 ) -> np.ndarray:
     ranking = rank(weights, magnitude, scope)
     cuts = [cut(ranking, pruned_counts(ranking, "percentile", threshold)) for threshold in thresholds]
-    with Pruner(weights, magnitude, ranking.groups) as pruner:
+    with ModelPruner(model, weights, magnitude, ranking.groups, recalibrate_on) as pruner:
         correct = []
         for at in track(cuts, f"evaluating examples, {scope} scope"):
             pruner.prune(at)
@@ -200,7 +219,7 @@ def _kurtosis(weight: Tensor) -> float:
 
 
 def probed(
-    models: Sequence[str], run: str, points: int, examples: int, stride: int, seed: int
+    models: Sequence[str], run: str, points: int, examples: int, stride: int, seed: int, recalibrate: int = 0
 ) -> dict[str, pd.DataFrame]:
     """The tables `signals` and `probes` of some models, read from their folders or measured now.
 
@@ -211,11 +230,13 @@ def probed(
         examples: Number of examples whose outcomes are recorded in `probes`.
         stride: Thresholds from one evaluation of the examples to the next.
         seed: Seed of the training and of the draw of examples.
+        recalibrate: Number of training images on which batch norms are recalibrated after each pruning; 0 for none.
 
     Raises:
         UserError: If a model or its task does not exist.
     """
-    parts = [_cached(trained_classifier(name, run, seed), points, examples, stride) for name in track(models, "models")]
+    subjects = (recalibrating(trained_classifier(name, run, seed), recalibrate) for name in track(models, "models"))
+    parts = [_cached(subject, points, examples, stride) for subject in subjects]
     return {table: pd.concat([part[table] for part in parts], ignore_index=True) for table in TABLES}
 
 
@@ -223,7 +244,7 @@ def measure(subject: TrainedModel, points: int, examples: int, stride: int = 1) 
     """Measure the rows of one trained model in the tables `signals` and `probes`.
 
     Args:
-        subject: The model and its examples.
+        subject: The model and its examples, recalibrated where it has images for that.
         points: Number of percentile thresholds.
         examples: Number of examples whose outcomes are recorded in `probes`.
         stride: Thresholds from one evaluation of the examples to the next; it divides `AGREEMENT_STRIDE`.
@@ -237,9 +258,9 @@ def measure(subject: TrainedModel, points: int, examples: int, stride: int = 1) 
     rows = sample(subject.examples, max(examples, GRADIENT_EXAMPLES), subject.seed)
     evaluated = rows[: max(examples, AGREEMENT_EXAMPLES)]
     sparse = thresholds[::AGREEMENT_STRIDE]
-    parts, outcomes, strided = [], [], thresholds[::stride]
+    parts, outcomes, strided, images = [], [], thresholds[::stride], subject.recalibrate_on
     for scope in SCOPES:
-        agrees, correct = probe(subject.model, subject.weights, subject.examples, evaluated, scope, strided)
+        agrees, correct = probe(subject.model, subject.weights, subject.examples, evaluated, scope, strided, images)
         shares = agrees[:: AGREEMENT_STRIDE // stride, :AGREEMENT_EXAMPLES].mean(1)
         parts.append(pd.DataFrame({"scope": scope, "agreement": np.interp(thresholds, sparse, shares)}))
         recorded = (agrees[:, :examples], correct[:, :examples], rows[:examples])
@@ -265,7 +286,9 @@ def _runs(agrees: np.ndarray, correct: np.ndarray, rows: np.ndarray, thresholds:
 def _cached(subject: TrainedModel, points: int, examples: int, stride: int) -> dict[str, pd.DataFrame]:
     folder = subject.folder / "signals"
     weights = file_hash(subject.folder / "model.safetensors")
-    key = key_of(["evaluation", "proxies"], weights, subject.task.fingerprint, points, examples, stride, subject.seed)
+    recalibrated = [len(subject.recalibrate_on)] if subject.recalibrate_on else []
+    settings = [points, examples, stride, subject.seed, *recalibrated]
+    key = key_of(["evaluation", "proxies"], weights, subject.task.fingerprint, *settings)
 
     def fill(new: Path) -> None:
         for table, frame in measure(subject, points, examples, stride).items():

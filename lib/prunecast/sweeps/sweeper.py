@@ -13,8 +13,9 @@ from prunecast.models.evaluation import Outcome, Precision, evaluate
 from prunecast.models.inputs import Examples
 from prunecast.progress import track
 from prunecast.pruning.criteria import CriterionName, criterion_called
-from prunecast.pruning.masks import MAXIMUM, SCOPES, Pruner, Scope, cut, pruned_counts, rank, sparsity
+from prunecast.pruning.masks import MAXIMUM, SCOPES, Scope, cut, pruned_counts, rank, sparsity
 from prunecast.sweeps.adaptive import Evaluate, MeasuredCurve, Rows, adaptive, exact
+from prunecast.sweeps.recalibration import ModelPruner
 
 Engine = Literal["exact", "adaptive"]
 
@@ -63,21 +64,31 @@ class Sweeper:
     scope: they are evaluated once. Memory beside the model and a batch: one copy of the prunable weights, and of their
     scores if these are random.
 
+    With images to recalibrate on, running statistics of batch norms are taken anew over them at every point but the
+    dense one, which keeps the model's own. They are restored at the end.
+
     Attributes:
         model: The classifier.
         weights: Its prunable weights, by name.
         examples: The n examples it is evaluated on.
         precision: Precision of the forward passes.
         seed: Seed of the random criterion and of the audit of the adaptive search.
+        recalibrate_on: Unlabelled images to recalibrate on; None for none.
         total: Number of prunable weights.
         ends: Outcomes of all examples without and with all weights pruned, by the number of weights pruned.
     """
 
     def __init__(
-        self, model: nn.Module, weights: dict[str, Tensor], examples: Examples, precision: Precision, seed: int
+        self,
+        model: nn.Module,
+        weights: dict[str, Tensor],
+        examples: Examples,
+        precision: Precision,
+        seed: int,
+        recalibrate_on: Examples | None = None,
     ):
         self.model, self.weights, self.examples = model, weights, examples
-        self.precision, self.seed = precision, seed
+        self.precision, self.seed, self.recalibrate_on = precision, seed, recalibrate_on
         self.total = sum(weight.numel() for weight in weights.values())
         self.ends: dict[int, Outcome] = {}
 
@@ -144,7 +155,7 @@ class Sweeper:
         del ranking  # before the weights are copied
         bar = track(label=f"sweeping {criterion}, {scope} scope", total=total)
         every = np.arange(len(self.examples))
-        with bar, Pruner(self.weights, scores, groups) as pruner:
+        with bar, ModelPruner(self.model, self.weights, scores, groups, self.recalibrate_on) as pruner:
 
             def evaluate_at(point: int, rows: Rows) -> Outcome:
                 bar.update()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from prunecast.errors import UserError, check_epsilon
+from prunecast.errors import UserError, check_epsilon, check_recalibrate
 from prunecast.loading.folders import config_of, local_folder
 
 SCOPES = ("global", "layer")  # those of `prunecast.pruning.masks`, which imports torch
@@ -135,6 +135,7 @@ VALUES: dict[str, Callable[[Any], object]] = {
     "examples": _check_examples,
     "max_length": _check_max_length,
     "seed": _check_seed,
+    "recalibrate": check_recalibrate,
 }
 PATHS: dict[str, Callable[[str], str]] = {
     "checkpoint": _checkpoint,
