@@ -43,8 +43,8 @@ label: str = "label"  # column of the classes, as words or numbers
 split: str = ""  # rows of this split only; empty: validation or test, where there is a column of splits
 scope: str = "layer"  # compare weights across the whole model (global) or within each layer (layer)
 epsilon: float = 0.01  # accuracy you would give up
-device: str = ""  # cpu, cuda, cuda:1 or mps; empty: a GPU where there is one
 examples: int = 2000  # examples evaluated, at most
+recalibrate: int = 0  # unlabelled images on which batch norms are recalibrated after each pruning; 0: none
 max_length: int = 128  # tokens of a text, at most
 save: str = ""  # new folder for the pruned model; empty: one named after its content, in the folder of the run
 seed: int = 0  # seed of the choice of examples, and of that small model
@@ -72,8 +72,8 @@ style.use_style()
 columns = {"text": text, "pair": pair, "label": label, "split": split}
 examined = user_files.read_data(Path(data), **columns) if data else tasks.load_task(task)
 folder = checkpoint or str(checkpoints.trained_classifier("docstrings_bert", "laptop", seed).folder)
-settings = {"device": device, "examples": examples, "max_length": max_length, "seed": seed}
-subject = subjects.open_subject(folder, examined, **settings)
+settings = {"examples": examples, "max_length": max_length, "seed": seed}
+subject = subjects.open_subject(folder, examined, recalibrate=recalibrate, **settings)
 model, processor = subject.model, subject.processor
 pruned = Path(save or paths.run(run) / "pruned" / model.name)
 predict.check_saving(model, processor, pruned)
@@ -114,8 +114,8 @@ ratio, safe = predict.largest_safe(model, scope, epsilon, recommended, subject.d
 # ## Save
 #
 # The pruned weights are zeros in a folder of the ordinary format. Masked is not smaller or faster: that takes another
-# form of the model. The folder is named after the model, the scope, the per cent pruned and a digest of the weights, so
-# that no result replaces another.
+# form of the model. Where batch norms are recalibrated, the folder holds their new statistics. It is named after the
+# model, the scope, the per cent pruned and a digest of the weights, so that no result replaces another.
 
 # %%
 if not save:

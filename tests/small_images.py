@@ -34,8 +34,8 @@ def trained_on_digits(folder: Path) -> TrainedModel:
 def pruned_by_hand(subject: TrainedModel, share: float, images: Tensor | None) -> nn.Module:
     """A copy, its weights of smallest magnitude in each layer at zero, its statistics those of one batch of images.
 
-    Statistics are computed layer by layer in a forward pass of its own: the mean and the unbiased variance of what
-    enters each norm, over images and places.
+    Statistics are computed norm by norm in a forward pass of its own: the mean and the unbiased variance of what enters
+    each norm, over images and places. In that pass a norm divides by the biased variance, as in training.
     """
     copy = ImageClassifier("preresnet8_4", 10, (1, 8, 8))
     copy.load_state_dict(subject.model.state_dict())
@@ -45,10 +45,12 @@ def pruned_by_hand(subject: TrainedModel, share: float, images: Tensor | None) -
             smallest = weight.abs().flatten().argsort(stable=True)[: round(share * weight.numel())]
             weight.view(-1)[smallest] = 0
     norms = [module for module in copy.modules() if isinstance(module, nn.BatchNorm2d)]
+    variances = {}
 
     def measure(norm: nn.BatchNorm2d, entering: tuple[Tensor, ...]) -> None:
         by_channel = entering[0].transpose(0, 1).flatten(1)
-        norm.running_mean, norm.running_var = by_channel.mean(1), by_channel.var(1)
+        norm.running_mean, norm.running_var = by_channel.mean(1), by_channel.var(1, correction=0)
+        variances[norm] = by_channel.var(1)
 
     hooks = [norm.register_forward_pre_hook(measure) for norm in norms] if images is not None else []  # type: ignore[arg-type]
     with torch.no_grad():
@@ -57,4 +59,6 @@ def pruned_by_hand(subject: TrainedModel, share: float, images: Tensor | None) -
             copy(images)
     for hook in hooks:
         hook.remove()
+    for norm, variance in variances.items():
+        norm.running_var = variance
     return copy

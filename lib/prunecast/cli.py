@@ -82,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
         help="rank weights over all layers (global) or within each (layer); by default both are forecast, and layer is "
         "measured",
     )
+    predict.add_argument(
+        "--recalibrate", type=int, default=0, metavar="IMAGES", help="unlabelled images for batch norms (default: 0)"
+    )
     predict.add_argument("--measure", action="store_true", help="measure the largest safe ratio from the forecast one")
     predict.add_argument("--save", metavar="FOLDER", help="measure it, and save the pruned model to this new folder")
     predict.add_argument(
@@ -203,11 +206,7 @@ def _task_of(options: argparse.Namespace) -> Any:
     values.check_values(given)
     for name, value in values.resolved(given).items():
         setattr(options, name, value)
-    from prunecast.datasets import (
-        corpora,
-        tasks,
-        user_files,
-    )  # torch comes after the data, whose mistakes are answered at once
+    from prunecast.datasets import corpora, tasks, user_files  # no torch, so that mistakes are answered at once
 
     if options.data:
         return user_files.read_data(Path(options.data), **OF_DATA | columns)
@@ -225,7 +224,7 @@ def _predict(options: argparse.Namespace) -> None:
     from prunecast.forecasting import predict, pretrained, report, subjects
     from prunecast.pruning.masks import SCOPES
 
-    subject = subjects.open_subject(options.checkpoint, task, **_settings(options))
+    subject = subjects.open_subject(options.checkpoint, task, recalibrate=options.recalibrate, **_settings(options))
     if options.save:
         predict.check_saving(subject.model, subject.processor, Path(options.save))
     show = _silent if options.json else _print_lines

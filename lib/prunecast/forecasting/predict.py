@@ -20,11 +20,12 @@ from prunecast.loading import storage
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.evaluation import Outcome
 from prunecast.pruning.criteria import magnitude
-from prunecast.pruning.masks import MAXIMUM, SCOPES, Pruner, Scope, cut, pruned_counts, rank
+from prunecast.pruning.masks import MAXIMUM, SCOPES, Scope, cut, pruned_counts, rank
 from prunecast.surrogates.features import unmeasured
 from prunecast.sweeps import proxies
 from prunecast.sweeps.adaptive import Safe, last_safe
 from prunecast.sweeps.curve_metrics import LEARNED_ABOVE
+from prunecast.sweeps.recalibration import ModelPruner
 from prunecast.sweeps.sweeper import Sweeper, grid
 
 POINTS = 101  # of a forecast curve
@@ -114,7 +115,7 @@ def largest_safe(
     """Measure the last ratio, in hundredths, before the accuracy first falls by more than `epsilon`.
 
     Args:
-        subject: The model; its weights are restored.
+        subject: The model, recalibrated where it has images for that; weights and statistics are restored.
         scope: Whether weights are ranked over all layers or in each layer.
         epsilon: Loss of accuracy that is accepted, as a fraction.
         expected: Ratio that is evaluated first, such as a recommended one, as a fraction.
@@ -128,7 +129,8 @@ def largest_safe(
     """
     check_epsilon(epsilon)
     thresholds = grid(POINTS)[:-1]  # a model without weights is not recommended
-    sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", subject.seed)
+    images = subject.recalibrate_on
+    sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", subject.seed, images)
     if dense:
         sweeper.ends[0] = dense
     with sweeper.masked_evaluation("magnitude", scope, thresholds) as (evaluate_at, _, _):
@@ -161,7 +163,7 @@ def save_pruned(subject: TrainedModel, processor: Any, scope: Scope, sparsity: f
     """Save a model with its prunable weights of smallest magnitude set to zero, in one step.
 
     Args:
-        subject: The model; its weights are restored.
+        subject: The model, recalibrated where it has images for that; weights and statistics are restored.
         processor: What prepares its inputs, as it was loaded; None for the image networks of this package.
         scope: Whether weights are ranked over all layers or in each layer.
         sparsity: Share of the prunable weights that is set to zero, a fraction.
@@ -171,14 +173,14 @@ def save_pruned(subject: TrainedModel, processor: Any, scope: Scope, sparsity: f
         UserError: If the folder is not free or cannot be written to.
     """
     ranking = rank(subject.weights, magnitude, scope)
-    with Pruner(subject.weights, magnitude, ranking.groups) as pruner:
+    with ModelPruner(subject.model, subject.weights, magnitude, ranking.groups, subject.recalibrate_on) as pruner:
         pruner.prune(cut(ranking, pruned_counts(ranking, "percentile", _threshold(sparsity))))
         with storage.saved_beside(folder, subject.model, processor, subject.name) as saved:
             saved.replace(folder)
 
 
 def pruned_name(subject: TrainedModel, scope: Scope, sparsity: float) -> str:
-    """A folder name for a pruned model: the same for the same weights pruned alike, and for no others.
+    """A folder name for a pruned model: the same for the same weights pruned and recalibrated alike, and for no others.
 
     Args:
         subject: The model before pruning.
@@ -186,12 +188,13 @@ def pruned_name(subject: TrainedModel, scope: Scope, sparsity: float) -> str:
         sparsity: Share of the prunable weights that is set to zero, a fraction.
 
     Returns:
-        The name of the model, the scope, the per cent pruned, and eight digits of the sha256 of its configuration and
-        its parameters.
+        The name of the model, the scope, the per cent pruned, and eight digits of the sha256 of its configuration, its
+        parameters and the images that it is recalibrated on.
     """
     config = getattr(subject.model, "config", None)
     digest = hashlib.sha256(config.to_json_string().encode() if config else b"")
-    for name, value in subject.model.state_dict().items():
+    images = {"recalibrate_on": subject.recalibrate_on.inputs} if subject.recalibrate_on else {}
+    for name, value in (subject.model.state_dict() | images).items():
         digest.update(name.encode() + value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return f"{subject.name}-{scope}-{sparsity * 100:.0f}-{digest.hexdigest()[:8]}"
 
@@ -239,7 +242,9 @@ def _signals(subject: TrainedModel, scopes: Sequence[Scope]) -> pd.DataFrame:
     coarse = thresholds[::AGREEMENT_STRIDE]
     parts = []
     for scope in scopes:
-        agrees = proxies.agreement(subject.model, subject.weights, subject.examples, rows, scope, coarse)
+        agrees = proxies.agreement(
+            subject.model, subject.weights, subject.examples, rows, scope, coarse, subject.recalibrate_on
+        )
         agreement = np.interp(thresholds, coarse, agrees.mean(1))
         parts.append(free[free["scope"] == scope].assign(model=subject.name, agreement=agreement))
     return pd.concat(parts, ignore_index=True)

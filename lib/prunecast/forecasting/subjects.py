@@ -17,8 +17,10 @@ from prunecast.loading.text import most_tokens
 from prunecast.models import inputs, prunable, zoo
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.evaluation import Outcome, logits, outcome_of
+from prunecast.networks.batch_norm import running_statistics
 from prunecast.networks.vision import ImageClassifier
 from prunecast.progress import track
+from prunecast.sweeps import recalibration
 
 EXAMPLES = 2000  # of the split that is evaluated, at most
 MAX_LENGTH = 128  # tokens of a text, at most
@@ -74,6 +76,7 @@ def open_subject(
     max_length: int = MAX_LENGTH,
     seed: int = 0,
     split: Literal["train", "validation"] = "validation",
+    recalibrate: int | None = None,
 ) -> Subject:
     """Load a checkpoint and the examples of a task that it is evaluated on.
 
@@ -85,6 +88,8 @@ def open_subject(
         max_length: Number of tokens after which a text is cut off, unless the checkpoint takes fewer.
         seed: Seed of the draw of examples.
         split: The split of the task that they are drawn from.
+        recalibrate: Number of unlabelled images on which batch norms are recalibrated whenever the model is pruned; 0
+            for none, and None where it is not to be pruned, so that nothing is said about it.
 
     Returns:
         The model with its examples, as the validation split of its task. The labels of the task are in the order of
@@ -116,6 +121,9 @@ def open_subject(
         *notes_on_classes,
         *_notes_on_weights(subject),
     ]
+    if recalibrate is not None:
+        subject = recalibration.recalibrating(subject, recalibrate, processor)
+        notes += _notes_on_statistics(subject, recalibrate)
     return Subject(subject, processor, tuple(notes))
 
 
@@ -222,3 +230,15 @@ def _notes_on_weights(subject: TrainedModel) -> list[str]:
             "counts them all the same"
         )
     return notes
+
+
+def _notes_on_statistics(subject: TrainedModel, recalibrate: int) -> list[str]:
+    if not running_statistics(subject.model):
+        return ["the model has no batch norms, so that nothing is recalibrated"] if recalibrate else []
+    if images := subject.recalibrate_on:
+        own = "unlabelled training images" if len(subject.task.train) else "of the evaluated images, labels not used"
+        return [f"after each pruning the statistics of batch norms are taken anew over {len(images):,} {own}"]
+    return [
+        "batch norms keep the statistics of the dense model, which are wrong after pruning; with the option "
+        "recalibrate they are taken anew over unlabelled images, and mostly more weights can be pruned"
+    ]
