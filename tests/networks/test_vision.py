@@ -1,4 +1,4 @@
-"""PreResNets of any depth and width as image classifiers."""
+"""PreResNets of any depth and width, and a small VGG, as image classifiers."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from prunecast.datasets.tasks import Split, Task
 from prunecast.errors import UserError
 from prunecast.forecasting.subjects import open_subject
 from prunecast.loading import storage
 from prunecast.models import zoo
+from prunecast.models.prunable import prunable_weights
+from prunecast.networks.batch_norm import running_statistics
 from prunecast.networks.preresnet import PreResNet
 from prunecast.networks.vision import ImageClassifier, is_vision_architecture
 from prunecast.pruning.structured import Removal, load_removed, remove
@@ -48,6 +51,17 @@ def test_the_preresnet_of_the_registry_keeps_its_weights_and_its_images_of_32_pi
     images = torch.rand(2, 1, 8, 8)
     large = torch.nn.functional.interpolate(images, size=(32, 32), mode="bilinear").repeat(1, 3, 1, 1)
     torch.testing.assert_close(model(images)["logits"], model.network(large))
+
+
+def test_the_small_vgg_has_half_the_channels_of_vgg11_and_keeps_its_output_layer_whole():
+    whole = torchvision.models.vgg11_bn(weights=None, init_weights=False)
+    model = ImageClassifier("vgg11_32", 10, (1, 8, 8)).eval()
+    convolutions = [[m for m in each.modules() if isinstance(m, torch.nn.Conv2d)] for each in (model, whole)]
+    assert [m.out_channels for m in convolutions[0]] == [m.out_channels // 2 for m in convolutions[1]]
+    assert len(running_statistics(model)) == 3 * len(convolutions[0])
+    weights = prunable_weights(model, 10)
+    assert sum(map(torch.numel, weights.values())) == sum(m.weight.numel() for m in convolutions[0])
+    assert model(torch.rand(2, 1, 8, 8))["logits"].shape == (2, 10)
 
 
 @pytest.mark.parametrize(

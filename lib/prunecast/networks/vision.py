@@ -1,4 +1,4 @@
-"""Image classifiers: torchvision's VGG16, pre-activation ResNets for small images, fully connected networks."""
+"""Image classifiers: torchvision's VGG16, a small VGG11, pre-activation ResNets, fully connected networks."""
 
 import json
 import re
@@ -188,6 +188,13 @@ def _vgg16(name: str) -> Builder:
     return build
 
 
+def _small_vgg11(classes: int, _shape: Sequence[int]) -> nn.Module:
+    """VGG11 with batch norms and half of its channels, which are 32 in the first layer."""
+    channels = [size if isinstance(size, str) else size // 2 for size in torchvision.models.vgg.cfgs["A"]]
+    layers = torchvision.models.vgg.make_layers(channels, batch_norm=True)
+    return nn.Sequential(layers, nn.Flatten(), nn.Linear(256, classes))
+
+
 def _fully_connected(widths: Sequence[int]) -> Builder:
     def build(classes: int, shape: Sequence[int]) -> nn.Module:
         sizes = [int(np.prod(shape)), *widths]
@@ -207,6 +214,7 @@ def _in_colour(images: torch.Tensor) -> torch.Tensor:
 VISION_ARCHITECTURES: dict[str, Builder] = {
     "vgg16": _vgg16("vgg16"),
     "vgg16_bn": _vgg16("vgg16_bn"),
+    "vgg11_32": _small_vgg11,
     "preresnet20": lambda classes, _shape: PreResNet(classes),
     "kan": lambda classes, shape: KanNetwork((int(np.prod(shape)), KAN_NODES, classes)),
     **{name: _fully_connected(widths) for name, widths in FULLY_CONNECTED.items()},
