@@ -33,7 +33,7 @@ from prunecast.pruning.structured import Removal
 from prunecast.selection.evaluator import ConfigurationEvaluator
 from prunecast.selection.space import Configuration
 from prunecast.surrogates import benchmark
-from prunecast.sweeps import adaptive, proxies
+from prunecast.sweeps import adaptive, proxies, safe_search
 from prunecast.sweeps.sweeper import Sweeper
 from tiny import TINY, task_frames, write_task
 
@@ -152,7 +152,7 @@ def _of_adaptive() -> Numbers:
         return adaptive.Outcome(margin > 0, torch.nn.functional.softplus(-margin), margin.float())
 
     curve = adaptive.adaptive(outcome, 101, len(falls))
-    safe = adaptive.last_safe(outcome, 100, len(falls), 0.01, 50)
+    safe = safe_search.search_safe(outcome, 100, len(falls), 0.01, 50)
     return {
         "accuracy": curve.accuracy.sum(),
         "loss": curve.loss.sum(),

@@ -23,7 +23,7 @@ VERSIONS = {
     "training": 3,  # a classifier: built, trained
     "language_training": 1,  # a causal language model: tokenizer, built, trained
     "evaluation": 1,  # which weights a mask leaves, and the accuracy and loss of what is left
-    "adaptive": 2,  # which points and examples an adaptive sweep evaluates
+    "adaptive": 3,  # which points and examples an adaptive sweep evaluates
     "proxies": 2,  # zero-cost proxies of a pruned model
     "finetuning": 1,  # parts removed, schedules, training after pruning
     "costs": 2,  # a configuration built and timed

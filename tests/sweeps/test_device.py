@@ -18,7 +18,7 @@ from prunecast.pruning import schedules
 from prunecast.pruning.finetuning import Budget, Retraining
 from prunecast.pruning.structured import Removal
 from prunecast.sweeps import axes, proxies, recalibration
-from prunecast.sweeps.adaptive import last_safe
+from prunecast.sweeps.safe_search import search_safe
 from prunecast.sweeps.sweeper import Sweeper, grid
 from torch import Tensor, nn
 
@@ -35,7 +35,7 @@ def _curves(subject: TrainedModel) -> Any:
 def _search(subject: TrainedModel) -> Any:
     sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", 0)
     with sweeper.masked_evaluation("magnitude", "layer", grid(21)[:-1]) as (evaluate, _, _):
-        return last_safe(evaluate, 20, len(subject.examples), 0.05, 10)
+        return search_safe(evaluate, 20, len(subject.examples), 0.05, 10)
 
 
 def _readings(subject: TrainedModel) -> Any:

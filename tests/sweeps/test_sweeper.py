@@ -3,7 +3,7 @@ import torch
 from prunecast.models.inputs import Examples
 from prunecast.pruning.masks import SCOPES, Scope
 from prunecast.sweeps import sweeper
-from prunecast.sweeps.adaptive import last_safe
+from prunecast.sweeps.safe_search import search_safe
 from torch import Tensor, nn
 
 SIZE = 20
@@ -54,7 +54,7 @@ def test_a_search_finds_the_safe_point_of_the_swept_curve_and_leaves_the_model_u
     whole, _ = _sweeper(model).curve("magnitude", "layer", thresholds, "exact")
     falls = (whole["accuracy"] < whole["accuracy"].iloc[0] - 0.1 - 1e-9).to_numpy()
     with _sweeper(model).masked_evaluation("magnitude", "layer", thresholds) as (evaluate, _, _):
-        safe = last_safe(evaluate, len(thresholds), SIZE, 0.1, 50)
+        safe = search_safe(evaluate, len(thresholds), SIZE, 0.1, 50)
     assert safe.point == falls.argmax() - 1
     assert safe.accuracy == pytest.approx(whole["accuracy"].iloc[safe.point])
     assert _unchanged(model)

@@ -17,8 +17,9 @@ from prunecast.pruning.masks import MAXIMUM, SCOPES
 from prunecast.selection import pareto, search
 from prunecast.selection.evaluator import BATCHES, ConfigurationEvaluator
 from prunecast.selection.space import Configuration
-from prunecast.sweeps.adaptive import Evaluate, last_safe
+from prunecast.sweeps.adaptive import Evaluate
 from prunecast.sweeps.curve_metrics import safe_sparsity, within_epsilon
+from prunecast.sweeps.safe_search import search_safe
 from prunecast.sweeps.sweeper import Sweeper, grid
 
 RATIOS = np.arange(100) / 100  # among which the largest safe one is searched for
@@ -86,7 +87,7 @@ def search_methods(evaluate_at: Evaluate, examples: int, epsilon: float, forecas
         return bool(within_epsilon(accuracy(ratio), accuracy(0.0), epsilon))
 
     start = len(RATIOS) // 2 if forecast is None else round(forecast * len(RATIOS))
-    safe = last_safe(evaluate_at, len(RATIOS), examples, epsilon, start)
+    safe = search_safe(evaluate_at, len(RATIOS), examples, epsilon, start)
     selections = {
         ALGORITHM: pareto.algorithm_1(holds),
         "scan": pareto.algorithm_1(holds, step=float(RATIOS[1])),

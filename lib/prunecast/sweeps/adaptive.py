@@ -10,21 +10,27 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 from scipy.stats import beta
 
 from prunecast.models.evaluation import Outcome
 from prunecast.seeding import generator
-from prunecast.sweeps.curve_metrics import within_epsilon
 
 Rows = NDArray[np.intp]  # indices (n,) of examples
 Evaluate = Callable[[int, Rows], Outcome]
 
-CHUNK = 24  # examples of smallest margin that are evaluated first; if none changes, larger margins are interpolated
-AUDIT_SAMPLE = 12  # examples drawn among those that would then be interpolated, and evaluated as well
-WIDEST_BRACKET = 8  # points from end to end of a bracket that may remain without an evaluation inside
-TOLERANCE = 0.012  # share of examples that may differ between the ends of such a bracket
-AT_RISK = 0.1  # share of examples whose margin may, in it, be smaller than the median change of a margin across it
-NEAR = 3  # points below the last safe one that are evaluated as well: a curve may dip there, and recover
+START = 0.75  # of the grid: where all examples are evaluated, beside its ends
+CHUNK = (
+    8  # examples of smallest margin that are evaluated first; if few of them change, larger margins are interpolated
+)
+FEW = 0.1  # share of a chunk that may change without a further one
+AUDIT_SAMPLE = 8  # examples drawn among those that would then be interpolated, and evaluated as well
+MOST = 0.5  # share of the examples evaluated at a point above which the others are evaluated as well
+WIDEST = 0.08  # length, as a share of the grid, of a bracket that may remain without an evaluation inside
+NET = 0.03  # difference of the accuracies at its ends
+CHURN = (
+    0.012  # length of such a bracket, as a share of the grid, times the share of examples that differ between its ends
+)
 
 
 @dataclass(frozen=True)
@@ -138,15 +144,12 @@ class _Outcomes:
         draw = generator(self._seed, "audit", self._curve, str(point))
         return rows[draw.integers(bounds[:-1], bounds[1:])]
 
-    def within_tolerance(self, low: int, high: int) -> bool:
+    def resolved(self, low: int, high: int) -> bool:
         """Whether the points inside a bracket may remain without an evaluation."""
-        if high - low < 2:
-            return True
-        differing = (self.correct[low] != self.correct[high]).mean()
-        smallest = np.minimum(np.abs(self.margin[low]), np.abs(self.margin[high]))
-        movement = np.median(np.abs(self.margin[low] - self.margin[high]))
-        at_risk = (smallest < movement).mean()
-        return bool(high - low <= WIDEST_BRACKET and differing <= TOLERANCE and at_risk <= AT_RISK)
+        gain = self.correct[high].mean() - self.correct[low].mean()
+        differ = (self.correct[low] != self.correct[high]).mean()
+        length = (high - low) / (len(self.correct) - 1)
+        return high - low < 2 or bool(length <= WIDEST and abs(gain) <= NET and length * differ <= CHURN)
 
 
 def adaptive(evaluate: Evaluate, points: int, examples: int, seed: int = 0, curve: str = "") -> MeasuredCurve:
@@ -154,19 +157,19 @@ def adaptive(evaluate: Evaluate, points: int, examples: int, seed: int = 0, curv
 
     The search rests on two observations: an example that two masks classify alike (both correctly, or both
     incorrectly) is mostly classified so by a mask in between; and where it is not, its margin was small. All examples
-    are evaluated at both ends and in the middle of the grid; then brackets of two evaluated points are halved. At the
+    are evaluated at both ends and at `START` of the grid; then brackets of two evaluated points are halved. At the
     new point, the examples evaluated are those whose outcomes differ between the ends of the bracket, and the `CHUNK`
-    ones of smallest margin among the rest; as long as some of these change, further examples follow in the order of
-    their margins, in chunks of doubling size. Outcomes of the remaining examples would now be interpolated from the
-    ends. `AUDIT_SAMPLE` of them are evaluated all the same, the audit: one drawn at random out of each of as many equal
-    parts in the order of the margins. If one of them has changed, all examples are evaluated at this point, else the
-    rest is interpolated.
+    ones of smallest margin among the rest; as long as more than a share `FEW` of these change, further examples follow
+    in the order of their margins, in chunks of doubling size. Outcomes of the remaining examples would now be
+    interpolated from the ends. `AUDIT_SAMPLE` of them are evaluated all the same, the audit: one drawn at random out of
+    each of as many equal parts in the order of the margins. If one of them has changed, or more than a share `MOST` of
+    all examples has been evaluated, all are evaluated at this point, else the rest is interpolated.
 
-    A bracket is not halved if it is at most `WIDEST_BRACKET` points wide, at most a share `TOLERANCE` of the examples
-    differ between its ends, and at most a share `AT_RISK` have margins so small that the median change of a margin
-    from one end to the other could change their outcome. Accuracy and loss at points without any evaluation are
-    interpolated linearly. How many audited examples had changed bounds the error of the interpolated outcomes; what
-    that bound covers, and what not, is said at `MeasuredCurve.audit_error_bound`.
+    A bracket is not halved if it is at most `WIDEST` long, the accuracies at its ends differ by at most `NET`, and its length times the share of
+    examples whose outcomes differ between the ends is at most `CHURN`: gains and losses that balance over a short or a
+    calm bracket leave little to be found inside. Accuracy and loss at points without any evaluation are interpolated
+    by a monotone cubic. How many audited examples had changed bounds the error of the interpolated outcomes; what that
+    bound covers, and what not, is said at `MeasuredCurve.audit_error_bound`.
 
     Args:
         evaluate: Outcome of some examples at a point.
@@ -177,24 +180,29 @@ def adaptive(evaluate: Evaluate, points: int, examples: int, seed: int = 0, curv
 
     Returns:
         The curve without outcomes, with the results of the audit.
+
+    Source: the monotone cubic is that of Fritsch and Butland (1984), "A method for constructing local monotone
+        piecewise cubic interpolants".
     """
     known = _Outcomes(evaluate, points, examples, seed, curve)
-    whole = sorted({0, points // 2, points - 1})
+    whole = sorted({0, round(START * (points - 1)), points - 1})
     for point in whole:
         known.evaluate(point, np.arange(examples))
     brackets = list(pairwise(whole))
     while brackets:
         low, high = brackets.pop(0)
-        if known.within_tolerance(low, high):
+        if known.resolved(low, high):
             continue
         point = (low + high) // 2
         _evaluate_between(known, low, point, high)
         brackets += [(low, point), (point, high)]
     at = np.flatnonzero(known.evaluated.any(axis=1))
-    accuracy, loss = (
-        np.interp(np.arange(points), at, values[at].mean(axis=1)) for values in (known.correct, known.loss)
-    )
+    accuracy, loss = (_interpolated(at, values[at].mean(axis=1), points) for values in (known.correct, known.loss))
     return MeasuredCurve(accuracy, loss, known.evaluated.sum(axis=1), int(known.audited.sum()), int(known.missed.sum()))
+
+
+def _interpolated(at: Rows, values: NDArray[np.float64], points: int) -> NDArray[np.float64]:
+    return np.asarray(PchipInterpolator(at, values)(np.arange(points)), float) if len(at) > 1 else values
 
 
 def _evaluate_between(known: _Outcomes, low: int, point: int, high: int) -> None:
@@ -205,7 +213,7 @@ def _evaluate_between(known: _Outcomes, low: int, point: int, high: int) -> None
     risky = by_margin[:CHUNK]
     known.evaluate(point, np.concatenate([np.flatnonzero(differ), risky]))
     remaining, chunk = by_margin[CHUNK:], CHUNK
-    while len(remaining) and known.changed(low, point, risky).any():
+    while len(remaining) and known.changed(low, point, risky).mean() > FEW:
         chunk *= 2
         risky, remaining = remaining[:chunk], remaining[chunk:]
         known.evaluate(point, risky)
@@ -215,71 +223,7 @@ def _evaluate_between(known: _Outcomes, low: int, point: int, high: int) -> None
     known.audited[audit] = True
     known.missed[audit] |= missed
     remaining = np.setdiff1d(remaining, audit)
-    if missed.any():
+    if missed.any() or known.evaluated[point].mean() > MOST:
         known.evaluate(point, remaining)
     else:
         known.interpolate(point, remaining, low, high)
-
-
-@dataclass(frozen=True)
-class Safe:
-    """The last safe point of a curve, and what finding it took.
-
-    Attributes:
-        point: Index of the point on the grid.
-        accuracy: Accuracy at that point, a fraction.
-        evaluated: Number of examples evaluated at points other than 0, over all these points.
-    """
-
-    point: int
-    accuracy: float
-    evaluated: int
-
-
-def last_safe(evaluate: Evaluate, points: int, examples: int, epsilon: float, start: int) -> Safe:
-    """Find the last point before the accuracy first falls by more than `epsilon` below that of point 0.
-
-    Evaluates all examples at `start`, and at further points above until one is unsafe; then halves the bracket of the
-    last safe and the first unsafe point, and all brackets below that are not within the tolerance, on the examples
-    that can still change, as `adaptive` does. At the end all examples have been evaluated at the point returned and
-    at the one after it. Further down, up to `WIDEST_BRACKET` - 1 successive points remain without an evaluation where
-    both ends of a bracket agree: a dip as narrow as that may be missed there.
-
-    Args:
-        evaluate: Outcome of some examples at a point.
-        points: Number of grid points p.
-        examples: Number of examples n.
-        epsilon: Loss of accuracy that is accepted, as a fraction.
-        start: Point evaluated first, such as a forecast one; moved into 1 to p - 1.
-
-    Returns:
-        The last safe point, its accuracy over all examples, and the number of evaluations.
-    """
-    known, every = _Outcomes(evaluate, points, examples, 0, "last safe"), np.arange(examples)
-
-    def is_safe(point: int) -> bool:
-        return bool(within_epsilon(known.correct[point].mean(), known.correct[0].mean(), epsilon))
-
-    start = min(max(start, 1), points - 1)
-    known.evaluate(0, every)
-    known.evaluate(start, every)
-    at, top = [0, start], start
-    while top < points - 1 and is_safe(top):
-        top = (top + points) // 2
-        known.evaluate(top, every)
-        at.append(top)
-    while True:
-        unsafe = next((point for point in at if not is_safe(point)), points)
-        safe = max(point for point in at if point < unsafe)
-        wide = [(low, high) for low, high in pairwise(at) if low < unsafe and high - low > 1]
-        brackets = [ends for ends in wide if ends[1] > safe - NEAR or not known.within_tolerance(*ends)]
-        partly = [point for point in (safe, unsafe) if point < points and not known.evaluated[point].all()]
-        if brackets:
-            low, high = brackets[-1]
-            point = (low + high) // 2
-            _evaluate_between(known, low, point, high)
-            at = sorted([*at, point])
-        elif partly:
-            known.evaluate(partly[0], np.flatnonzero(~known.evaluated[partly[0]]))
-        else:
-            return Safe(safe, float(known.correct[safe].mean()), int(known.evaluated[1:].sum()))

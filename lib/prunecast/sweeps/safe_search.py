@@ -1,0 +1,252 @@
+"""Search for the largest safe sparsity of one model, within a budget of evaluations or until the answer is exact."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecast.sweeps.adaptive import Evaluate, Rows
+from prunecast.sweeps.curve_metrics import ROUNDING
+
+CHUNK = 0.04  # share of the examples evaluated at once, in the order of their fragility
+FEWEST = 16  # examples evaluated at once, at least
+CLEARLY = 1.6  # times the accepted loss, and one example more: at a loss as large no further example is evaluated
+CAUTION = 0.9  # share of the accepted loss that is used where not all examples were evaluated
+BACK_OFF = 3  # points by which a ratio that was not evaluated on all examples is lowered, of a grid of a hundred
+FIRST_STEP = 8  # points from the first tested to the second, of a grid of a hundred; each further step is doubled
+BELOW = (
+    1,
+    2,
+    3,
+    5,
+    8,
+    16,
+    32,
+)  # points below the largest safe one that are tested as well: a curve may dip, and recover
+
+Acceptable = Callable[[int, int], bool]  # numbers of examples lost and gained by pruning, over all examples
+
+
+@dataclass(frozen=True)
+class Safe:
+    """The largest ratio that a search found safe, and what finding it took.
+
+    Attributes:
+        point: Index of the point on the grid.
+        accuracy: Accuracy at that point, a fraction; where it is not verified, of the examples evaluated there, with
+            all others taken as correct or incorrect as they are without pruning.
+        lost: Number of examples that are correct without pruning and incorrect at that point, as far as evaluated.
+        gained: Number of examples for which it is the reverse.
+        evaluated: Number of examples evaluated at points other than 0, over all these points.
+        verified: Whether all examples were evaluated at that point, and the next one was found unsafe.
+    """
+
+    point: int
+    accuracy: float
+    lost: int
+    gained: int
+    evaluated: int
+    verified: bool
+
+
+def within(epsilon: float, examples: int) -> Acceptable:
+    """The rule that the loss of accuracy over the examples is at most `epsilon`, a fraction."""
+    return lambda lost, gained: lost - gained <= (epsilon + ROUNDING) * examples
+
+
+class _Tests:
+    """What was evaluated at which point, and which points passed."""
+
+    def __init__(self, evaluate: Evaluate, points: int, examples: int, epsilon: float, acceptable: Acceptable):
+        self.outcome_of, self.points, self.examples = evaluate, points, examples
+        self.acceptable, self.accepted = acceptable, epsilon * examples
+        self.correct, self.evaluated = np.zeros((2, points, examples), bool)
+        self.margin = np.zeros((points, examples))
+        self.left, self.spent = float("inf"), 0  # examples that may still be evaluated, and that were
+        self.run(0, np.arange(examples))
+        self.spent = 0
+        self.tested = {0}
+        self.chunk = max(FEWEST, round(CHUNK * examples))
+
+    def run(self, point: int, rows: Rows) -> None:
+        """Evaluate those of the rows (n,) that have not been evaluated at the point."""
+        rows = rows[~self.evaluated[point, rows]]
+        if len(rows):
+            outcome = self.outcome_of(point, rows)
+            self.correct[point, rows] = outcome.correct.numpy()
+            self.margin[point, rows] = np.abs(outcome.margin.numpy())
+            self.evaluated[point, rows] = True
+            self.spent += len(rows)
+            self.left -= len(rows)
+
+    def changes(self, point: int) -> tuple[int, int]:
+        """Numbers of examples lost and gained at a point, as far as evaluated."""
+        dense, now = (self.correct[at, self.evaluated[point]] for at in (0, point))
+        return int((dense & ~now).sum()), int((now & ~dense).sum())
+
+    def passes(self, point: int) -> bool:
+        """Whether a tested point is safe: by all examples, or by those evaluated with a part of the loss held back."""
+        lost, gained = self.changes(point)
+        held_back = 0 if self.evaluated[point].all() else int(np.ceil((1 - CAUTION) * self.accepted))
+        return point == 0 or self.acceptable(lost + held_back, gained)
+
+    def fragility(self, point: int) -> Rows:
+        """All examples, those first that are most likely to be correct at 0 and incorrect at a point, or the reverse.
+
+        First come examples that had changed at the next tested point above; then those whose margins are smallest in
+        sum, at the next tested points below and above; an example that had changed below counts as of margin zero.
+        """
+        below = max(at for at in self.tested if at < point)
+        above = min((at for at in self.tested if at > point), default=None)
+        score = np.where(self.evaluated[below], self.margin[below], self.margin[0])
+        score[self._changed(below)] = 0
+        if above is not None:
+            score = score + np.where(self.evaluated[above], self.margin[above], 0)
+            score[self._changed(above)] = -1
+        return np.argsort(score, kind="stable")
+
+    def _changed(self, point: int) -> NDArray[np.bool_]:
+        changed: NDArray[np.bool_] = self.evaluated[point] & (self.correct[point] != self.correct[0])
+        return changed
+
+    def test(self, point: int) -> bool:
+        """Evaluate examples by their fragility until a chunk brings no change, or the loss is clearly too large.
+
+        Returns:
+            Whether the budget was enough; if not, the point does not count as tested.
+        """
+        order = self.fragility(point)
+        for start in range(0, self.examples, self.chunk):
+            rows = order[start : start + self.chunk]
+            if (~self.evaluated[point, rows]).sum() > self.left:
+                return False
+            self.run(point, rows)
+            if not self._changed(point)[rows].any() or self.clearly_unsafe(point):
+                break
+        self.tested.add(point)
+        return True
+
+    def clearly_unsafe(self, point: int) -> bool:
+        """Whether the loss over the evaluated examples is so large that the others will not make up for it."""
+        lost, gained = self.changes(point)
+        return lost - gained > CLEARLY * self.accepted + 1 and not self.acceptable(lost, gained)
+
+    def unsafe(self) -> int:
+        """The first point that was tested and does not pass; the number of points, if there is none."""
+        return min((point for point in self.tested if not self.passes(point)), default=self.points)
+
+    def safe(self) -> int:
+        """The last point that was tested and passes, below every one that does not."""
+        return max(point for point in self.tested if point < self.unsafe())
+
+    def narrow(self) -> bool:
+        """Halve the bracket of the last safe and the first unsafe point until they are neighbours, or budget is short.
+
+        Returns:
+            Whether they are neighbours.
+        """
+        while (high := self.unsafe()) - (low := self.safe()) > 1:
+            if not self.test((low + high) // 2):
+                return False
+        return True
+
+    def whole(self, point: int) -> bool:
+        """Evaluate all examples at a point, and at the others those that this showed to have changed, if budget lasts.
+
+        Returns:
+            Whether the budget was enough for the first.
+        """
+        rest = np.flatnonzero(~self.evaluated[point])
+        if len(rest) > self.left:
+            return False
+        self.run(point, rest)
+        self.tested.add(point)
+        late = rest[self._changed(point)[rest]]
+        for other in sorted(self.tested - {0, point}, key=lambda at: abs(at - point)):
+            if len(late) <= self.left and not self.evaluated[other].all():
+                self.run(other, late)
+        return True
+
+
+def search_safe(
+    evaluate: Evaluate,
+    points: int,
+    examples: int,
+    epsilon: float,
+    start: int,
+    budget: float | None = None,
+    acceptable: Acceptable | None = None,
+) -> Safe:
+    """Find the last point before the accuracy first falls by more than `epsilon` below that of point 0.
+
+    Few examples change their outcome at a safe ratio, and most of these have small margins, without pruning or at a
+    neighbouring ratio. So a ratio is tested on the examples in the order of their fragility, a chunk at a time, until a
+    chunk brings no change. From `start` the search goes up or down in doubling steps until it has a safe and an unsafe
+    ratio, halves the bracket between them, and tests points below the safe one. Without a budget all examples are
+    then evaluated at the point found; if it is unsafe by these, the search goes on below.
+
+    With a budget the search ends when the next test exceeds it. A ratio that has not been evaluated on all examples by
+    then is lowered by `BACK_OFF` points.
+
+    Args:
+        evaluate: Outcome of some examples at a point.
+        points: Number of grid points p.
+        examples: Number of examples n.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+        start: Point tested first, such as a forecast one; moved into 1 to p - 1.
+        budget: Evaluations of all n examples that may be spent beside that of point 0; None: as many as it takes.
+        acceptable: The rule for a safe point; that of `within` if none is given.
+
+    Returns:
+        The last safe point as far as it was found, and the number of evaluations.
+    """
+    tests = _Tests(evaluate, points, examples, epsilon, acceptable or within(epsilon, examples))
+    if budget is not None:
+        tests.left = budget * examples
+    within_budget = _bracket(tests, min(max(start, 1), points - 1)) and tests.narrow()
+    while within_budget and not _verified(tests):
+        within_budget = _improve(tests) and tests.narrow()
+    point = tests.safe()
+    verified = _verified(tests)
+    if not tests.evaluated[point].all():
+        point = max(point - round(BACK_OFF * points / 100), 0)
+    lost, gained = tests.changes(point)
+    accuracy = float(tests.correct[0].mean()) - (lost - gained) / examples
+    return Safe(point, accuracy, lost, gained, tests.spent, verified)
+
+
+def _bracket(tests: _Tests, start: int) -> bool:
+    """Test points from `start` on, upwards or downwards in doubling steps, until one is safe and one is not."""
+    step, point = max(1, round(FIRST_STEP * tests.points / 100)), start
+    if not tests.test(point):
+        return False
+    up = tests.passes(point)
+    while tests.passes(point) == up and 0 < point < tests.points - 1:
+        point = min(max(point + (step if up else -step), 0), tests.points - 1)
+        step *= 2
+        if point and not tests.test(point):
+            return False
+    return True
+
+
+def _verified(tests: _Tests) -> bool:
+    """Whether the last safe point is certain but for dips: all examples evaluated there, and at the next if need be."""
+    safe, unsafe = tests.safe(), tests.unsafe()
+    return (
+        bool(tests.evaluated[safe].all())
+        and unsafe - safe <= 1
+        and (unsafe == tests.points or bool(tests.evaluated[unsafe].all()) or tests.clearly_unsafe(unsafe))
+        and all(safe - below <= 0 or safe - below in tests.tested for below in BELOW)
+    )
+
+
+def _improve(tests: _Tests) -> bool:
+    """The next step towards an answer that is verified; False where the budget is too small for it."""
+    safe, unsafe = tests.safe(), tests.unsafe()
+    for below in BELOW:
+        if safe - below > 0 and safe - below not in tests.tested:
+            return tests.test(safe - below)
+    if not tests.evaluated[safe].all():
+        return tests.whole(safe)
+    return tests.whole(unsafe)
