@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,23 @@ def test_a_checkpoint_is_forecast_pruned_saved_and_read_back(
     assert open_subject(str(tmp_path / "further"), load_task("colours")).dense_accuracy < dense - EPSILON
     with pytest.raises(UserError, match="between 0 and 1"):
         predict.largest_safe(loaded, "layer", 1.5, 0.5)
+
+
+def test_a_budget_and_a_confidence_are_kept_or_refused_in_one_sentence(opened: Subject) -> None:
+    search = partial(predict.largest_safe, opened.model, "layer", EPSILON, 0.3, opened.dense)
+    exact, _ = search()
+    ratio, safe = search(budget=1.5)
+    assert safe.evaluated <= 1.5 * len(opened.model.examples)
+    assert 0 < ratio <= exact
+    assert search(confidence=0.9)[0] <= exact
+    for wrong, sentence in (
+        ({"budget": -1.0}, "a budget of -1 evaluations"),
+        ({"budget": float("nan")}, "a budget of nan evaluations"),
+        ({"budget": 0.01}, "ended before a safe ratio was found"),
+        ({"confidence": 1.0}, "a confidence of 1 is not between 0 and 1"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            search(**wrong)
 
 
 def test_one_scope_is_forecast_as_it_is_beside_the_other(opened: Subject, surrogate: PretrainedSurrogate) -> None:

@@ -8,7 +8,8 @@ import pytest
 from prunecast import __version__
 from prunecast.forecasting import report
 from prunecast.forecasting.predict import Prediction
-from prunecast.sweeps.adaptive import Safe
+from prunecast.sweeps.curve_metrics import chance_within
+from prunecast.sweeps.safe_search import Safe
 
 CURVE = pd.DataFrame(
     {"scope": "layer", "threshold": np.arange(101) / 10, "sparsity": np.arange(101) / 100}
@@ -30,24 +31,35 @@ def test_the_text_says_the_curve_the_accuracies_the_warnings_and_the_ratio() -> 
     ]
 
 
+def _measured(ratio: float, accuracy: float, evaluated: int, saved: str | None = None) -> report.Measured:
+    safe = Safe(round(100 * ratio), accuracy, 2, 1, evaluated, verified=True)
+    return report.measured("layer", ratio, safe, 90, 0.01, 3.0, saved)
+
+
 def test_the_measured_ratio_is_said_with_what_it_cost_and_where_it_is_saved() -> None:
-    found = report.measured("layer", 0.5, Safe(50, 0.94, 180), 90, 3.0, "/somewhere")
-    assert list(report.lines_of(found, 0.01)) == [
-        "measured in layer scope: prune 50%, accuracy 0.940; one per cent more loses more than 0.01",
+    assert list(report.lines_of(_measured(0.5, 0.94, 180, "/somewhere"), 0.01)) == [
+        "measured in layer scope: prune 50%, accuracy 0.940; one per cent more is not safe",
+        f"the loss over the population is within 0.01 with probability {chance_within(2, 1, 90, 0.01):.2f}",
         "cost 2.0 evaluations of all examples, 3.0 s",
         "saved to /somewhere",
     ]
-    most = report.measured("layer", 0.99, Safe(99, 0.94, 180), 90, 3.0, None)
-    assert next(report.lines_of(most, 0.01)).endswith("prune 99%, accuracy 0.940; no higher one is tried")
-    none = report.measured("global", 0.0, Safe(0, 0.95, 90), 90, 3.0, "/somewhere")
-    first, _, last = report.lines_of(none, 0.01)
-    assert "no ratio is safe, one per cent already loses more than 0.01" in first
+    most = next(report.lines_of(_measured(0.99, 0.94, 180), 0.01))
+    assert most.endswith("prune 99%, accuracy 0.940; no higher one is tried")
+    first, *_, last = report.lines_of(_measured(0.0, 0.95, 90, "/somewhere"), 0.01)
+    assert "no ratio is safe, not even one per cent" in first
     assert last == "saved to /somewhere, without pruning"
-    assert len(list(report.lines_of(report.measured("layer", 0.5, Safe(50, 0.94, 180), 90, 3.0, None), 0.01))) == 2
+    assert len(list(report.lines_of(_measured(0.5, 0.94, 180), 0.01))) == 3
+
+
+def test_a_ratio_found_within_a_budget_is_not_said_to_be_measured() -> None:
+    safe = Safe(50, 0.94, 2, 1, 45, verified=False)
+    first, second = report.lines_of(report.measured("layer", 0.5, safe, 90, 0.01, 3.0, None), 0.01)
+    assert first.startswith("found in layer scope within the budget: prune 50%, accuracy about 0.940; not every")
+    assert second == "cost 0.5 evaluations of all examples, 3.0 s"
 
 
 def test_the_document_has_a_format_and_all_that_the_text_says() -> None:
-    found = report.measured("layer", 0.5, Safe(50, 0.94, 180), 90, 3.0, None)
+    found = _measured(0.5, 0.94, 180)
     content = json.loads(report.document(SUBJECT, PREDICTION, 0.01, found))
     assert content["format"] == 1
     assert content["prunecast"] == __version__
@@ -56,7 +68,8 @@ def test_the_document_has_a_format_and_all_that_the_text_says() -> None:
     assert content["curve"][50] == {"scope": "layer", "sparsity": 0.5, "predicted": 1.0, "lower": 1.0, "upper": 1.0}
     assert content["recommended"] == {"layer": 0.41}
     assert content["measured"] == {
-        "scope": "layer", "ratio": 0.5, "accuracy": 0.94, "evaluations": 2.0, "seconds": 3.0, "saved": None
+        "scope": "layer", "ratio": 0.5, "accuracy": 0.94, "verified": True, "chance": chance_within(2, 1, 90, 0.01),
+        "evaluations": 2.0, "seconds": 3.0, "saved": None
     }  # fmt: skip
     assert content["notes"] == ["all 90 examples"]
     assert content["warnings"] == ["layers is 99"]

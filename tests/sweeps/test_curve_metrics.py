@@ -49,3 +49,18 @@ def test_an_interval_over_groups_is_as_wide_as_the_groups_differ_and_none_of_few
     low, high = curve_metrics.interval_over_groups(apart, groups, 0)
     assert high - low > 0.3
     assert np.isnan(curve_metrics.interval_over_groups(apart[:40], groups[:40], 0)).all()
+
+
+@pytest.mark.parametrize(("lost", "gained", "examples"), [(0, 0, 500), (5, 0, 500), (20, 15, 500), (8, 3, 2000)])
+def test_the_chance_to_be_within_epsilon_is_that_of_draws_from_the_posterior(
+    lost: int, gained: int, examples: int
+) -> None:
+    shares = np.random.default_rng(0).dirichlet([lost + 0.5, gained + 0.5, examples - lost - gained + 0.5], 200_000)
+    drawn = (shares[:, 0] - shares[:, 1] <= 0.01).mean()
+    assert curve_metrics.chance_within(lost, gained, examples, 0.01) == pytest.approx(drawn, abs=0.005)
+
+
+def test_a_model_at_the_limit_is_found_within_epsilon_with_confidence_as_rarely_as_stated() -> None:
+    counts = np.random.default_rng(0).multinomial(1000, [0.015, 0.005, 0.98], 1000)
+    chances = [curve_metrics.chance_within(lost, gained, 1000, 0.01) for lost, gained, _ in counts]
+    assert 0.07 < (np.array(chances) >= 0.9).mean() < 0.13

@@ -23,9 +23,9 @@ from prunecast.pruning.criteria import magnitude
 from prunecast.pruning.masks import MAXIMUM, SCOPES, Scope, cut, pruned_counts, rank
 from prunecast.surrogates.features import unmeasured
 from prunecast.sweeps import proxies
-from prunecast.sweeps.adaptive import Safe, last_safe
 from prunecast.sweeps.curve_metrics import LEARNED_ABOVE
 from prunecast.sweeps.recalibration import ModelPruner
+from prunecast.sweeps.safe_search import Safe, confident, search_safe, within
 from prunecast.sweeps.sweeper import Sweeper, grid
 
 POINTS = 101  # of a forecast curve
@@ -110,31 +110,51 @@ def predict(
 
 
 def largest_safe(
-    subject: TrainedModel, scope: Scope, epsilon: float, expected: float, dense: Outcome | None = None
+    subject: TrainedModel,
+    scope: Scope,
+    epsilon: float,
+    expected: float,
+    dense: Outcome | None = None,
+    budget: float | None = None,
+    confidence: float | None = None,
 ) -> tuple[float, Safe]:
     """Measure the last ratio, in hundredths, before the accuracy first falls by more than `epsilon`.
 
     Args:
-        subject: The model, recalibrated where it has images for that; weights and statistics are restored.
+        subject: The model; its weights are restored.
         scope: Whether weights are ranked over all layers or in each layer.
         epsilon: Loss of accuracy that is accepted, as a fraction.
-        expected: Ratio that is evaluated first, such as a recommended one, as a fraction.
+        expected: Ratio that is tested first, such as a recommended one, as a fraction.
         dense: Outcome of all examples without pruning, where it is known; else it is evaluated.
+        budget: Evaluations of all examples that may be spent beside the dense one; None: as many as it takes.
+        confidence: Probability with which the loss in the population has to be within `epsilon`, see
+            `curve_metrics.chance_within`; None: the loss over the examples has to be.
 
     Returns:
         The ratio, as a fraction, and how it was measured.
 
     Raises:
-        UserError: If epsilon does not lie between 0 and 1.
+        UserError: If epsilon or the confidence does not lie between 0 and 1, or the budget is negative or so small that
+            no ratio was found.
     """
     check_epsilon(epsilon)
-    thresholds = grid(POINTS)[:-1]  # a model without weights is not recommended
-    images = subject.recalibrate_on
-    sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", subject.seed, images)
+    if budget is not None and not budget >= 0:
+        raise UserError(f"a budget of {budget:g} evaluations is negative or no number; 0 or more can be spent")
+    if confidence is not None and not 0 < confidence < 1:
+        raise UserError(f"a confidence of {confidence:g} is not between 0 and 1")
+    thresholds, examples = grid(POINTS)[:-1], len(subject.examples)  # a model without weights is not recommended
+    rule = within(epsilon, examples) if confidence is None else confident(epsilon, examples, confidence)
+    sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", subject.seed)
     if dense:
         sweeper.ends[0] = dense
+    start = round(expected * (POINTS - 1))
     with sweeper.masked_evaluation("magnitude", scope, thresholds) as (evaluate_at, _, _):
-        safe = last_safe(evaluate_at, len(thresholds), len(subject.examples), epsilon, round(expected * (POINTS - 1)))
+        safe = search_safe(evaluate_at, len(thresholds), examples, epsilon, start, budget, rule)
+    if not (safe.verified or safe.point):
+        raise UserError(
+            f"the budget of {budget:g} evaluations ended before a safe ratio was found: give at least 0.5, or use a "
+            "recommended ratio, which is not measured"
+        )
     return safe.point / (POINTS - 1), safe
 
 

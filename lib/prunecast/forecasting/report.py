@@ -10,7 +10,8 @@ from prunecast.errors import UserError
 from prunecast.forecasting.predict import POINTS, Prediction
 from prunecast.forecasting.subjects import Subject
 from prunecast.pruning.masks import Scope
-from prunecast.sweeps.adaptive import Safe
+from prunecast.sweeps.curve_metrics import chance_within
+from prunecast.sweeps.safe_search import Safe
 
 FORMAT = 1  # of the document; it is raised when a key is renamed, removed or changes its meaning
 FIGURE = Path("forecast.svg")
@@ -25,7 +26,10 @@ class Measured:
     Attributes:
         scope: Whether weights were ranked over all layers or in each layer.
         ratio: The ratio, as a fraction of the prunable weights.
-        accuracy: Accuracy there, as a fraction.
+        accuracy: Accuracy there, as a fraction; where it is not verified, of the examples evaluated there, with all
+            others taken as without pruning.
+        verified: Whether all examples were evaluated there, and the next ratio was found unsafe.
+        chance: Probability that the loss in the population is within epsilon; None where it is not verified.
         evaluations: What finding it cost beside the dense evaluation, in evaluations of all examples.
         seconds: The time that took.
         saved: Folder of the pruned model, as text; None where it was not to be saved.
@@ -34,12 +38,16 @@ class Measured:
     scope: Scope
     ratio: float
     accuracy: float
+    verified: bool
+    chance: float | None
     evaluations: float
     seconds: float
     saved: str | None
 
 
-def measured(scope: Scope, ratio: float, safe: Safe, examples: int, seconds: float, saved: str | None) -> Measured:
+def measured(
+    scope: Scope, ratio: float, safe: Safe, examples: int, epsilon: float, seconds: float, saved: str | None
+) -> Measured:
     """Describe a measured ratio.
 
     Args:
@@ -47,13 +55,15 @@ def measured(scope: Scope, ratio: float, safe: Safe, examples: int, seconds: flo
         ratio: The ratio that `predict.largest_safe` found, a fraction.
         safe: How it was measured.
         examples: Number of examples.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
         seconds: Time of the measurement.
         saved: Folder of the pruned model; None where it was not to be saved.
 
     Returns:
         The description.
     """
-    return Measured(scope, ratio, safe.accuracy, safe.evaluated / examples, seconds, saved)
+    chance = chance_within(safe.lost, safe.gained, examples, epsilon) if safe.verified else None
+    return Measured(scope, ratio, safe.accuracy, safe.verified, chance, safe.evaluated / examples, seconds, saved)
 
 
 def lines(subject: Subject, prediction: Prediction, epsilon: float) -> Iterator[str]:
@@ -85,13 +95,20 @@ def lines_of(found: Measured, epsilon: float) -> Iterator[str]:
         epsilon: Loss of accuracy that is accepted, as a fraction.
 
     Yields:
-        Lines: the ratio with its accuracy, what it cost, and where the pruned model is.
+        Lines: the ratio with its accuracy, how certain it is, what it cost, and where the pruned model is.
     """
-    if found.ratio:
-        beyond = f"one per cent more loses more than {epsilon:g}" if found.ratio < HIGHEST else "no higher one is tried"
+    if not found.verified:
+        yield (
+            f"found in {found.scope} scope within the budget: prune {found.ratio:.0%}, accuracy about "
+            f"{found.accuracy:.3f}; not every example was evaluated there"
+        )
+    elif found.ratio:
+        beyond = "one per cent more is not safe" if found.ratio < HIGHEST else "no higher one is tried"
         yield f"measured in {found.scope} scope: prune {found.ratio:.0%}, accuracy {found.accuracy:.3f}; {beyond}"
     else:
-        yield f"measured in {found.scope} scope: no ratio is safe, one per cent already loses more than {epsilon:g}"
+        yield f"measured in {found.scope} scope: no ratio is safe, not even one per cent"
+    if found.chance is not None:
+        yield f"the loss over the population is within {epsilon:g} with probability {found.chance:.2f}"
     yield f"cost {found.evaluations:.1f} evaluations of all examples, {found.seconds:.1f} s"
     if found.saved:
         yield f"saved to {found.saved}{'' if found.ratio else ', without pruning'}"

@@ -165,11 +165,11 @@ def adaptive(evaluate: Evaluate, points: int, examples: int, seed: int = 0, curv
     each of as many equal parts in the order of the margins. If one of them has changed, or more than a share `MOST` of
     all examples has been evaluated, all are evaluated at this point, else the rest is interpolated.
 
-    A bracket is not halved if it is at most `WIDEST` long, the accuracies at its ends differ by at most `NET`, and its length times the share of
-    examples whose outcomes differ between the ends is at most `CHURN`: gains and losses that balance over a short or a
-    calm bracket leave little to be found inside. Accuracy and loss at points without any evaluation are interpolated
-    by a monotone cubic. How many audited examples had changed bounds the error of the interpolated outcomes; what that
-    bound covers, and what not, is said at `MeasuredCurve.audit_error_bound`.
+    A bracket is not halved if it is at most `WIDEST` long, the accuracies at its ends differ by at most `NET`, and its
+    length times the share of examples whose outcomes differ between the ends is at most `CHURN`: gains and losses that
+    balance over a short or a calm bracket leave little to be found inside. Accuracy and loss at points without any
+    evaluation are interpolated by a monotone cubic. How many audited examples had changed bounds the error of the
+    interpolated outcomes; what that bound covers, and what not, is said at `MeasuredCurve.audit_error_bound`.
 
     Args:
         evaluate: Outcome of some examples at a point.

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import beta
 
 from prunecast.seeding import generator
 
@@ -13,6 +14,7 @@ LEARNED_ABOVE = 0.10
 ROUNDING = 1e-9  # accuracies that differ by less are the same
 RESAMPLES = 2000
 INTERVAL = (5, 95)
+QUANTILES = 400  # of a posterior, over which it is averaged
 FEWEST_GROUPS = 5  # of relatives, from which on an interval is stated
 
 
@@ -117,6 +119,30 @@ def within_epsilon(accuracy: ArrayLike, dense: ArrayLike, epsilon: float) -> NDA
         Booleans in the shape of both together.
     """
     return np.asarray(accuracy) >= np.asarray(dense) - epsilon - ROUNDING
+
+
+def chance_within(lost: int, gained: int, examples: int, epsilon: float) -> float:
+    """Probability that the loss of accuracy in the population is at most `epsilon`, from a sample of paired outcomes.
+
+    Of n examples drawn from the population, some are lost by pruning and some gained; the population's shares of lost,
+    gained and all others have the Jeffreys prior. Given the share that is lost or gained, the part of it that is lost
+    has a beta posterior; its distribution function is averaged over quantiles of the posterior of that share.
+
+    Args:
+        lost: Number of examples that are correct before pruning and incorrect afterwards.
+        gained: Number of examples for which it is the reverse.
+        examples: Number of examples n.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Returns:
+        The posterior probability, between 0 and 1.
+
+    Source: the Dirichlet posterior of a multinomial under the prior of Jeffreys (1946), "An invariant form for the
+        prior probability in estimation problems".
+    """
+    quantiles = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    changed = beta.ppf(quantiles, lost + gained + 1, examples - lost - gained + 0.5)
+    return float(beta.cdf(np.minimum((1 + epsilon / changed) / 2, 1), lost + 0.5, gained + 0.5).mean())
 
 
 def safe_sparsity(curve: pd.DataFrame, epsilon: float) -> float:

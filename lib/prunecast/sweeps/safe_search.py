@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prunecast.sweeps.adaptive import Evaluate, Rows
-from prunecast.sweeps.curve_metrics import ROUNDING
+from prunecast.sweeps.curve_metrics import ROUNDING, chance_within
 
-CHUNK = 0.04  # share of the examples evaluated at once, in the order of their fragility
-FEWEST = 16  # examples evaluated at once, at least
+CHUNK = 0.025  # share of the examples evaluated at once, in the order of their fragility
+SPREAD = 0.2  # as many further examples, as a share of a chunk, from all the others
+FEWEST = 12  # examples evaluated at once, at least
 CLEARLY = 1.6  # times the accepted loss, and one example more: at a loss as large no further example is evaluated
 CAUTION = 0.9  # share of the accepted loss that is used where not all examples were evaluated
-BACK_OFF = 3  # points by which a ratio that was not evaluated on all examples is lowered, of a grid of a hundred
+BACK_OFF = 4  # points by which a ratio that was not evaluated on all examples is lowered, of a grid of a hundred
 FIRST_STEP = 8  # points from the first tested to the second, of a grid of a hundred; each further step is doubled
 BELOW = (
     1,
@@ -53,6 +55,12 @@ class Safe:
 def within(epsilon: float, examples: int) -> Acceptable:
     """The rule that the loss of accuracy over the examples is at most `epsilon`, a fraction."""
     return lambda lost, gained: lost - gained <= (epsilon + ROUNDING) * examples
+
+
+def confident(epsilon: float, examples: int, confidence: float) -> Acceptable:
+    """The rule that the loss of accuracy in the population is at most `epsilon` with a probability of `confidence`."""
+    chance = cache(lambda lost, gained: chance_within(lost, gained, examples, epsilon))
+    return lambda lost, gained: chance(lost, gained) >= confidence
 
 
 class _Tests:
@@ -113,12 +121,17 @@ class _Tests:
     def test(self, point: int) -> bool:
         """Evaluate examples by their fragility until a chunk brings no change, or the loss is clearly too large.
 
+        To every chunk belong some examples spread evenly over the less fragile ones, so that changes of these are noticed.
+
         Returns:
             Whether the budget was enough; if not, the point does not count as tested.
         """
-        order = self.fragility(point)
-        for start in range(0, self.examples, self.chunk):
-            rows = order[start : start + self.chunk]
+        remaining = self.fragility(point)
+        while len(remaining):
+            rest = np.arange(self.chunk, len(remaining))
+            spread = rest[:: max(1, -(-len(rest) // round(SPREAD * self.chunk)))]
+            places = np.concatenate([np.arange(min(self.chunk, len(remaining))), spread])
+            rows, remaining = remaining[places], np.delete(remaining, places)
             if (~self.evaluated[point, rows]).sum() > self.left:
                 return False
             self.run(point, rows)
