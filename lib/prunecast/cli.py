@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from prunecast import __version__, paths
 from prunecast.errors import UserError
+from prunecast.loading import slices
 from prunecast.workflow import pages, studies, values
 
 COLLECTING = "collect_sweeps"
@@ -86,6 +87,18 @@ def _parser() -> argparse.ArgumentParser:
         "--recalibrate", type=int, default=0, metavar="IMAGES", help="unlabelled images for batch norms (default: 0)"
     )
     predict.add_argument("--measure", action="store_true", help="measure the largest safe ratio from the forecast one")
+    predict.add_argument(
+        "--budget",
+        type=float,
+        metavar="EVALUATIONS",
+        help="search for it with at most so many evaluations of all examples, such as 1 or 0.5",
+    )
+    predict.add_argument(
+        "--confidence",
+        type=float,
+        metavar="PROBABILITY",
+        help="measure the largest ratio whose loss in the population is within epsilon with this probability",
+    )
     predict.add_argument("--save", metavar="FOLDER", help="measure it, and save the pruned model to this new folder")
     predict.add_argument(
         "--figure", metavar="FILE", type=Path, help="where the curve is drawn (default: forecast.svg, without --json)"
@@ -112,13 +125,16 @@ def _parser() -> argparse.ArgumentParser:
     layers.add_argument("--save", metavar="FOLDER", help="save the model without these blocks to this new folder")
     layers.set_defaults(act=_layers, examples=None)
 
+    join = actions.add_parser("assemble", help="join the slices of a checkpoint, NAME.zip.001 and so on, and unpack it")
+    join.add_argument("folder", metavar="FOLDER", type=Path, help="where the slices are, or folders with them")
+    join.add_argument("target", metavar="TARGET", type=Path, help="the new folder of the checkpoint")
+    join.set_defaults(act=lambda options: slices.assemble(options.folder, options.target))
+
     keep = actions.add_parser("keep", help="copy a finished study's tables to data/measured, with their provenance")
     keep.add_argument("study", metavar="FILE", type=Path, help="the study file")
     keep.set_defaults(act=_keep)
-
     contracts = actions.add_parser("tables", help="write data/README.md, which explains the tables, from the contracts")
     contracts.set_defaults(act=_tables)
-
     pretrain = actions.add_parser("pretrain", help="train the surrogate of `predict` anew on the measured campaign")
     pretrain.set_defaults(act=_pretrain)
     return parser
@@ -232,7 +248,8 @@ def _predict(options: argparse.Namespace) -> None:
     scopes = (options.scope,) if options.scope else SCOPES
     prediction = predict.predict(subject, pretrained.load(), options.epsilon, scopes)
     show(report.lines(subject, prediction, options.epsilon))
-    measured = _measured(options, subject, prediction) if options.measure or options.save else None
+    wanted = options.measure or options.save or options.budget is not None or options.confidence is not None
+    measured = _measured(options, subject, prediction) if wanted else None
     if measured:
         show(report.lines_of(measured, options.epsilon))
     if options.json:
@@ -275,8 +292,7 @@ def _print_lines(lines: Iterable[str]) -> None:
         print(line, flush=True)
 
 
-def _silent(_: Iterable[str]) -> None:
-    pass
+def _silent(_: Iterable[str]) -> None: ...
 
 
 def _measured(options: argparse.Namespace, subject: Any, prediction: Any) -> Any:
@@ -286,11 +302,12 @@ def _measured(options: argparse.Namespace, subject: Any, prediction: Any) -> Any
     scope: Any = options.scope or MEASURED_SCOPE
     started = time.monotonic()
     expected = prediction.recommended[scope]
-    ratio, safe = predict.largest_safe(subject.model, scope, options.epsilon, expected, subject.dense)
+    limits = options.budget, options.confidence
+    ratio, safe = predict.largest_safe(subject.model, scope, options.epsilon, expected, subject.dense, *limits)
     seconds = time.monotonic() - started
     if options.save:
         predict.save_pruned(subject.model, subject.processor, scope, ratio, Path(options.save))
-    return report.measured(scope, ratio, safe, len(subject.model.examples), seconds, options.save)
+    return report.measured(scope, ratio, safe, len(subject.model.examples), options.epsilon, seconds, options.save)
 
 
 if __name__ == "__main__":
