@@ -16,12 +16,14 @@
 #       - data/language_models.yml
 #       - data/published/emp.csv
 #       - data/measured/effective/emp.csv
+#       - data/measured/effective_gemma/emp_language.csv
+#       - data/measured/structure_gemma/pruned_structure.csv
 #       - data/measured/effective_speed/effective_speed.csv
 #       - data/measured/campaign/models.csv
 #       - data/measured/campaign/sweeps.csv
 #       - data/measured/campaign/recommendations.csv
 #       - data/measured/campaign/forecast_errors.csv
-#     writes: [emp.csv]
+#     writes: [emp.csv, emp_language.csv]
 #     all_cores: true
 # ---
 
@@ -40,13 +42,13 @@
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the table goes to
 measured: str = "effective"  # study under data/measured whose rows are shown
-models_from: str = "laptop"  # study whose models and measured curves are taken
+models_from: str = "laptop"  # study whose models and measured curves are taken; empty for none
 models: list = ["docstrings_bert"]  # models of that study; none named: all
 criteria: list = ["magnitude", "random", "taylor", "saliency", "wanda"]  # scores of weights
 fully_connected: list = ["digits_fc2_100"]  # networks pruned as the paper does, the output layer included
 betas: list = [0.5, 0.75, 1.0, 1.25, 1.5, 2.0]  # factors of the effective number, for those networks
 seeds: list = [0]  # seeds of those networks
-language_models: list = ["docstrings_gpt2"]  # pruned by rows and by heads
+language_models: list = ["docstrings_gpt2"]  # pruned by rows and by heads; a pretrained one for the second table only
 blocks: int = 256  # blocks of their validation text, at most, on which the perplexity is measured
 kans: list = ["digits_kan"]  # Kolmogorov-Arnold networks, pruned by nodes
 epsilon: float = 0.01  # accuracy one would give up; of a perplexity, the share
@@ -54,15 +56,21 @@ seed: int = 0  # seed of everything else
 
 # %% tags=["hide-input"]
 import pandas as pd
+from IPython.display import display
 from myst_nb import glue
 from prunecast import paths, tables
-from prunecast.experiments import effective_number, effective_number_cases, reproductions, rules_of_thumb
+from prunecast.experiments import (
+    effective_number,
+    effective_number_cases,
+    effective_number_language,
+    reproductions,
+    rules_of_thumb,
+)
 from prunecast.models import checkpoints, language
 from prunecast.plotting import effective_number as effective_number_figures
 from prunecast.plotting import style
 
 style.use_style()
-published = pd.read_csv(paths.PUBLISHED / "emp.csv")
 
 # %% [markdown]
 # ## The rule
@@ -81,15 +89,17 @@ published = pd.read_csv(paths.PUBLISHED / "emp.csv")
 languages = [language.trained_language_model(name, run, seed) for name in language_models]
 nodes = [checkpoints.trained_classifier(name, run, seed) for name in kans]
 of_photograph, images = effective_number_cases.of_photograph([1.0], seed)
+trained = [subject for subject in languages if isinstance(subject.spec, language.LanguageSpec)]
 parts = [
-    effective_number_cases.of_study(models, models_from, criteria, epsilon, seed),
-    effective_number_cases.of_networks(fully_connected, run, betas, seeds, epsilon),
-    *(effective_number_cases.of_language(subject, criteria, [1.0], epsilon, blocks) for subject in languages),
+    *(effective_number_cases.of_study(models, study, criteria, epsilon, seed) for study in [models_from] if study),
+    *(effective_number_cases.of_networks([model], run, betas, seeds, epsilon) for model in fully_connected),
+    *(effective_number_language.of_language(subject, criteria, [1.0], epsilon, blocks) for subject in trained),
     *(effective_number_cases.of_kan(subject, [1.0], epsilon) for subject in nodes),
     of_photograph,
 ]
 rows = pd.concat(parts, ignore_index=True)
 _ = tables.write("emp", rows, paths.outputs(run))
+_ = tables.write("emp_language", effective_number_language.at_same_sparsity(languages, blocks), paths.outputs(run))
 style.table(effective_number.overview(rows), precision=2)
 
 # %% [markdown]
@@ -112,6 +122,7 @@ _ = effective_number_figures.draw_bound(at_one)
 # line is flat because these networks could lose far more weights.
 
 # %% mystnb={"figure": {"caption": "Accuracy against beta on MNIST, mean over three seeds, beside as many weights at random and the printed figures.", "name": "fig-betas"}, "image": {"alt": "Three panels. Kept by magnitude, accuracy is flat from beta one half or three quarters on and meets the printed squares; kept at random it is far lower until beta reaches one and a half."}} tags=["hide-input"]
+published = pd.read_csv(paths.PUBLISHED / "emp.csv")
 fully = measured_rows[measured_rows["model"].str.contains(r"_fc\d+_\d+$")]
 _ = effective_number_figures.draw_betas(fully, reproductions.printed_accuracies(published))
 
@@ -132,10 +143,14 @@ _ = effective_number_figures.draw_criteria(compared)
 
 # %% tags=["hide-input"]
 by_criterion = effective_number.summary(classifiers, epsilon)
-taylor, of_networks = (
-    by_criterion.loc[("global", "taylor")],
-    effective_number.summary(fully[fully["beta"] == 1], epsilon).iloc[0],
-)
+taylor = by_criterion.loc[("global", "taylor")]
+of_networks = effective_number.summary(fully[fully["beta"] == 1], epsilon).iloc[0]
+speed = tables.read("effective_speed", paths.MEASURED / "effective_speed").query("task == 'mask'")
+cost = speed.groupby("way")[["seconds", "extra_mb"]].median()
+faster, smaller = cost.loc["global_unstructured"] / cost.loc["effective number"]
+glue("scores", int(speed["entries"].iloc[0]), display=False)
+for name, value in (("faster", faster), ("smaller", smaller)):
+    glue(name, float(value), display=False)
 glue("taylor_safe", float(taylor["within epsilon"]), display=False)
 glue("taylor_worse", 1 - float(taylor["above magnitude"]), display=False)
 glue("networks", len(fully[fully["beta"] == 1]), display=False)
@@ -155,7 +170,9 @@ style.table(by_criterion.drop(columns="models"), precision=3)
 # one calibrated ratio, with its 90 % interval over groups of relatives.
 
 # %% mystnb={"figure": {"caption": "Sparsity under the rule, by magnitude, against the largest sparsity that loses at most one point of accuracy; a mark a curve of the campaign.", "name": "fig-rule"}, "image": {"alt": "Marks in a narrow band of heights, from three to five tenths, whatever the optimum, which goes from two to ten tenths: the rule does not follow it."}} tags=["hide-input"]
-_ = effective_number_figures.draw_recommended(classifiers[classifiers["criterion"] == "magnitude"])
+by_magnitude = classifiers[classifiers["criterion"] == "magnitude"]
+glue("correlation", float(by_magnitude["sparsity"].corr(by_magnitude["optimum"])), display=False)
+_ = effective_number_figures.draw_recommended(by_magnitude)
 
 # %% tags=["hide-input"]
 campaign = paths.MEASURED / "campaign"
@@ -169,6 +186,9 @@ for name, rule in zip(("rule", "same", "ratio", "forecast"), rules, strict=True)
 for name in ("difference", "low", "high"):
     glue(f"forecast_{name}", float(by_rule.loc["forecast, lstm", name]), display=False)
 glue("epsilon", epsilon, display=False)
+errors = tables.read("forecast_errors", campaign).query("inputs.str.startswith('prior alone')").groupby("inputs")["mae"]
+for name, inputs in (("without", "as it is"), ("with", "with effective numbers")):
+    glue(f"error_{name}", float(errors.mean()[f"prior alone, {inputs}"]), display=False)
 style.table(by_split, precision=3)
 
 # %% [markdown]
@@ -179,19 +199,20 @@ style.table(by_split, precision=3)
 # {numref}`fig-photograph` every black spot is an entry that was pruned.
 
 # %% tags=["hide-input"]
-errors = tables.read("forecast_errors", campaign).query("inputs.str.startswith('prior alone')").groupby("inputs")["mae"]
-for name, inputs in (("without", "as it is"), ("with", "with effective numbers")):
-    glue(f"error_{name}", float(errors.mean()[f"prior alone, {inputs}"]), display=False)
-by_magnitude = classifiers[classifiers["criterion"] == "magnitude"]
-glue("correlation", float(by_magnitude["sparsity"].corr(by_magnitude["optimum"])), display=False)
 others = at_one[~at_one["model"].isin([*classifiers["model"], *fully["model"]])]
-speed = tables.read("effective_speed", paths.MEASURED / "effective_speed").query("task == 'mask'")
-cost = speed.groupby("way")[["seconds", "extra_mb"]].median()
-faster, smaller = cost.loc["global_unstructured"] / cost.loc["effective number"]
-glue("scores", int(speed["entries"].iloc[0]), display=False)
-glue("faster", float(faster), display=False)
-glue("smaller", float(smaller), display=False)
-style.table(effective_number.overview(others), precision=2)
+gemma = tables.read("emp_language", paths.MEASURED / "effective_gemma").set_index(["granularity", "counted", "chosen"])
+dense, times = float(gemma["dense"].iloc[0]), gemma["pruned"] / gemma["dense"]
+for counted, chosen in (("magnitude", "magnitude"), ("magnitude", "wanda"), ("wanda", "wanda"), ("half", "wanda")):
+    glue(f"gemma_{counted}_{chosen}", float(times["row", counted, chosen]), display=False)
+    glue(f"gemma_{counted}", float(gemma.loc[("row", counted, chosen), "sparsity"]), display=False)
+llama = published[(published["table"] == "LLaMA rows") & (published["quantity"] == "perplexity_ratio")]
+shorter = tables.read("pruned_structure", paths.MEASURED / "structure_gemma").sort_values("pruned").iloc[0]
+glue("gemma_blocks", str(shorter["which"]), display=False)
+glue("gemma_shorter", float(shorter["pruned"] / shorter["dense"]), display=False)
+for name, value in (("dense", dense), ("llama", float(llama["value"].max()))):
+    glue(f"gemma_{name}", value, display=False)
+display(style.table(effective_number.overview(others), precision=2))
+style.table(effective_number_language.overview(gemma.reset_index()))
 
 # %% mystnb={"figure": {"caption": "A photograph, what the rule keeps of it at beta 1, and as many entries at random.", "name": "fig-photograph"}, "image": {"alt": "Five pictures of a temple. By channel its dark parts turn black and the rest is untouched; by patch the sky takes a faint tint; at random both are full of noise."}} tags=["hide-input"]
 _ = effective_number_figures.draw_images(images)

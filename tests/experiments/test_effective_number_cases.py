@@ -1,6 +1,4 @@
-import gzip
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +8,11 @@ import torch
 from prunecast import paths, tables
 from prunecast.errors import UserError
 from prunecast.experiments import effective_number_cases, image_pruning
-from prunecast.experiments.weight_scores import calibration_batches, every_weight, only
+from prunecast.experiments.weight_scores import calibration_batches, every_weight
 from prunecast.loading import storage
-from prunecast.models import checkpoints, language, zoo
+from prunecast.models import checkpoints, zoo
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.evaluation import evaluate
-from prunecast.models.prunable import prunable_weights
 from prunecast.pruning import effective_number, gates
 from prunecast.sweeps import collect, curve_metrics
 from tiny import apart, plan
@@ -28,28 +25,12 @@ NETWORKS = {
     ),
     "splines": zoo.ModelSpec(task="digits", architecture="kan", epochs=2, learning_rate=1e-2),
 }
-TALES = language.LanguageSpec(
-    corpus="tales", layers=1, hidden=16, heads=4, context=16, vocabulary=280, epochs=2, batch_size=8, learning_rate=1e-2
-)
 
 
 @pytest.fixture
 def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry that holds a fully connected and a Kolmogorov-Arnold network for the digits."""
     monkeypatch.setattr(zoo, "registry", lambda: dict(NETWORKS))
-
-
-@pytest.fixture
-def teller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> language.LanguageModel:
-    """A language model trained to count."""
-    folder = tmp_path / "corpora" / "tales"
-    folder.mkdir(parents=True)
-    for split, lines in (("train", 300), ("validation", 40)):
-        text = "".join(f"after {number} comes {number + 1} .\n" for number in range(lines))
-        (folder / f"{split}.txt.gz").write_bytes(gzip.compress(text.encode()))
-    monkeypatch.setenv("PRUNECAST_DATA", str(folder.parent))
-    monkeypatch.setattr(language, "registry", lambda: {"teller": TALES})
-    return language.trained_language_model("teller", "small", 0)
 
 
 def test_a_text_classifier_is_pruned_under_every_criterion(own_subject: TrainedModel) -> None:
@@ -132,29 +113,6 @@ def test_nodes_of_a_kolmogorov_arnold_network_are_switched_off() -> None:
         assert sum(int(mask.sum()) for mask in kept.values()) == row["kept"]
         with gates.nodes_off(network, kept):
             assert evaluate(subject.model, subject.examples).accuracy == row["pruned"]
-
-
-def test_rows_and_heads_of_a_language_model_are_pruned(teller: language.LanguageModel) -> None:
-    before = [weight.clone() for weight in teller.model.parameters()]
-    rows = tables.validate("emp", effective_number_cases.of_language(teller, ["magnitude", "wanda"], [1.0], EPSILON))
-    assert list(rows[["granularity", "criterion"]].itertuples(index=False, name=None)) == [
-        ("row", "magnitude"),
-        ("row", "wanda"),
-        ("head", "magnitude"),
-        ("head", "taylor"),
-    ]
-    assert (rows["dense"] == language.perplexity(teller.model, teller.blocks)).all()
-    np.testing.assert_allclose(np.log(rows["pruned"]), rows["pruned_loss"])
-    assert all(torch.equal(a, b) for a, b in zip(before, teller.model.parameters(), strict=True))
-    weights = prunable_weights(teller.model, teller.model.config.vocab_size)
-    assert set(rows.loc[rows["granularity"] == "row", "entries"]) == {sum(w.numel() for w in weights.values())}
-    assert set(rows.loc[rows["granularity"] == "head", "entries"]) == {4}
-    by_hand = {name: effective_number.row_masks(weight.detach().abs().T).T for name, weight in weights.items()}
-    with only(weights, by_hand):
-        assert language.perplexity(teller.model, teller.blocks) == rows["pruned"].iloc[0]
-    norms = gates.head_scores(teller, "weight_norm")
-    with gates.heads_off(teller.model, {name: effective_number.mask(score) for name, score in norms.items()}):
-        assert language.perplexity(teller.model, teller.blocks) == pytest.approx(rows["pruned"].iloc[2], rel=1e-12)
 
 
 def test_a_photograph_is_pruned_by_channels_and_patches_beside_chance(monkeypatch: pytest.MonkeyPatch) -> None:

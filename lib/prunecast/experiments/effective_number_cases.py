@@ -1,9 +1,8 @@
-"""Cases of effective model pruning: weights of classifiers, rows and heads of language models, nodes, pixels."""
+"""Cases of effective model pruning: weights of classifiers, nodes, pixels."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from math import log
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from prunecast.errors import UserError
 from prunecast.experiments import image_pruning
 from prunecast.experiments.effective_number import Case, Granularity, Masks, compare
 from prunecast.experiments.weight_scores import calibration_batches, every_weight, only, weight_scores
-from prunecast.models import language
 from prunecast.models.checkpoints import TrainedModel, trained_classifier
 from prunecast.models.evaluation import evaluate
 from prunecast.pruning import criteria, gates
@@ -112,59 +110,6 @@ def of_classifier(
     weights = every_weight(subject.model) if whole else subject.weights
     scores = weight_scores(names, subject.model, weights, lambda: calibration_batches(subject), subject.seed)
     return compare(classifier(subject, partial(only, weights)), scores, granularity, betas, epsilon, optima)
-
-
-def of_language(
-    subject: language.LanguageModel, names: Sequence[str], betas: Sequence[float], epsilon: float, blocks: int = 256
-) -> pd.DataFrame:
-    """Prune a language model: the weights of each output under some criteria, and the attention heads.
-
-    Args:
-        subject: The language model.
-        names: Criteria of the weights, magnitude among them.
-        betas: Factors of the effective number.
-        epsilon: Increase of the perplexity that is accepted, relative to the dense one.
-        blocks: Blocks of the validation text, at most, on which the perplexity is measured.
-
-    Returns:
-        Rows of the table `emp`, of granularity `row` and `head`.
-
-    Raises:
-        UserError: If a criterion is unknown, or magnitude is missing.
-    """
-    model, text = subject.model, subject.blocks[:blocks]
-    weights = language.prunable(model)
-    inputs = torch.split(subject.calibration.to(model.device), 8)
-    calibration = [{"input_ids": part, "labels": part} for part in inputs]
-    scores = weight_scores(names, model, weights, lambda: calibration, subject.seed)
-    by_output = {name: {layer: score.T.contiguous() for layer, score in of.items()} for name, of in scores.items()}
-    heads = {
-        "magnitude": gates.head_scores(subject, "weight_norm"),
-        "taylor": gates.head_scores(subject, "taylor"),
-    }
-
-    def measure() -> tuple[float, float]:
-        perplexity = language.perplexity(model, text)
-        return perplexity, log(perplexity)
-
-    def case(masked: Masked) -> Case:
-        return Case(
-            model=subject.name,
-            dataset=subject.spec.corpus,
-            metric="perplexity",
-            masked=masked,
-            measure=measure,
-            folder=subject.folder,
-            fingerprint=f"{file_hash(subject.folder / 'model.safetensors')} {len(text)}",
-            seed=subject.seed,
-        )
-
-    rows = case(lambda retained: only(weights, {layer: mask.T for layer, mask in retained.items()}))
-    without_heads = case(partial(gates.heads_off, model))
-    return pd.concat(
-        [compare(rows, by_output, "row", betas, epsilon), compare(without_heads, heads, "head", betas, epsilon)],
-        ignore_index=True,
-    )
 
 
 def of_kan(subject: TrainedModel, betas: Sequence[float], epsilon: float) -> pd.DataFrame:

@@ -1,13 +1,12 @@
 """Text classifiers of the transformers library, with their tokenizers, and what all models of texts share."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from prunecast import torchvision_compat as _before_transformers  # noqa: F401
 from prunecast.errors import UserError
-from prunecast.loading.folders import config_of, refuse_quantised
+from prunecast.loading.folders import config_of, gguf_file, local_folder, refuse_quantised
 from prunecast.loading.hub import hub_options
 
 from transformers.utils import logging as transformers_logging  # isort: skip
@@ -69,10 +68,12 @@ def from_library(
 
     where: dict[str, Any] = {}
     stored: dict[str, Any] = {}
-    if Path(source).is_dir():
-        stored = config_of(Path(source))
+    local = local_folder(source)
+    if local:
+        stored = config_of(local)
     else:
         where = hub_options(source)
+    source, gguf = _of_gguf(source)
     try:
         if {"attn_implementation", "_attn_implementation"} & set(stored):  # which may need a library or a GPU
             config: Any = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
@@ -86,10 +87,13 @@ def from_library(
             dtype=torch.float32,
             trust_remote_code=False,
             **where,
+            **gguf,
             **options,
         )
     except Exception as error:  # the library raises whatever the code of an architecture does
         raise UserError(_not_loaded(name, kind, error, bool(where))) from None
+    if gguf:
+        _forget_quantisation(model)
     refuse_quantised(repr(name), getattr(model.config, "quantization_config", None))
     return model, list(loaded["missing_keys"]), where
 
@@ -111,8 +115,9 @@ def tokenizer_of(source: str, name: str, model: Any, where: dict[str, Any]) -> A
     """
     from transformers import AutoTokenizer
 
+    source, gguf = _of_gguf(source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **where)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **where, **gguf)
         tokens = len(tokenizer)
     except Exception as error:
         raise UserError(f"checkpoint {name!r} has no tokenizer that could be loaded: {first_line(error)}") from None
@@ -154,6 +159,20 @@ def first_line(error: Exception) -> str:
     """The first line of an error of a library, at most 200 characters, after the name of its type."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200].rstrip('.')}" if lines else type(error).__name__
+
+
+def _of_gguf(source: str) -> tuple[str, dict[str, str]]:
+    """Folder and name of a GGUF file, as arguments of the library's `from_pretrained`; no name for other sources."""
+    local = local_folder(source)
+    gguf = gguf_file(local) if local else None
+    return (str(gguf.parent), {"gguf_file": str(gguf.resolve())}) if gguf else (source, {})
+
+
+def _forget_quantisation(model: Any) -> None:
+    """Let a model whose weights were dequantised as they were loaded be saved and pruned as any other."""
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.hf_quantizer, model.is_quantized = None, False
 
 
 def _not_loaded(name: str, kind: str, error: Exception, offline: bool) -> str:

@@ -1,4 +1,4 @@
-"""Small causal language models trained from scratch and evaluated by perplexity."""
+"""Causal language models, trained from scratch or pretrained, evaluated by perplexity."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
@@ -19,9 +19,11 @@ from torch.nn import functional
 
 from prunecast import paths
 from prunecast import torchvision_compat as _before_transformers  # noqa: F401
-from prunecast.cache import alone, kept_folder, key_of
+from prunecast.cache import alone, file_hash, kept_folder, key_of
 from prunecast.datasets.corpora import load_corpus
-from prunecast.errors import UserError, first_complaint
+from prunecast.errors import UserError, validated
+from prunecast.loading.folders import weights_hash
+from prunecast.loading.language import language_model, token_blocks
 from prunecast.models.prunable import prunable_weights
 from prunecast.progress import note, track
 from prunecast.seeding import seed_everything
@@ -29,7 +31,9 @@ from prunecast.seeding import seed_everything
 from transformers import GPT2Config, GPT2LMHeadModel, get_scheduler  # isort: skip
 
 CALIBRATION_BLOCKS = 64  # blocks of the train text that are saved to score heads
+CHARACTERS = 16  # of the train text that are read for each token of these, where the tokenizer is a checkpoint's
 TOKENS = 1024  # of a batch outside training
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ATTENTION = "eager"  # on blocks this short faster on a processor than fused kernels, above all in the backward pass
 
 
@@ -53,6 +57,16 @@ class LanguageSpec(BaseModel):
     )
 
 
+class PretrainedSpec(BaseModel):
+    """One entry of `data/language_models.yml` that names a pretrained checkpoint, which is not trained further."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    corpus: str
+    checkpoint: str = Field(description="a folder, a sub-folder of PRUNECAST_MODELS, a GGUF file, or an id of the hub")
+    context: int = Field(default=128, ge=2, description="tokens of a block, its start token included")
+
+
 @dataclass(frozen=True)
 class LanguageModel:
     """A trained language model with what is needed to evaluate it.
@@ -63,20 +77,22 @@ class LanguageModel:
         model: The model, in evaluation mode, on the GPU where there is one.
         blocks: Token ids (n, context) of the validation text.
         calibration: Token ids (at most `CALIBRATION_BLOCKS`, context) of the start of the train text.
-        folder: Folder of its checkpoint.
+        folder: Folder of its products, and of its checkpoint where it was trained here.
+        fingerprint: Hash of its weights, which also follow from its text, or, of a pretrained one, of weights and text.
         seed: Seed of its training.
     """
 
     name: str
-    spec: LanguageSpec
-    model: GPT2LMHeadModel
+    spec: LanguageSpec | PretrainedSpec
+    model: Any
     blocks: Tensor
     calibration: Tensor
     folder: Path
+    fingerprint: str
     seed: int
 
 
-def registry() -> dict[str, LanguageSpec]:
+def registry() -> dict[str, LanguageSpec | PretrainedSpec]:
     """Read `data/language_models.yml`.
 
     Returns:
@@ -87,12 +103,15 @@ def registry() -> dict[str, LanguageSpec]:
     """
     entries = yaml.safe_load((paths.DATA / "language_models.yml").read_text(encoding="utf-8"))
     try:
-        return {name: LanguageSpec.model_validate(entry) for name, entry in entries.items()}
-    except ValidationError as error:
-        raise UserError(f"data/language_models.yml: {first_complaint(error, LanguageSpec)}") from None
+        return {
+            name: validated(PretrainedSpec, **entry) if "checkpoint" in entry else validated(LanguageSpec, **entry)
+            for name, entry in entries.items()
+        }
+    except UserError as error:
+        raise UserError(f"data/language_models.yml: {error}") from None
 
 
-def spec_of(name: str) -> LanguageSpec:
+def spec_of(name: str) -> LanguageSpec | PretrainedSpec:
     """Find a model in the registry.
 
     Args:
@@ -107,13 +126,16 @@ def spec_of(name: str) -> LanguageSpec:
     known = registry()
     if name not in known:
         raise UserError(f"there is no model {name!r} in data/language_models.yml; there are {', '.join(known)}")
-    if (spec := known[name]).hidden % spec.heads:
+    spec = known[name]
+    if isinstance(spec, LanguageSpec) and spec.hidden % spec.heads:
         raise UserError(f"model {name!r}: hidden {spec.hidden} cannot be shared out evenly among {spec.heads} heads")
     return spec
 
 
 def trained_language_model(name: str, run: str, seed: int) -> LanguageModel:
     """Train a language model of the registry, or reuse its checkpoint if nothing that it depends on has changed.
+
+    A pretrained one is loaded as it is.
 
     Args:
         name: Name in the registry.
@@ -124,23 +146,27 @@ def trained_language_model(name: str, run: str, seed: int) -> LanguageModel:
         The trained model.
 
     Raises:
-        UserError: The name or its corpus is unknown, its sizes do not fit, or a text is shorter than one block.
+        UserError: The name or its corpus is unknown, its sizes do not fit, a text is shorter than one block, or a
+            pretrained checkpoint cannot be loaded.
     """
     spec = spec_of(name)
     texts = load_corpus(spec.corpus)
     fingerprint = hashlib.sha256(json.dumps(texts).encode()).hexdigest()
     folder = paths.run(run) / "language_models" / name
+    if isinstance(spec, PretrainedSpec):
+        return _pretrained(folder, spec, texts, fingerprint, seed)
     key = key_of(["language_training"], spec.model_dump_json(), fingerprint, seed)
     with alone(folder):
         kept_folder(folder, key, lambda new: _train_into(new, spec, texts, fingerprint, seed), "trained.json")
         model: Any = GPT2LMHeadModel.from_pretrained(folder, attn_implementation=ATTENTION)
         blocks = load_file(folder / "blocks.safetensors")
-    model.to(_device()).eval()
-    return LanguageModel(name, spec, model, blocks["validation"], blocks["train"], folder, seed)
+    model.to(DEVICE).eval()
+    weights = file_hash(folder / "model.safetensors")
+    return LanguageModel(name, spec, model, blocks["validation"], blocks["train"], folder, weights, seed)
 
 
 @torch.inference_mode()
-def perplexity(model: GPT2LMHeadModel, blocks: Tensor) -> float:
+def perplexity(model: Any, blocks: Tensor) -> float:
     """Compute the perplexity: exp of the mean cross-entropy in nats over all tokens but the first of each block.
 
     It is a perplexity per token of the model's tokenizer: only models that share a tokenizer can be compared.
@@ -156,14 +182,14 @@ def perplexity(model: GPT2LMHeadModel, blocks: Tensor) -> float:
     return float(losses.mean().exp())
 
 
-def prunable(model: GPT2LMHeadModel) -> dict[str, Tensor]:
+def prunable(model: Any) -> dict[str, Tensor]:
     """Collect the weights of the linear layers in the transformer's blocks.
 
     Args:
         model: A language model.
 
     Returns:
-        The weights (inputs, outputs) by name, in the model's order.
+        The weights by name, in the model's order: (inputs, outputs) of GPT-2's own layers, else (outputs, inputs).
 
     Raises:
         UserError: A weight is not a finite number.
@@ -199,8 +225,17 @@ def batches_of(blocks: Tensor) -> tuple[Tensor, ...]:
     return torch.split(blocks, max(1, TOKENS // blocks.shape[1]))
 
 
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _pretrained(folder: Path, spec: PretrainedSpec, texts: dict[str, str], digest: str, seed: int) -> LanguageModel:
+    model, tokenizer, _ = language_model(spec.checkpoint)
+    start = texts["train"][: CHARACTERS * CALIBRATION_BLOCKS * spec.context]
+    calibration = token_blocks(start, tokenizer, spec.context)[:CALIBRATION_BLOCKS]
+    blocks = token_blocks(texts["validation"], tokenizer, spec.context)
+    inputs = {spec.corpus: digest, spec.checkpoint: weights_hash(spec.checkpoint)}
+    key = key_of([], spec.model_dump_json(), inputs)
+    with alone(folder):
+        kept_folder(folder, key, lambda _: {"inputs": inputs}, "trained.json")
+    model.to(DEVICE)
+    return LanguageModel(folder.name, spec, model, blocks, calibration, folder, key["inputs"], seed)
 
 
 def _train_into(folder: Path, spec: LanguageSpec, texts: dict[str, str], fingerprint: str, seed: int) -> dict[str, Any]:
@@ -209,7 +244,7 @@ def _train_into(folder: Path, spec: LanguageSpec, texts: dict[str, str], fingerp
     texts = texts | {"train": texts["train"][: ends[-1]]}
     tokenizer = _train_tokenizer(texts["train"], spec.vocabulary)
     blocks = {split: _blocks(tokenizer, text, spec, split) for split, text in texts.items()}
-    model = _built(spec, tokenizer.get_vocab_size(), seed, name).to(_device())
+    model = _built(spec, tokenizer.get_vocab_size(), seed, name).to(DEVICE)
     _train(model, blocks["train"], spec, seed, name)
     model.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -243,8 +278,7 @@ def _built(spec: LanguageSpec, vocabulary: int, seed: int, name: str) -> Any:
     seed_everything(seed, "build", name)
     sizes = {"n_layer": spec.layers, "n_embd": spec.hidden, "n_head": spec.heads, "n_positions": spec.context}
     no_dropout = {"resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0, "bos_token_id": None, "eos_token_id": None}
-    activation = "gelu_pytorch_tanh"  # that of GPT-2, computed in one kernel
-    kernels = {"activation_function": activation, "attn_implementation": ATTENTION}
+    kernels = {"activation_function": "gelu_pytorch_tanh", "attn_implementation": ATTENTION}  # GPT-2's, in one kernel
     settings: dict[str, Any] = {**sizes, **no_dropout, **kernels}
     return GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, **settings))
 

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from prunecast.errors import UserError
 from prunecast.models.language import LanguageModel, batches_of, token_losses
+from prunecast.models.transformer_blocks import find_blocks, heads_of, projections_of
 from prunecast.networks.kan import KanLayer, KanNetwork
-
-from transformers import GPT2LMHeadModel  # isort: skip
 
 EDGES = 1 << 22  # edge values held at a time while nodes are scored: 16 MiB in single precision
 
@@ -89,7 +88,7 @@ HeadCriterion = Literal["weight_norm", "taylor"]
 def head_scores(language: LanguageModel, criterion: HeadCriterion) -> dict[str, Tensor]:
     """Scores of the attention heads, the lowest pruned first.
 
-    - weight_norm: Frobenius norm of the head's rows of the output projection.
+    - weight_norm: Frobenius norm of the head's weights in the output projection.
     - taylor: mean over the calibration blocks of `|d loss / d gate|`, where a gate of 1 multiplies the head's input to
       the output projection.
 
@@ -101,22 +100,24 @@ def head_scores(language: LanguageModel, criterion: HeadCriterion) -> dict[str, 
         Scores (heads,) by attention layer, in double precision; those of taylor are in nats.
 
     Raises:
-        UserError: The criterion is unknown.
+        UserError: The criterion is unknown, or the heads of the model are not found.
 
     Source: taylor: Michel et al. (2019), "Are Sixteen Heads Really Better than One?", equation 2, without their
     normalisation by layer.
     """
-    model, layers = language.model, _attention(language.model)
+    model, layers = language.model, _projections(language.model)
     if criterion == "taylor":
         return _gate_gradients(model, language.calibration)
     if criterion != "weight_norm":
         raise UserError(f"there is no criterion {criterion!r} for heads; there are weight_norm, taylor")
-    rows = {name: layer.c_proj.weight.detach().double().cpu() for name, layer in layers.items()}
-    return {name: weight.unflatten(0, (layers[name].num_heads, -1)).norm(dim=(1, 2)) for name, weight in rows.items()}
+    by_input = {name: _by_input(layer).detach().double().cpu() for name, layer in layers.items()}
+    return {
+        name: torch.unflatten(weight, 0, (heads_of(model), -1)).norm(dim=(1, 2)) for name, weight in by_input.items()
+    }
 
 
 @contextmanager
-def heads_off(model: GPT2LMHeadModel, keep: Mapping[str, Tensor]) -> Iterator[None]:
+def heads_off(model: nn.Module, keep: Mapping[str, Tensor]) -> Iterator[None]:
     """Inside the context some attention heads give zeros to the output projection.
 
     Args:
@@ -128,11 +129,11 @@ def heads_off(model: GPT2LMHeadModel, keep: Mapping[str, Tensor]) -> Iterator[No
 
     Source: Michel et al. (2019), "Are Sixteen Heads Really Better than One?", section 2.3, masked heads.
     """
-    layers = _attention(model)
+    layers, heads = _projections(model), heads_of(model)
     for name, kept in keep.items():
         if name not in layers:
             raise UserError(f"there is no attention layer {name!r}; there are {', '.join(layers)}")
-        heads, given = layers[name].num_heads, f"{tuple(kept.shape)} of {kept.dtype}"
+        given = f"{tuple(kept.shape)} of {kept.dtype}"
         if kept.dtype != torch.bool or kept.shape != (heads,):
             raise UserError(f"layer {name} needs one boolean for each of its {heads} heads, not {given}")
     with _gated(model, keep):
@@ -147,14 +148,22 @@ def _layers(network: KanNetwork) -> list[KanLayer]:
     return [layer for layer in network.layers if isinstance(layer, KanLayer)]
 
 
-def _attention(model: GPT2LMHeadModel) -> dict[str, Any]:
-    return {f"transformer.h.{index}.attn": block.attn for index, block in enumerate(model.transformer.h)}
+def _projections(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that join the heads, by the name of the attention layer that each belongs to."""
+    names = {module: name for name, module in model.named_modules()}
+    return {names[layer].rpartition(".")[0]: layer for layer in projections_of(model, list(find_blocks(model)[2]))}
+
+
+def _by_input(layer: Any) -> Tensor:
+    """The weights (inputs, outputs) of a linear layer, as GPT-2 stores them and torch does not."""
+    weight: Tensor = layer.weight
+    return weight.T if isinstance(layer, nn.Linear) else weight
 
 
 @contextmanager
-def _gated(model: GPT2LMHeadModel, gates: Mapping[str, Tensor]) -> Iterator[None]:
+def _gated(model: nn.Module, gates: Mapping[str, Tensor]) -> Iterator[None]:
     """Inside the context each head's input to the output projection is multiplied by its gate, (…, heads)."""
-    layers = _attention(model)
+    layers = _projections(model)
 
     def multiply(gate: Tensor, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
         by_head = torch.unflatten(inputs[0], -1, (gate.shape[-1], -1))
@@ -162,12 +171,12 @@ def _gated(model: GPT2LMHeadModel, gates: Mapping[str, Tensor]) -> Iterator[None
 
     with ExitStack() as hooks:
         for name, gate in gates.items():
-            hooks.callback(layers[name].c_proj.register_forward_pre_hook(partial(multiply, gate)).remove)
+            hooks.callback(layers[name].register_forward_pre_hook(partial(multiply, gate)).remove)
         yield
 
 
-def _gate_gradients(model: GPT2LMHeadModel, blocks: Tensor) -> dict[str, Tensor]:
-    heads = {name: layer.num_heads for name, layer in _attention(model).items()}
+def _gate_gradients(model: nn.Module, blocks: Tensor) -> dict[str, Tensor]:
+    heads = dict.fromkeys(_projections(model), heads_of(model))
     scores = {name: torch.zeros(count, dtype=torch.float64) for name, count in heads.items()}
     for batch in batches_of(blocks):  # every block has gates of its own, so one backward pass separates them
         gates = {name: torch.ones(len(batch), 1, count, requires_grad=True) for name, count in heads.items()}

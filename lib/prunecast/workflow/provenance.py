@@ -81,11 +81,15 @@ def table_hashes(folder: Path) -> dict[str, str]:
 
 
 def record(folder: Path) -> dict[str, Any]:
-    """Where a trained model comes from: sha256 of its inputs and weights, seconds of training and of its sweep."""
+    """Where a model comes from: sha256 of its inputs and weights, seconds of training and of its sweep.
+
+    The weights of a pretrained model, which is not saved again, are among its inputs.
+    """
     kept = json.loads((folder / TRAINED).read_text(encoding="utf-8"))
+    weights = folder / "model.safetensors"
     return {
         "inputs": kept["inputs"],
-        "weights": file_hash(folder / "model.safetensors"),
+        **({"weights": file_hash(weights)} if weights.exists() else {}),
         "train_s": kept["seconds"],
         "sweep_s": round(sum(line["seconds"] for line in whole_lines(folder / JOURNAL)[1:]), 1),
     }
