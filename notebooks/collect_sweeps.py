@@ -15,7 +15,7 @@
 #       - data/schemas.yml
 #       - data/measured/campaign/engines.csv
 #       - data/measured/benchmarks/speed.csv
-#     writes: [models.csv, sweeps.csv, engines.csv]
+#     writes: [models.csv, sweeps.csv, engines.csv, safe_searches.csv]
 # ---
 
 # %% [markdown]
@@ -23,7 +23,8 @@
 #
 # How much accuracy is left when the smallest weights of a classifier are set to zero, one per cent after another?
 # This page trains the models of the study, or reuses them, prunes each at every threshold, and writes three tables that
-# every later page reads: `models.csv`, `sweeps.csv` and `engines.csv`.
+# every later page reads: `models.csv`, `sweeps.csv` and `engines.csv`; `safe_searches.csv` holds what searches for a safe
+# ratio would have found on the exact curves.
 #
 # - **You will need** to know what a classifier and its accuracy are.
 # - **You will learn** what a pruning curve looks like, that most of it is flat, and what that saves.
@@ -62,7 +63,7 @@ settings = {"points": points, "criteria": criteria, "exact": exact, "precision":
 plan = collect.plan_of(**settings, recalibrate=recalibrate)
 collected = collect.collect(models, run, plan)
 model_table, sweeps = collected.models, collected.sweeps
-for name in ("models", "sweeps", "engines"):
+for name in ("models", "sweeps", "engines", "safe_searches"):
     _ = tables.write(name, getattr(collected, name), paths.outputs(run))
 
 # %% tags=["hide-input"]

@@ -15,7 +15,7 @@ from prunecast.models import evaluation, zoo
 from prunecast.models.checkpoints import TrainedModel, describe, trained_classifier
 from prunecast.progress import note, track
 from prunecast.pruning.criteria import CriterionName
-from prunecast.sweeps import adaptive, axes
+from prunecast.sweeps import adaptive, axes, search_costs
 from prunecast.sweeps.journal import Journal
 from prunecast.sweeps.recalibration import recalibrating
 from prunecast.sweeps.sweeper import Engine, Sweeper, grid, name_of, worth_measuring
@@ -69,11 +69,13 @@ class Collected:
         models: Rows of the table `models`, one a model.
         sweeps: Rows of the table `sweeps`, one for each criterion, scope, axis and threshold.
         engines: Rows of the table `engines`, one a curve.
+        safe_searches: Rows of the table `safe_searches`, replayed on each exact curve by magnitude; none where there is none.
     """
 
     models: pd.DataFrame
     sweeps: pd.DataFrame
     engines: pd.DataFrame
+    safe_searches: pd.DataFrame
 
 
 def collect(models: Sequence[str], run: str, plan: Plan) -> Collected:
@@ -105,7 +107,7 @@ def swept(subject: TrainedModel, plan: Plan) -> Collected:
         plan: How it is swept.
 
     Returns:
-        Its rows of the three tables.
+        Its rows of the four tables.
 
     Raises:
         UserError: If the journal cannot be written to.
@@ -117,7 +119,7 @@ def swept(subject: TrainedModel, plan: Plan) -> Collected:
     settings = plan.model_dump(exclude={"exact", *(() if images else ("recalibrate",))}) | {"engine": engine}
     stages = ["evaluation"] if engine == "exact" else ["evaluation", "adaptive"]
     key = key_of(stages, weights_hash, subject.task.fingerprint, settings)
-    measured, engines = [], []
+    measured, engines, searches = [], [], []
     with alone(subject.folder):
         journal = Journal(subject.folder / JOURNAL, key)
         sweeper = Sweeper(subject.model, subject.weights, subject.examples, plan.precision, subject.seed, images)
@@ -126,7 +128,10 @@ def swept(subject: TrainedModel, plan: Plan) -> Collected:
             recorded = partial(journal.recorded, name)
             points, curve = sweeper.curve(criterion, scope, thresholds, engine, recorded)
             measured.append(points)
-            engines.append({"criterion": criterion, "scope": scope} | _engine_row(curve, subject.seed, name))
+            which = {"criterion": criterion, "scope": scope}
+            engines.append(which | _engine_row(curve, subject.seed, name))
+            if curve.outcomes and criterion == "magnitude":
+                searches.append(search_costs.search_costs(curve.outcomes, subject.seed).assign(**which))
     note(f"{subject.name}: swept, {len(journal.lines) - 1} evaluations")
     read = axes.read_on_axes(subject.weights, pd.concat(measured, ignore_index=True), thresholds)
     examples = len(subject.task.validation)
@@ -140,7 +145,12 @@ def swept(subject: TrainedModel, plan: Plan) -> Collected:
         pd.DataFrame([describe(subject, measured[0]["accuracy"].iloc[0])]),
         read.assign(**common, measured=read["evaluated"] == examples, task=subject.task.name, seed=subject.seed),
         pd.DataFrame(engines).assign(**common, recalibrated=len(images) if images else 0),
+        _searches(searches).assign(model=subject.name, task=subject.task.name, seed=subject.seed),
     )
+
+
+def _searches(rows: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=[*search_costs.COLUMNS])
 
 
 def _engine_row(measured: adaptive.MeasuredCurve, seed: int, name: str) -> dict[str, Any]:

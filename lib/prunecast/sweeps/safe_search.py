@@ -121,7 +121,7 @@ class _Tests:
     def test(self, point: int) -> bool:
         """Evaluate examples by their fragility until a chunk brings no change, or the loss is clearly too large.
 
-        To every chunk belong some examples spread evenly over the less fragile ones, so that changes of these are noticed.
+        To every chunk belong some examples spread evenly over the less fragile ones, so that these are not ignored.
 
         Returns:
             Whether the budget was enough; if not, the point does not count as tested.
@@ -232,6 +232,8 @@ def search_safe(
 def _bracket(tests: _Tests, start: int) -> bool:
     """Test points from `start` on, upwards or downwards in doubling steps, until one is safe and one is not."""
     step, point = max(1, round(FIRST_STEP * tests.points / 100)), start
+    if tests.points < 2:
+        return True
     if not tests.test(point):
         return False
     up = tests.passes(point)
