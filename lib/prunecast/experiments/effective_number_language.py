@@ -167,7 +167,11 @@ def _kept(scores: Mapping[str, Tensor], half: bool) -> dict[str, Tensor]:
     """How many entries of each row are kept (rows,), by layer."""
     if half:
         return {name: torch.full((len(score),), score.shape[1] - score.shape[1] // 2) for name, score in scores.items()}
-    return {name: effective_number.row_masks(score).sum(1) for name, score in scores.items()}
+    return {name: torch.tensor([_effective(row) for row in score]) for name, score in scores.items()}
+
+
+def _effective(scores: Tensor) -> int:
+    return effective_number.effective(lambda: [scores]).kept
 
 
 def _by_output(subject: LanguageModel, names: Sequence[str]) -> dict[str, dict[str, Tensor]]:

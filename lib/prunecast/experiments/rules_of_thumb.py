@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from prunecast.pruning.masks import SCOPES
 from prunecast.sweeps.curve_metrics import interval_over_groups, relatives, within_epsilon
 
 SAFE = 0.9  # share of the curves on which a calibrated rule must be safe
@@ -87,6 +88,28 @@ def evaluate_rules(
                 "high": high,
             }
     return pd.DataFrame(parts).T.rename_axis(["split", "rule"])
+
+
+def constant_ratio(sweeps: pd.DataFrame, models: pd.DataFrame, epsilon: float) -> pd.DataFrame:
+    """One ratio for all models, calibrated for every curve on the curves of all other groups of relatives.
+
+    Args:
+        sweeps: Rows of the table `sweeps`, with the magnitude curves of all models in both scopes.
+        models: Rows of the table `models`.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Returns:
+        A row for each curve with the columns model, scope, recommended and loss, fractions.
+    """
+    curves = [(model, scope) for model in models["model"] for scope in SCOPES]
+    measured = [_curve(sweeps, *key) for key in curves]
+
+    def loss(ratios: Floats) -> Floats:
+        return np.array([y[0] - np.interp(at, x, y) for at, (x, y) in zip(ratios, measured, strict=True)])
+
+    groups = np.repeat(relatives(models), len(SCOPES))
+    chosen = _calibrated(lambda ratio: np.full(len(curves), ratio), RATIOS, loss, groups, epsilon)
+    return pd.DataFrame(curves, columns=["model", "scope"]).assign(recommended=chosen, loss=loss(chosen))
 
 
 def _curve(sweeps: pd.DataFrame, model: str, scope: str) -> tuple[Floats, Floats]:

@@ -283,7 +283,7 @@ def recommendations(
         for method, place in methods.items():
             results = recommendation.searched(fold.tested.at(fold.tested.exact), place, epsilon, measurements)
             parts += [rows.assign(method=method, split=PROTOCOL) for rows in results]
-    families, tasks = (left_out(curves.facts) for left_out in LEFT_OUT.values())
+    families, tasks = relatives(curves.facts), LEFT_OUT["leave_one_task_out"](curves.facts)
     for name, forecast in without_two.items():
         rows = recommendation.unverified(curves, families, forecast.predicted, epsilon)
         parts.append(rows.assign(method=name, split=PROTOCOL))

@@ -99,6 +99,25 @@ def draw_prediction(curve: pd.DataFrame, recommended: Mapping[str, float], dense
     return finish(grid, SPARSITY, "accuracy", "{col_name} scope")
 
 
+def draw_safe_ratios(rows: pd.DataFrame) -> Figure:
+    """Draw what methods to find a safe ratio leave unused and how often they are safe, against their cost.
+
+    Args:
+        rows: One row a method and limit, with the columns series, evaluations, unused and safe (fractions).
+
+    Returns:
+        The figure, with two panels over one scale of evaluations, which is linear below a tenth.
+    """
+    names = {"unused": "sparsity left unused", "safe": "share of curves that are safe"}
+    panels = rows.melt(["series", "evaluations"], list(names), "quantity").replace({"quantity": names})
+    options = {"kind": "scatter", "facet_kws": {"sharey": False, "legend_out": False}}
+    grid = draw_series(panels, "evaluations", "value", "quantity", **options)
+    for panel in grid.axes.flat:
+        panel.set_xscale("symlog", linthresh=0.1)
+        panel.set_xlim(-0.02, None)
+    return finish(grid, "evaluations of all examples beside the dense one", "fraction")
+
+
 def draw_intervals(predictions: pd.DataFrame, models: Sequence[str]) -> Figure:
     """Draw forecasts with their intervals and the measured points, a panel for each model.
 

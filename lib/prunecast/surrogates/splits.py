@@ -102,6 +102,21 @@ def leave_one_task_out(curves: CurveSet, seed: int) -> Iterator[Fold]:  # noqa: 
         yield Fold(curves.at(tasks != task), curves.at(tasks == task), ("leave_one_task_out",))
 
 
+def leave_one_parent_out(curves: CurveSet, seed: int) -> Iterator[Fold]:  # noqa: ARG001 - as `points` has
+    """Split by pretrained parents: the curves of each are forecast from those of all others; so are those from scratch.
+
+    Args:
+        curves: All curves.
+        seed: Not used.
+
+    Yields:
+        One fold for each parent, and one for the models trained from scratch.
+    """
+    parents = LEFT_OUT["leave_one_parent_out"](curves.facts)
+    for parent in dict.fromkeys(parents):
+        yield Fold(curves.at(parents != parent), curves.at(parents == parent), ("leave_one_parent_out",))
+
+
 def vgg16(curves: CurveSet, seed: int) -> Iterator[Fold]:  # noqa: ARG001 - as `points` has
     """Split by kind: VGG16 and PreResNet-20 are forecast by surrogates trained on transformers alone.
 
@@ -122,12 +137,14 @@ def vgg16(curves: CurveSet, seed: int) -> Iterator[Fold]:  # noqa: ARG001 - as `
 LEFT_OUT: dict[str, Callable[[pd.DataFrame], Groups]] = {  # groups of the rows of `models` that a split leaves out
     "leave_one_architecture_out": relatives,
     "leave_one_task_out": lambda models: models["task"].to_numpy(object),
+    "leave_one_parent_out": lambda models: models["parent"].fillna("").to_numpy(object),
 }
 SPLITS: dict[str, Callable[[CurveSet, int], Iterator[Fold]]] = {
     "points": points,
     "leave_one_model_out": leave_one_model_out,
     "leave_one_architecture_out": leave_one_architecture_out,
     "leave_one_task_out": leave_one_task_out,
+    "leave_one_parent_out": leave_one_parent_out,
     "vgg16": vgg16,
 }
 

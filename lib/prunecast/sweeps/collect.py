@@ -69,7 +69,7 @@ class Collected:
         models: Rows of the table `models`, one a model.
         sweeps: Rows of the table `sweeps`, one for each criterion, scope, axis and threshold.
         engines: Rows of the table `engines`, one a curve.
-        safe_searches: Rows of the table `safe_searches`, replayed on each exact curve by magnitude; none where there is none.
+        safe_searches: Rows of the table `safe_searches`, replayed on each exact curve by magnitude.
     """
 
     models: pd.DataFrame

@@ -12,20 +12,15 @@ from prunecast.sweeps.curve_metrics import ROUNDING, chance_within
 
 CHUNK = 0.025  # share of the examples evaluated at once, in the order of their fragility
 SPREAD = 0.2  # as many further examples, as a share of a chunk, from all the others
+TO_VERIFY = 2  # evaluations that have to be left before all examples are evaluated at a point
+STRAY = 1  # change in a chunk after which no further one is evaluated
+ENOUGH = 0.3  # share of the examples after which a test ends where there is a budget
 FEWEST = 12  # examples evaluated at once, at least
 CLEARLY = 1.6  # times the accepted loss, and one example more: at a loss as large no further example is evaluated
 CAUTION = 0.9  # share of the accepted loss that is used where not all examples were evaluated
 BACK_OFF = 4  # points by which a ratio that was not evaluated on all examples is lowered, of a grid of a hundred
 FIRST_STEP = 8  # points from the first tested to the second, of a grid of a hundred; each further step is doubled
-BELOW = (
-    1,
-    2,
-    3,
-    5,
-    8,
-    16,
-    32,
-)  # points below the largest safe one that are tested as well: a curve may dip, and recover
+BELOW = (1, 2, 3, 5, 8, 16, 32)  # points below the safe one that are tested as well: a curve may dip, and recover
 
 Acceptable = Callable[[int, int], bool]  # numbers of examples lost and gained by pruning, over all examples
 
@@ -119,7 +114,9 @@ class _Tests:
         return changed
 
     def test(self, point: int) -> bool:
-        """Evaluate examples by their fragility until a chunk brings no change, or the loss is clearly too large.
+        """Evaluate examples by their fragility until a chunk brings no more than a stray change.
+
+        It ends earlier where the loss is clearly too large, or a budget is shared and enough examples were evaluated.
 
         To every chunk belong some examples spread evenly over the less fragile ones, so that these are not ignored.
 
@@ -135,7 +132,8 @@ class _Tests:
             if (~self.evaluated[point, rows]).sum() > self.left:
                 return False
             self.run(point, rows)
-            if not self._changed(point)[rows].any() or self.clearly_unsafe(point):
+            enough = np.isfinite(self.left) and self.evaluated[point].mean() >= ENOUGH
+            if self._changed(point)[rows].sum() <= STRAY or enough or self.clearly_unsafe(point):
                 break
         self.tested.add(point)
         return True
@@ -195,12 +193,12 @@ def search_safe(
 
     Few examples change their outcome at a safe ratio, and most of these have small margins, without pruning or at a
     neighbouring ratio. So a ratio is tested on the examples in the order of their fragility, a chunk at a time, until a
-    chunk brings no change. From `start` the search goes up or down in doubling steps until it has a safe and an unsafe
-    ratio, halves the bracket between them, and tests points below the safe one. Without a budget all examples are
-    then evaluated at the point found; if it is unsafe by these, the search goes on below.
+    chunk brings hardly a change. From `start` the search goes up or down in doubling steps until it has a safe and an
+    unsafe ratio, halves the bracket between them, and tests points below the safe one. Without a budget all examples
+    are then evaluated at the point found; if it is unsafe by these, the search goes on below.
 
-    With a budget the search ends when the next test exceeds it. A ratio that has not been evaluated on all examples by
-    then is lowered by `BACK_OFF` points.
+    With a budget the search ends when the next test exceeds it, and all examples are evaluated only if `TO_VERIFY`
+    evaluations are left. A ratio that has not been evaluated on all examples is lowered by `BACK_OFF` points.
 
     Args:
         evaluate: Outcome of some examples at a point.
@@ -218,6 +216,7 @@ def search_safe(
     if budget is not None:
         tests.left = budget * examples
     within_budget = _bracket(tests, min(max(start, 1), points - 1)) and tests.narrow()
+    within_budget = within_budget and tests.left >= TO_VERIFY * examples
     while within_budget and not _verified(tests):
         within_budget = _improve(tests) and tests.narrow()
     point = tests.safe()

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from prunecast.models.evaluation import Outcome
 from prunecast.seeding import generator
-from prunecast.sweeps.curve_metrics import within_epsilon
+from prunecast.sweeps.curve_metrics import interval_over_groups, within_epsilon
 from prunecast.sweeps.safe_search import Acceptable, confident, search_safe, within
 
 EPSILON = 0.01  # loss of accuracy that is accepted
 START = 0.7  # ratio that the search tests first, the same for every model: no forecast is used
-BUDGETS = (0.25, 0.5, 1.0, 2.0)  # evaluations that a search may spend; and none
+BUDGETS = (0.25, 0.5, 1.0, 3.0)  # evaluations that a search may spend; and none
 CONFIDENCES = (0.8, 0.9, 0.95)
 SPLITS = 20  # divisions of the examples into two halves
 
@@ -77,6 +77,33 @@ def search_costs(outcomes: Sequence[Outcome], seed: int) -> pd.DataFrame:
     held_out = {confidence: _held_out(correct[:-1], rule, seed) for confidence, rule in rules.items()}
     exact = (table["method"] == "search") & table["budget"].isna()
     return table.assign(held_out=table["confidence"].astype(float).fillna(0).map(held_out).where(exact))
+
+
+def summary(rows: pd.DataFrame, groups: NDArray[np.object_]) -> pd.DataFrame:
+    """Mean cost and quality of each method and limit over curves.
+
+    Args:
+        rows: Rows of the table `safe_searches` (n).
+        groups: Group of relatives of the model of each row (n,).
+
+    Returns:
+        By method, confidence and budget: `evaluations`; `unused`, the mean of the optimum less the ratio found, 0 where
+        that is negative, with its 90 % interval over groups, `low` to `high`; `safe`, the share of the curves on which
+        the loss is at most epsilon; `same`, the share on which the ratio is the optimum; and `held_out`.
+    """
+    unused = (rows["optimum"] - rows["recommended"]).clip(lower=0)
+    marked = rows.assign(
+        unused=unused,
+        safe=within_epsilon(-rows["loss"], 0, rows["epsilon"]),
+        same=np.isclose(rows["optimum"], rows["recommended"]),
+        group=groups,
+    )
+    parts = {}
+    for key, part in marked.groupby(["method", "confidence", "budget"], dropna=False):
+        low, high = interval_over_groups(part["unused"], part["group"], 0)
+        means = part[["evaluations", "unused", "safe", "same", "held_out"]].mean()
+        parts[key] = {**means, "low": low, "high": high, "curves": len(part)}
+    return pd.DataFrame(parts).T.rename_axis(["method", "confidence", "budget"])
 
 
 def _last_acceptable(correct: Booleans, acceptable: Acceptable) -> int:
