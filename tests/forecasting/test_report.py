@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,7 +33,7 @@ def test_the_text_says_the_curve_the_accuracies_the_warnings_and_the_ratio() -> 
 
 
 def _measured(ratio: float, accuracy: float, evaluated: int, saved: str | None = None) -> report.Measured:
-    safe = Safe(round(100 * ratio), accuracy, 2, 1, evaluated, verified=True)
+    safe = Safe(round(100 * ratio), accuracy, 2, 1, evaluated, measured=True, exact=True)
     return report.measured("layer", ratio, safe, 90, 0.01, 3.0, saved)
 
 
@@ -52,10 +53,13 @@ def test_the_measured_ratio_is_said_with_what_it_cost_and_where_it_is_saved() ->
 
 
 def test_a_ratio_found_within_a_budget_is_not_said_to_be_measured() -> None:
-    safe = Safe(50, 0.94, 2, 1, 45, verified=False)
+    safe = Safe(50, 0.94, 2, 1, 45, measured=False, exact=False)
     first, second = report.lines_of(report.measured("layer", 0.5, safe, 90, 0.01, 3.0, None), 0.01)
     assert first.startswith("found in layer scope within the budget: prune 50%, accuracy about 0.940; not every")
     assert second == "cost 0.5 evaluations of all examples, 3.0 s"
+    whole = replace(safe, measured=True)
+    first, *_ = report.lines_of(report.measured("layer", 0.5, whole, 90, 0.01, 3.0, None), 0.01)
+    assert first.endswith("prune 50%, accuracy 0.940; a higher ratio may be safe, beyond the budget")
 
 
 def test_the_document_has_a_format_and_all_that_the_text_says() -> None:
@@ -68,8 +72,8 @@ def test_the_document_has_a_format_and_all_that_the_text_says() -> None:
     assert content["curve"][50] == {"scope": "layer", "sparsity": 0.5, "predicted": 1.0, "lower": 1.0, "upper": 1.0}
     assert content["recommended"] == {"layer": 0.41}
     assert content["measured"] == {
-        "scope": "layer", "ratio": 0.5, "accuracy": 0.94, "verified": True, "chance": chance_within(2, 1, 90, 0.01),
-        "evaluations": 2.0, "seconds": 3.0, "saved": None
+        "scope": "layer", "ratio": 0.5, "accuracy": 0.94, "whole": True, "exact": True,
+        "chance": chance_within(2, 1, 90, 0.01), "evaluations": 2.0, "seconds": 3.0, "saved": None
     }  # fmt: skip
     assert content["notes"] == ["all 90 examples"]
     assert content["warnings"] == ["layers is 99"]

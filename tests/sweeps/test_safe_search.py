@@ -50,7 +50,8 @@ def test_the_exact_answer_is_the_point_before_the_first_fall_from_wherever_the_s
 ) -> None:
     margins = _falling(seed)
     safe = _search(margins, start)
-    assert safe.verified
+    assert safe.exact
+    assert safe.measured
     assert safe.point == _first_fall(margins)
     assert safe.accuracy == pytest.approx((margins[safe.point] > 0).mean())
     correct = margins[[0, safe.point]] > 0
@@ -77,7 +78,7 @@ def test_a_budget_is_kept_and_a_larger_one_leaves_less_unused(seed: int, budget:
 
 
 def test_without_a_budget_for_one_test_nothing_is_recommended() -> None:
-    assert _search(_falling(0), 50, 0) == Safe(0, (_falling(0)[0] > 0).mean(), 0, 0, 0, verified=False)
+    assert _search(_falling(0), 50, 0) == Safe(0, (_falling(0)[0] > 0).mean(), 0, 0, 0, measured=True, exact=False)
 
 
 def _dipping(dip: int, fall: int) -> Margins:
@@ -92,7 +93,8 @@ def _dipping(dip: int, fall: int) -> Margins:
 def test_a_dip_below_the_last_fall_is_found_where_the_search_tests_for_it(below: int) -> None:
     dip = 59 - below
     safe = _search(_dipping(dip, 60))
-    assert safe.verified
+    assert safe.exact
+    assert safe.measured
     assert safe.point == dip - 1
 
 
@@ -110,7 +112,7 @@ def test_a_curve_that_never_falls_is_safe_to_its_end_and_one_that_falls_at_once_
     assert _search(margins).point == POINTS - 1
     margins[1:, :300] = -5.0
     safe = _search(margins)
-    assert (safe.point, safe.accuracy, safe.verified) == (0, 1.0, True)
+    assert (safe.point, safe.accuracy, safe.exact) == (0, 1.0, True)
 
 
 def test_a_confidence_costs_sparsity_and_a_higher_one_more() -> None:

@@ -150,7 +150,7 @@ def largest_safe(
     start = round(expected * (POINTS - 1))
     with sweeper.masked_evaluation("magnitude", scope, thresholds) as (evaluate_at, _, _):
         safe = search_safe(evaluate_at, len(thresholds), examples, epsilon, start, budget, rule)
-    if not (safe.verified or safe.point):
+    if not (safe.exact or safe.point):
         raise UserError(
             f"the budget of {budget:g} evaluations ended before a safe ratio was found: give at least 0.5, or use a "
             "recommended ratio, which is not measured"

@@ -26,10 +26,11 @@ class Measured:
     Attributes:
         scope: Whether weights were ranked over all layers or in each layer.
         ratio: The ratio, as a fraction of the prunable weights.
-        accuracy: Accuracy there, as a fraction; where it is not verified, of the examples evaluated there, with all
-            others taken as without pruning.
-        verified: Whether all examples were evaluated there, and the next ratio was found unsafe.
-        chance: Probability that the loss in the population is within epsilon; None where it is not verified.
+        accuracy: Accuracy there, as a fraction; where not all examples were evaluated, the others are taken as they are
+            without pruning.
+        whole: Whether all examples were evaluated there.
+        exact: Whether, moreover, the next ratio was found unsafe.
+        chance: Probability that the loss in the population is within epsilon; None where not all were evaluated.
         evaluations: What finding it cost beside the dense evaluation, in evaluations of all examples.
         seconds: The time that took.
         saved: Folder of the pruned model, as text; None where it was not to be saved.
@@ -38,7 +39,8 @@ class Measured:
     scope: Scope
     ratio: float
     accuracy: float
-    verified: bool
+    whole: bool
+    exact: bool
     chance: float | None
     evaluations: float
     seconds: float
@@ -62,8 +64,9 @@ def measured(
     Returns:
         The description.
     """
-    chance = chance_within(safe.lost, safe.gained, examples, epsilon) if safe.verified else None
-    return Measured(scope, ratio, safe.accuracy, safe.verified, chance, safe.evaluated / examples, seconds, saved)
+    chance = chance_within(safe.lost, safe.gained, examples, epsilon) if safe.measured else None
+    spent = safe.evaluated / examples
+    return Measured(scope, ratio, safe.accuracy, safe.measured, safe.exact, chance, spent, seconds, saved)
 
 
 def lines(subject: Subject, prediction: Prediction, epsilon: float) -> Iterator[str]:
@@ -97,14 +100,14 @@ def lines_of(found: Measured, epsilon: float) -> Iterator[str]:
     Yields:
         Lines: the ratio with its accuracy, how certain it is, what it cost, and where the pruned model is.
     """
-    if not found.verified:
+    if not found.whole:
         yield (
             f"found in {found.scope} scope within the budget: prune {found.ratio:.0%}, accuracy about "
             f"{found.accuracy:.3f}; not every example was evaluated there"
         )
     elif found.ratio:
-        beyond = "one per cent more is not safe" if found.ratio < HIGHEST else "no higher one is tried"
-        yield f"measured in {found.scope} scope: prune {found.ratio:.0%}, accuracy {found.accuracy:.3f}; {beyond}"
+        what = f"prune {found.ratio:.0%}, accuracy {found.accuracy:.3f}"
+        yield f"measured in {found.scope} scope: {what}; {_beyond(found)}"
     else:
         yield f"measured in {found.scope} scope: no ratio is safe, not even one per cent"
     if found.chance is not None:
@@ -112,6 +115,12 @@ def lines_of(found: Measured, epsilon: float) -> Iterator[str]:
     yield f"cost {found.evaluations:.1f} evaluations of all examples, {found.seconds:.1f} s"
     if found.saved:
         yield f"saved to {found.saved}{'' if found.ratio else ', without pruning'}"
+
+
+def _beyond(found: Measured) -> str:
+    if not found.exact:
+        return "a higher ratio may be safe, beyond the budget"
+    return "one per cent more is not safe" if found.ratio < HIGHEST else "no higher one is tried"
 
 
 def document(subject: Subject, prediction: Prediction, epsilon: float, found: Measured | None) -> str:

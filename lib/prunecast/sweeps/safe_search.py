@@ -12,7 +12,6 @@ from prunecast.sweeps.curve_metrics import ROUNDING, chance_within
 
 CHUNK = 0.025  # share of the examples evaluated at once, in the order of their fragility
 SPREAD = 0.2  # as many further examples, as a share of a chunk, from all the others
-TO_VERIFY = 2  # evaluations that have to be left before all examples are evaluated at a point
 STRAY = 1  # change in a chunk after which no further one is evaluated
 ENOUGH = 0.3  # share of the examples after which a test ends where there is a budget
 FEWEST = 12  # examples evaluated at once, at least
@@ -31,12 +30,13 @@ class Safe:
 
     Attributes:
         point: Index of the point on the grid.
-        accuracy: Accuracy at that point, a fraction; where it is not verified, of the examples evaluated there, with
-            all others taken as correct or incorrect as they are without pruning.
+        accuracy: Accuracy at that point, a fraction; where it is not measured, all examples that were not evaluated
+            there are taken as they are without pruning.
         lost: Number of examples that are correct without pruning and incorrect at that point, as far as evaluated.
         gained: Number of examples for which it is the reverse.
         evaluated: Number of examples evaluated at points other than 0, over all these points.
-        verified: Whether all examples were evaluated at that point, and the next one was found unsafe.
+        measured: Whether all examples were evaluated at that point.
+        exact: Whether, moreover, the next point was found unsafe.
     """
 
     point: int
@@ -44,7 +44,8 @@ class Safe:
     lost: int
     gained: int
     evaluated: int
-    verified: bool
+    measured: bool
+    exact: bool
 
 
 def within(epsilon: float, examples: int) -> Acceptable:
@@ -162,22 +163,14 @@ class _Tests:
                 return False
         return True
 
-    def whole(self, point: int) -> bool:
-        """Evaluate all examples at a point, and at the others those that this showed to have changed, if budget lasts.
-
-        Returns:
-            Whether the budget was enough for the first.
-        """
+    def whole(self, point: int) -> None:
+        """Evaluate all examples at a point, and at the others those that this showed to have changed."""
         rest = np.flatnonzero(~self.evaluated[point])
-        if len(rest) > self.left:
-            return False
         self.run(point, rest)
         self.tested.add(point)
         late = rest[self._changed(point)[rest]]
         for other in sorted(self.tested - {0, point}, key=lambda at: abs(at - point)):
-            if len(late) <= self.left and not self.evaluated[other].all():
-                self.run(other, late)
-        return True
+            self.run(other, late)
 
 
 def search_safe(
@@ -197,8 +190,8 @@ def search_safe(
     unsafe ratio, halves the bracket between them, and tests points below the safe one. Without a budget all examples
     are then evaluated at the point found; if it is unsafe by these, the search goes on below.
 
-    With a budget the search ends when the next test exceeds it, and all examples are evaluated only if `TO_VERIFY`
-    evaluations are left. A ratio that has not been evaluated on all examples is lowered by `BACK_OFF` points.
+    With a budget the search ends when the next test exceeds it. The ratio found is lowered by `BACK_OFF` points; what
+    is left of the budget is spent on further examples there, and if it is unsafe by these, it is lowered again.
 
     Args:
         evaluate: Outcome of some examples at a point.
@@ -215,17 +208,24 @@ def search_safe(
     tests = _Tests(evaluate, points, examples, epsilon, acceptable or within(epsilon, examples))
     if budget is not None:
         tests.left = budget * examples
-    within_budget = _bracket(tests, min(max(start, 1), points - 1)) and tests.narrow()
-    within_budget = within_budget and tests.left >= TO_VERIFY * examples
-    while within_budget and not _verified(tests):
-        within_budget = _improve(tests) and tests.narrow()
-    point = tests.safe()
-    verified = _verified(tests)
-    if not tests.evaluated[point].all():
-        point = max(point - round(BACK_OFF * points / 100), 0)
+    start = min(max(start, 1), points - 1)
+    finished = _bracket(tests, start) and tests.narrow()
+    if budget is None:
+        while not _verified(tests):
+            _improve(tests)
+            tests.narrow()
+        point = tests.safe()
+    else:
+        back_off = max(1, round(BACK_OFF * points / 100))
+        point = max(tests.safe() - back_off, 0)
+        while finished and point and tests.left >= 1:
+            tests.run(point, tests.fragility(point)[: int(tests.left)])
+            if tests.passes(point):
+                break
+            point = max(point - back_off, 0)
     lost, gained = tests.changes(point)
     accuracy = float(tests.correct[0].mean()) - (lost - gained) / examples
-    return Safe(point, accuracy, lost, gained, tests.spent, verified)
+    return Safe(point, accuracy, lost, gained, tests.spent, bool(tests.evaluated[point].all()), budget is None)
 
 
 def _bracket(tests: _Tests, start: int) -> bool:
@@ -255,12 +255,11 @@ def _verified(tests: _Tests) -> bool:
     )
 
 
-def _improve(tests: _Tests) -> bool:
-    """The next step towards an answer that is verified; False where the budget is too small for it."""
+def _improve(tests: _Tests) -> None:
+    """The next step towards an answer that is verified."""
     safe, unsafe = tests.safe(), tests.unsafe()
     for below in BELOW:
         if safe - below > 0 and safe - below not in tests.tested:
-            return tests.test(safe - below)
-    if not tests.evaluated[safe].all():
-        return tests.whole(safe)
-    return tests.whole(unsafe)
+            tests.test(safe - below)
+            return
+    tests.whole(unsafe if tests.evaluated[safe].all() else safe)

@@ -14,7 +14,7 @@ from prunecast.sweeps.safe_search import Acceptable, confident, search_safe, wit
 
 EPSILON = 0.01  # loss of accuracy that is accepted
 START = 0.7  # ratio that the search tests first, the same for every model: no forecast is used
-BUDGETS = (0.25, 0.5, 1.0, 3.0)  # evaluations that a search may spend; and none
+BUDGETS = (0.25, 0.5, 1.0, 2.0)  # evaluations that a search may spend; and none
 CONFIDENCES = (0.8, 0.9, 0.95)
 SPLITS = 20  # divisions of the examples into two halves
 
@@ -94,7 +94,7 @@ def summary(rows: pd.DataFrame, groups: NDArray[np.object_]) -> pd.DataFrame:
     unused = (rows["optimum"] - rows["recommended"]).clip(lower=0)
     marked = rows.assign(
         unused=unused,
-        safe=within_epsilon(-rows["loss"], 0, rows["epsilon"]),
+        safe=within_epsilon(rows["epsilon"] - rows["loss"], 0, 0),
         same=np.isclose(rows["optimum"], rows["recommended"]),
         group=groups,
     )
