@@ -17,6 +17,10 @@
 #       - data/measured/campaign/models.csv
 #       - data/measured/campaign/sweeps.csv
 #       - data/measured/campaign/signals.csv.gz
+#       - data/measured/campaign/recommendations.csv
+#       - data/measured/campaign_seed_1/models.csv
+#       - data/measured/campaign_seed_1/sweeps.csv
+#       - data/measured/campaign_seed_1/safe_searches.csv
 #     writes: []
 # ---
 
@@ -54,13 +58,14 @@ from pathlib import Path
 
 import pandas as pd
 from myst_nb import glue
-from prunecast import paths
+from prunecast import paths, tables
 from prunecast.datasets import tasks, user_files
-from prunecast.forecasting import predict, pretrained, subjects
+from prunecast.forecasting import predict, pretrained, recommendation, subjects
 from prunecast.models import checkpoints
 from prunecast.plotting import curves, style
 
 style.use_style()
+campaign = paths.MEASURED / "campaign"
 
 # %% [markdown]
 # ## Load and measure once
@@ -102,15 +107,51 @@ style.table(pd.concat([notes, warnings], ignore_index=True))
 # %% [markdown]
 # ## Measure
 #
-# A recommendation is a forecast; only measuring shows whether it is safe. A {term}`bracketing search` starts at the
-# recommended ratio, goes up until a ratio is unsafe, and halves the bracket between them; then it checks the ratios
-# below, since a curve may dip and recover. Most of it evaluates only examples whose class can still change.
+# A recommendation is a forecast; only measuring shows whether it is safe. A search starts at the recommended ratio,
+# goes up or down until it has a safe and an unsafe ratio, and halves the bracket between them. Each ratio is tested on
+# the examples in the order of their fragility: at a safe ratio few change their outcome, and most of these have small
+# margins. Then all examples are evaluated at the ratio found, and ratios below are tested, since a curve may dip and
+# recover.
 
 # %%
 recommended = prediction.recommended[scope]
 ratio, safe = predict.largest_safe(model, scope, epsilon, recommended, subject.dense)
 
 # %% [markdown]
+# ## What a safe ratio costs
+#
+# {numref}`fig-safe-ratios` compares ways to a safe ratio on models of the campaign under another seed, measured at every point:
+# the lower left corner is cheap and leaves nothing unused. Replayed on these curves, a search that may spend one
+# evaluation, `--budget 1` on the command line, leaves {glue:text}`at_one:.3f` unused and is safe on
+# {glue:text}`safe_at_one:.0%` of the curves; the exact answer costs {glue:text}`exact_cost:.1f` evaluations and is the
+# right one on {glue:text}`same:.0%`.
+
+# %% mystnb={"figure": {"caption": "Sparsity left unused, and share of curves on which the loss stays within epsilon, against the cost in evaluations; a point a limit.", "name": "fig-safe-ratios"}, "image": {"alt": "Two panels over evaluations. Searches by fragility leave little unused from half an evaluation on, halving needs three or more; one ratio for all and the forecasts cost nearly nothing and leave about a fifth unused."}} tags=["hide-input"]
+exact_curves = paths.MEASURED / "campaign_seed_1"
+replayed = [tables.read(name, exact_curves) for name in ("safe_searches", "sweeps")]
+models = tables.read("models", exact_curves)
+costs = recommendation.safe_ratio_costs(*replayed, tables.read("recommendations", campaign), models)
+costs["series"] = costs["method"].where(costs["confidence"].isna(), "search, with a confidence")
+_ = curves.draw_safe_ratios(costs)
+
+# %% tags=["hide-input"]
+by_limit = costs.set_index(["method", "confidence", "budget"]).drop(columns=["series", "curves"])
+searched = by_limit.loc["search"].reset_index()
+plain, confident = searched[searched["confidence"].isna()], searched[searched["confidence"] == 0.9].iloc[0]
+exact, one = plain[plain["budget"].isna()].iloc[0], plain[plain["budget"] == 1].iloc[0]
+for name, value in {
+    "at_one": one["unused"], "safe_at_one": one["safe"], "exact_cost": exact["evaluations"], "same": exact["same"],
+    "held_out": exact["held_out"], "held_out_confident": confident["held_out"], "confidence_costs": confident["unused"],
+}.items():  # fmt: skip
+    glue(name, float(value), display=False)
+style.table(by_limit, precision=3)
+
+# %% [markdown]
+# An answer that is exact for the examples need not hold for others: a ratio found on one half of the examples loses at
+# most epsilon on the other half in {glue:text}`held_out:.0%` of divisions. `--confidence 0.9` asks for a ratio whose
+# loss in the population is within epsilon with that probability: {glue:text}`held_out_confident:.0%` hold on the other
+# half, and {glue:text}`confidence_costs:.2f` of the sparsity is the price.
+#
 # ## Save
 #
 # The pruned weights are zeros in a folder of the ordinary format. Masked is not smaller or faster: that takes another

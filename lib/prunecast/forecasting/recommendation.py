@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from prunecast.surrogates.conformal import quantile
 from prunecast.surrogates.curve_posterior import CurvePosterior
-from prunecast.surrogates.features import CurveSet, Floats
+from prunecast.surrogates.features import CurveSet, Floats, samples
 from prunecast.surrogates.splits import Groups
-from prunecast.sweeps.curve_metrics import ROUNDING, safe_sparsity, within_epsilon
+from prunecast.sweeps import search_costs
+from prunecast.sweeps.curve_metrics import ROUNDING, relatives, safe_sparsity, within_epsilon
 
+FORECASTS = {"lstm": "no forward pass", "lstm_agreement": "eight samples"}
 EDGE = 0.005  # sparsities closer to 0 or 1 count as this far from it
 
 Indices = NDArray[np.intp]
@@ -155,6 +157,50 @@ def by_halves(_curves: CurveSet, low: Indices, high: Indices, _last: bool) -> In
         Indices of thresholds (C,).
     """
     return (low + high) // 2
+
+
+def safe_ratio_costs(
+    searches: pd.DataFrame, sweeps: pd.DataFrame, recommendations: pd.DataFrame, models: pd.DataFrame
+) -> pd.DataFrame:
+    """What each way to a safe ratio leaves unused, how often it is safe, and what it costs, over the same models.
+
+    One ratio for all and the forecasts cost no labelled evaluation; their calibration left out the families and the
+    pretrained parents of each model. Forecasts are those of the same models in the campaign, under another seed.
+
+    Args:
+        searches: Rows of the table `safe_searches`.
+        sweeps: Rows of the table `sweeps`, with the magnitude curves of these models.
+        recommendations: Rows of the table `recommendations`; those without measurements are read.
+        models: Rows of the table `models` for these models.
+
+    Returns:
+        By method and limit, as fractions: the columns of `search_costs.summary`, with `series` for the method.
+    """
+    from prunecast.experiments.rules_of_thumb import constant_ratio
+    from prunecast.surrogates import benchmark  # here, because it imports scikit-learn, which no forecast needs
+
+    epsilon = float(searches["epsilon"].iloc[0])
+    optimum = searches.drop_duplicates(["model", "scope"])[["model", "scope", "optimum"]]
+    constant = constant_ratio(sweeps, models, epsilon).merge(optimum, on=["model", "scope"])
+    forecasts = recommendations[
+        (recommendations["measurements"] == 0)
+        & (recommendations["split"] == "leave_one_architecture_out")
+        & recommendations["model"].isin(models["model"])
+        & np.isclose(recommendations["epsilon"], epsilon)
+    ]
+    examples = models.set_index("model")["eval_examples"]
+    spent = forecasts["method"].map(lambda name: samples(benchmark.ENTRIES[name].groups))
+    parts = [
+        constant.assign(method="one ratio for all", evaluations=0.0),
+        forecasts.assign(
+            method="forecast, " + forecasts["method"].map(FORECASTS),
+            evaluations=spent / examples.loc[forecasts["model"]].to_numpy(),
+        ),
+        searches,
+    ]
+    rows = pd.concat(parts, ignore_index=True).assign(epsilon=epsilon)
+    groups = dict(zip(models["model"], relatives(models), strict=True))
+    return search_costs.summary(rows, rows["model"].map(groups).to_numpy(object)).reset_index()
 
 
 def _at_most(sparsity: Floats, limits: Floats) -> Indices:
