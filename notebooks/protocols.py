@@ -31,8 +31,8 @@
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
-sweeps_from: str = "laptop"  # study to train on and to forecast: a run of this machine, or one under data/measured
-splits: list = ["points", "leave_one_model_out"]  # also: leave_one_architecture_out, leave_one_task_out, vgg16
+sweeps_from: list = ["laptop"]  # studies to train on and to forecast: runs of this machine, or under data/measured
+splits: list = ["points", "leave_one_model_out"]  # also leave_one_architecture_out, _task_, _parent_, vgg16
 axes: list = ["sigma", "absolute"]  # axes on which the forecasts are read as well
 seeds: list = [0]  # seeds of the surrogates; those after the first give the spread of the LSTM
 thorough: bool = False  # also ablation, leak check and recommendations
@@ -54,12 +54,12 @@ from prunecast.sweeps import curve_metrics
 style.use_style()
 
 # %%
-models = tables.read("models", paths.tables(sweeps_from))
+folders = [paths.tables(study) for study in sweeps_from]
+models, sweeps, signals = (tables.read_all(name, folders) for name in ("models", "sweeps", "signals"))
 models = models[curve_metrics.learned(models)].reset_index(drop=True)
-sweeps, signals = (tables.read(name, paths.tables(sweeps_from)) for name in ("sweeps", "signals"))
 on_axes = {axis: features.curves_on(axis, sweeps, models, signals) for axis in AXES}
 percentile = on_axes["percentile"]
-outcomes = benchmark.outcomes_of(tables.read("probes", paths.tables(sweeps_from)), percentile.thresholds)
+outcomes = benchmark.outcomes_of(tables.read_all("probes", folders), percentile.thresholds)
 
 # %% [markdown]
 # ## The protocols
@@ -67,7 +67,8 @@ outcomes = benchmark.outcomes_of(tables.read("probes", paths.tables(sweeps_from)
 # **points**: a fifth of the points of every curve is hidden, its neighbours are known. **leave one model out**: a whole
 # model is hidden, its relatives are not. **leave one architecture out**: all models that share the architecture or the
 # pretrained parent are hidden; **one evaluation** and **few shot** then add measurements of the tested model itself.
-# **leave one task out**: all models of the task are hidden. **vgg16**: trained on transformers, tested on convolutional networks.
+# **leave one task out**: all models of the task are hidden. **leave one parent out**: all models fine-tuned from one checkpoint, or all
+# trained from scratch. **vgg16**: trained on transformers, tested on convolutional networks.
 #
 # The straight line is the source study's baseline; {doc}`surrogate` introduces the others.
 

@@ -209,7 +209,7 @@ def _pretrain(_: argparse.Namespace) -> None:
     from prunecast.forecasting import pretrained
 
     started = time.monotonic()
-    pretrained.save(pretrained.pretrain(paths.MEASURED / pretrained.STUDY), paths.PRETRAINED)
+    pretrained.save(pretrained.pretrain(paths.MEASURED), paths.PRETRAINED)
     print(f"{paths.PRETRAINED.relative_to(paths.ROOT)}: {time.monotonic() - started:.0f} s")
 
 

@@ -3,7 +3,7 @@
 import gzip
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,19 @@ def read(table: str, folder: Path) -> pd.DataFrame:
     if not path.exists():
         raise UserError(f"there is no {path.name} in {folder}; run the page that writes it first")
     return validate(table, _with_present_columns(table, pd.read_csv(path)))
+
+
+def read_all(table: str, folders: Iterable[Path]) -> pd.DataFrame:
+    """The rows of a table of several studies, one below the other, each read as by `read`.
+
+    Args:
+        table: Name of the table.
+        folders: Folders that hold its files.
+
+    Raises:
+        UserError: A file is missing, a table breaks its contract, or two studies have rows of the same key.
+    """
+    return validate(table, pd.concat([read(table, folder) for folder in folders], ignore_index=True))
 
 
 def write_atomically(path: Path, fill: Callable[[Path], object]) -> None:

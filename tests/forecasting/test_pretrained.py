@@ -6,7 +6,16 @@ import pytest
 from curves_to_learn import KNOWN, MODELS, UNKNOWN
 from prunecast import cache, paths, tables
 from prunecast.errors import UserError
-from prunecast.forecasting.pretrained import GROUPS, STUDY, PretrainedSurrogate, load, pretrain, save
+from prunecast.forecasting.pretrained import (
+    GROUPS,
+    STUDIES,
+    TRAINED_ON,
+    PretrainedSurrogate,
+    load,
+    pretrain,
+    save,
+    training_tables,
+)
 from prunecast.surrogates import lstm
 from prunecast.surrogates.curve_posterior import CurvePosterior
 from prunecast.surrogates.features import CurveSet, curves_on
@@ -48,9 +57,8 @@ def test_a_model_outside_the_training_range_gets_a_wider_interval_and_a_warning(
 
 @pytest.fixture
 def campaign() -> CurveSet:
-    folder = paths.MEASURED / STUDY
-    models = tables.read("models", folder)
-    curves = curves_on("percentile", tables.read("sweeps", folder), models, tables.read("signals", folder))
+    models, sweeps, signals = training_tables(paths.MEASURED).values()
+    curves = curves_on("percentile", sweeps, models, signals)
     return curves.knowing(np.zeros(curves.accuracy.shape, bool))
 
 
@@ -62,7 +70,7 @@ def test_the_shipped_surrogate_is_that_of_the_tables_and_small() -> None:
 @pytest.mark.slow
 def test_the_shipped_surrogate_equals_a_retraining(campaign: CurveSet) -> None:
     """Within a hundredth of accuracy on the mean and a fiftieth of a recommended ratio: processors add differently."""
-    shipped, again = load(), pretrain(paths.MEASURED / STUDY)
+    shipped, again = load(), pretrain(paths.MEASURED)
     difference = np.abs(shipped.forecast(campaign).predicted - again.forecast(campaign).predicted)
     assert difference.mean() <= 0.01
     assert np.abs(shipped.recommended(campaign, 0.01) - again.recommended(campaign, 0.01)).mean() <= 0.02
@@ -71,13 +79,15 @@ def test_the_shipped_surrogate_equals_a_retraining(campaign: CurveSet) -> None:
 
 
 def test_changed_tables_or_code_are_stated_with_how_to_retrain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("models.csv", "sweeps.csv", "signals.csv.gz"):
-        (tmp_path / name).write_bytes((paths.MEASURED / STUDY / name).read_bytes())
+    for study in STUDIES:
+        (tmp_path / study).mkdir()
+        for file in map(tables.file_name, TRAINED_ON):
+            (tmp_path / study / file).write_bytes((paths.MEASURED / study / file).read_bytes())
     assert load().outdated(tmp_path) == []
-    (tmp_path / "sweeps.csv").write_text("changed")
-    (sentence,) = load().outdated(tmp_path)
-    assert sentence.startswith("sweeps.csv in ")
-    assert sentence.endswith("retrain it with `prunecast pretrain`")
+    (tmp_path / STUDIES[-1] / "sweeps.csv").write_text("changed")
+    assert load().outdated(tmp_path) == [
+        f"{STUDIES[-1]}/sweeps.csv has changed since the surrogate was trained: retrain it with `prunecast pretrain`"
+    ]
     monkeypatch.setitem(cache.VERSIONS, "surrogate", 3)
     assert load().outdated() == [
         "version 2 of its code trained the surrogate, and the version is 3: retrain it with `prunecast pretrain`"

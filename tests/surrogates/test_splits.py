@@ -17,7 +17,7 @@ def test_points_that_are_hidden_are_not_trained_on() -> None:
     assert not np.isnan(fold.training.accuracy[~fold.hidden]).any()
 
 
-@pytest.mark.parametrize("split", ["leave_one_model_out", "leave_one_architecture_out", "leave_one_task_out", "vgg16"])
+@pytest.mark.parametrize("split", [name for name in splits.SPLITS if name != "points"])
 def test_no_model_that_is_forecast_was_trained_on(split: str) -> None:
     for fold in splits.SPLITS[split](KNOWN, 0):
         assert not set(fold.training.models) & set(fold.tested.models)
@@ -25,6 +25,9 @@ def test_no_model_that_is_forecast_was_trained_on(split: str) -> None:
             assert not set(fold.training.facts["family"]) & set(fold.tested.facts["family"])
         if split == "leave_one_task_out":
             assert not set(fold.training.facts["task"]) & set(fold.tested.facts["task"])
+        if split == "leave_one_parent_out":
+            parents = [set(curves.facts["parent"].fillna("")) for curves in (fold.training, fold.tested)]
+            assert not parents[0] & parents[1]
         if split == "vgg16":
             assert set(fold.training.facts["architecture"]) == {"bert", "electra", "gpt2"}
             assert set(fold.tested.facts["architecture"]) == {"vgg16_bn"}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -22,12 +23,12 @@ from prunecast.surrogates.splits import leave_one_group_out
 from prunecast.sweeps.curve_metrics import learned, relatives
 
 NAME = "lstm_agreement"
-STUDY = "campaign"
+STUDIES = ("campaign", "campaign_base")
 SEED = 0
 GROUPS = (*FREE, AGREEMENT)
 INPUTS = input_names(GROUPS)
 WEIGHTS, SCHEMA = "surrogate.safetensors", "surrogate.json"
-TRAINED_ON = ("models", "sweeps", "signals")  # tables of the campaign
+TRAINED_ON = ("models", "sweeps", "signals")  # tables of these studies
 RANGES = ("prunable_parameters", "layers", "classes")
 OUT_OF_RANGE_FACTOR = 2.0  # intervals and safety margins outside the training range are this much wider
 EPSILONS = (0.005, 0.01, 0.02, 0.05, 0.1)
@@ -44,7 +45,7 @@ class PretrainedSurrogate:
         interval_factor: By which conformal calibration multiplies the intervals, see `conformal.calibrated`.
         safety_margins: By epsilon, the log-odds by which a predicted safe sparsity is lowered.
         models: Names of the training models.
-        tables: sha256 of each of the tables that it was trained on, by table name.
+        tables: sha256 of each of the tables that it was trained on, by study and file.
         version: Version of the stage `surrogate` that trained it.
     """
 
@@ -66,21 +67,17 @@ class PretrainedSurrogate:
             if not low <= facts[name] <= high
         ]
 
-    def outdated(self, folder: Path = paths.MEASURED / STUDY) -> list[str]:
+    def outdated(self, folder: Path = paths.MEASURED) -> list[str]:
         """A sentence on what has changed since the training, if anything has.
 
         Args:
-            folder: Tables of the campaign as they are now.
+            folder: Folder with the tables of the `STUDIES` as they are now.
         """
         if self.version != VERSIONS["surrogate"]:
             now = VERSIONS["surrogate"]
             return [f"version {self.version} of its code trained the surrogate, and the version is {now}: {RETRAIN}"]
-        changed = [
-            tables.file_name(name) for name, digest in table_hashes(folder).items() if digest != self.tables.get(name)
-        ]
-        if changed:
-            return [f"{changed[0]} in {folder.name} has changed since the surrogate was trained: {RETRAIN}"]
-        return []
+        changed = [name for name, digest in table_hashes(folder).items() if digest != self.tables.get(name)]
+        return [f"{changed[0]} has changed since the surrogate was trained: {RETRAIN}"] if changed else []
 
     def forecast(self, curves: CurveSet) -> Forecast:
         """Forecast with calibrated 90 % intervals, wider outside the training range; the dense accuracy is known."""
@@ -100,21 +97,28 @@ class PretrainedSurrogate:
 
 
 def table_hashes(folder: Path) -> dict[str, str]:
-    """The sha256 of each of the tables `TRAINED_ON` in a folder, by table name."""
-    return {name: file_hash(folder / tables.file_name(name)) for name in TRAINED_ON}
+    """The sha256 of each of the tables `TRAINED_ON` of the `STUDIES` in a folder, by study and file."""
+    files = [f"{study}/{tables.file_name(name)}" for study in STUDIES for name in TRAINED_ON]
+    return {file: file_hash(folder / file) for file in files}
+
+
+def training_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables `TRAINED_ON` of the `STUDIES` in a folder by name, with the models alone that learned their task."""
+    read = {name: tables.read_all(name, [folder / study for study in STUDIES]) for name in TRAINED_ON}
+    models = read["models"]
+    return read | {"models": models[learned(models)].reset_index(drop=True)}
 
 
 def pretrain(folder: Path, seed: int = SEED) -> PretrainedSurrogate:
-    """Train on all models of the tables in `folder` that learned their task, and calibrate by leaving groups out.
+    """Train on all models of the `STUDIES` in `folder` that learned their task, and calibrate by leaving groups out.
 
     Groups of relatives (by architecture or pretrained parent) are left out in turn; their errors widen the intervals
     and lower the recommendations.
     """
     from prunecast.surrogates import benchmark  # here, because it imports scikit-learn, which no forecast needs
 
-    models = tables.read("models", folder)
-    models = models[learned(models)].reset_index(drop=True)
-    curves = curves_on("percentile", tables.read("sweeps", folder), models, tables.read("signals", folder))
+    models, sweeps, signals = training_tables(folder).values()
+    curves = curves_on("percentile", sweeps, models, signals)
     groups = relatives(curves.facts)
     left_out = leave_one_group_out(curves, groups, partial(benchmark.unfitted, NAME, seed))
     margins = {}
