@@ -1,5 +1,8 @@
 """Metrics of a pruning curve: retained accuracy, segments, the largest safe sparsity; intervals over relatives."""
 
+from collections.abc import Sequence
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -159,6 +162,31 @@ def safe_sparsity(curve: pd.DataFrame, epsilon: float) -> float:
     unsafe = ~within_epsilon(points["accuracy"].to_numpy(), points["accuracy"].iloc[0], epsilon)
     last_safe = int(unsafe.argmax()) - 1 if unsafe.any() else len(points) - 1
     return float(points["sparsity"].iloc[last_safe])
+
+
+def seed_noise(sweeps: Sequence[pd.DataFrame], epsilon: float) -> pd.DataFrame:
+    """How far curves of the same model, trained under different seeds, lie apart.
+
+    Args:
+        sweeps: Rows of the table `sweeps` of each seed; models and scopes of magnitude that two have are compared.
+        epsilon: Loss of accuracy that is accepted, as a fraction.
+
+    Returns:
+        By model and scope, means over pairs of seeds: `curve`, the mean absolute difference of the losses from the
+        dense accuracy over all thresholds of the percentile axis; `safe`, that of the safe sparsities; and `seeds`.
+    """
+    seeds = []
+    for rows in sweeps:
+        chosen = rows[(rows["axis"] == "percentile") & (rows["criterion"] == "magnitude")]
+        curves = chosen.pivot(index=["model", "scope"], columns="threshold", values="accuracy")
+        safe = {key: safe_sparsity(curve, epsilon) for key, curve in chosen.groupby(["model", "scope"])}
+        seeds.append(curves.sub(curves[0.0], axis=0).assign(safe=pd.Series(safe)))
+    differences = [(one - other).abs().dropna() for one, other in combinations(seeds, 2)]
+    pairs = pd.concat(
+        [pd.DataFrame({"curve": each.drop(columns="safe").mean(axis=1), "safe": each["safe"]}) for each in differences]
+    ).groupby(["model", "scope"])
+    present = pd.concat([each["safe"] for each in seeds]).groupby(["model", "scope"]).size()
+    return pairs.mean().join(present.rename("seeds"))
 
 
 def safe_sparsities(sweeps: pd.DataFrame, epsilon: float, criterion: str = "magnitude") -> pd.DataFrame:
