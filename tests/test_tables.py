@@ -144,3 +144,12 @@ def test_the_campaign_is_as_wide_as_its_page_says_and_every_model_learned_its_ta
     beyond = engines[engines["largest_error"] > 0.01]
     assert set(beyond["model"]) <= {"mnist_fc5"}  # its fall is steeper than the adaptive engine follows: 0.017
     assert engines["mean_error"].max() <= 0.001
+
+
+def test_tables_of_several_studies_are_one_below_the_other_and_share_no_key(tmp_path: Path) -> None:
+    for study, row in {"a": "first", "b": "second"}.items():
+        tables.write("reproductions", FRAME.iloc[:1].assign(row=row), tmp_path / study)
+    both = tables.read_all("reproductions", [tmp_path / "a", tmp_path / "b"])
+    assert both["row"].to_list() == ["first", "second"]
+    with pytest.raises(UserError, match="reproductions breaks its contract"):
+        tables.read_all("reproductions", [tmp_path / "a", tmp_path / "a"])

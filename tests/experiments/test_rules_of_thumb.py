@@ -188,3 +188,16 @@ def test_the_difference_from_one_ratio_is_paired_and_has_an_interval_from_five_g
     own = rules.loc["effective number, calibrated"]
     assert own["difference"] == pytest.approx(own["unused"] - rules.loc[rules_of_thumb.ONE_RATIO, "unused"])
     assert own["low"] <= own["difference"] <= own["high"]
+
+
+def test_one_ratio_is_calibrated_on_the_curves_of_other_groups() -> None:
+    """Of the four other models nine of ten curves must be safe, so all of them: the ratio is their least optimum."""
+    optima = {"a": 0.3, "b": 0.4, "c": 0.5, "d": 0.6, "e": 0.7}
+    curves = [_curve(model, optimum, scope) for model, optimum in optima.items() for scope in ("global", "layer")]
+    names = list(optima)
+    models = pd.DataFrame({"model": names, "family": names, "parent": None})
+    rows = rules_of_thumb.constant_ratio(pd.concat(curves), models, EPSILON).set_index(["model", "scope"])
+    assert rows.loc["a", "recommended"].to_list() == pytest.approx([0.4, 0.4])
+    assert (rows.loc["a", "loss"] > EPSILON).all()
+    assert rows.drop("a")["recommended"].to_numpy() == pytest.approx(0.3)
+    assert (rows.drop("a")["loss"] <= EPSILON).all()

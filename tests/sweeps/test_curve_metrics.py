@@ -64,3 +64,18 @@ def test_a_model_at_the_limit_is_found_within_epsilon_with_confidence_as_rarely_
     counts = np.random.default_rng(0).multinomial(1000, [0.015, 0.005, 0.98], 1000)
     chances = [curve_metrics.chance_within(lost, gained, 1000, 0.01) for lost, gained, _ in counts]
     assert 0.07 < (np.array(chances) >= 0.9).mean() < 0.13
+
+
+def test_the_noise_of_a_seed_is_the_mean_distance_of_losses_and_of_safe_sparsities() -> None:
+    first, second, third = ([0.9, 0.9, 0.6], [0.8, 0.7, 0.6], [0.8, 0.8, 0.8])
+    sweeps = [
+        _curve(accuracies).assign(model="m", scope="global", axis="percentile", criterion="magnitude")
+        for accuracies in (first, second, third)
+    ]
+    sweeps = [rows.assign(threshold=rows["sparsity"] * 10) for rows in sweeps]
+    (noise,) = curve_metrics.seed_noise(sweeps, 0.01).reset_index().to_dict("records")
+    losses = np.array([[0, 0, 0.3], [0, 0.1, 0.2], [0, 0, 0]])
+    expected = np.mean([np.abs(losses[a] - losses[b]).mean() for a, b in ((0, 1), (0, 2), (1, 2))])
+    assert noise["curve"] == pytest.approx(expected)
+    assert noise["safe"] == pytest.approx(np.mean([0.5, 0.5, 1.0]))
+    assert (noise["model"], noise["scope"], noise["seeds"]) == ("m", "global", 3)
