@@ -4,4 +4,4 @@ import warnings
 
 warnings.filterwarnings("ignore", message="IProgress not found")  # pages show no bars, so none is missed
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
