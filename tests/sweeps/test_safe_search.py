@@ -2,39 +2,17 @@ from functools import partial
 
 import numpy as np
 import pytest
-import torch
-from numpy.typing import NDArray
+from margins import EXAMPLES, POINTS, Margins, evaluating, falling, flat
 from prunecast.models.evaluation import Outcome
-from prunecast.sweeps.adaptive import Evaluate, Rows
+from prunecast.sweeps.adaptive import Rows
 from prunecast.sweeps.curve_metrics import chance_within
 from prunecast.sweeps.safe_search import BELOW, Safe, confident, search_safe
 
-POINTS, EXAMPLES = 101, 600
 EPSILON = 0.01
-Margins = NDArray[np.float64]
-
-
-def _falling(seed: int) -> Margins:
-    """Margins (points, examples) of a model that breaks between a third and two thirds of the grid, with noise."""
-    choice = np.random.default_rng(seed)
-    breaks = choice.normal(POINTS / 2, 6, size=EXAMPLES)
-    return (breaks - np.arange(POINTS)[:, None]) / 10 + choice.normal(0, 0.05, size=(POINTS, EXAMPLES))
-
-
-def _flat() -> Margins:
-    return np.full((POINTS, EXAMPLES), 5.0)
-
-
-def _evaluate(margins: Margins) -> Evaluate:
-    def evaluate(point: int, rows: Rows) -> Outcome:
-        margin = torch.from_numpy(margins[point, rows])
-        return Outcome(margin > 0, margin.neg().exp(), margin)
-
-    return evaluate
 
 
 def _search(margins: Margins, start: int = 50, budget: float | None = None) -> Safe:
-    return search_safe(_evaluate(margins), POINTS, EXAMPLES, EPSILON, start, budget)
+    return search_safe(evaluating(margins), POINTS, EXAMPLES, EPSILON, start, budget)
 
 
 def _first_fall(margins: Margins) -> int:
@@ -48,7 +26,7 @@ def _first_fall(margins: Margins) -> int:
 def test_the_exact_answer_is_the_point_before_the_first_fall_from_wherever_the_search_starts(
     seed: int, start: int
 ) -> None:
-    margins = _falling(seed)
+    margins = falling(seed)
     safe = _search(margins, start)
     assert safe.exact
     assert safe.measured
@@ -63,9 +41,9 @@ def test_the_exact_answer_is_the_point_before_the_first_fall_from_wherever_the_s
 @pytest.mark.parametrize("budget", [0.0, 0.1, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("seed", range(5))
 def test_a_budget_is_kept_and_a_larger_one_leaves_less_unused(seed: int, budget: float) -> None:
-    margins = _falling(seed)
+    margins = falling(seed)
     safe, evaluated = _search(margins, 30, budget), []
-    evaluate = _evaluate(margins)
+    evaluate = evaluating(margins)
 
     def counted(point: int, rows: Rows) -> Outcome:
         evaluated.append(len(rows) if point else 0)
@@ -78,12 +56,12 @@ def test_a_budget_is_kept_and_a_larger_one_leaves_less_unused(seed: int, budget:
 
 
 def test_without_a_budget_for_one_test_nothing_is_recommended() -> None:
-    assert _search(_falling(0), 50, 0) == Safe(0, (_falling(0)[0] > 0).mean(), 0, 0, 0, measured=True, exact=False)
+    assert _search(falling(0), 50, 0) == Safe(0, (falling(0)[0] > 0).mean(), 0, 0, 0, measured=True, exact=False)
 
 
 def _dipping(dip: int, fall: int) -> Margins:
     """Margins of which forty small ones fail at one point, hold again above it, and fail for good from a point on."""
-    margins = _flat()
+    margins = flat()
     margins[:fall, :40] = 0.1
     margins[fall:, :40] = margins[dip, :40] = -0.1
     return margins
@@ -108,7 +86,7 @@ def test_examples_with_large_margins_that_fail_are_found_by_the_evaluation_of_al
 
 
 def test_a_curve_that_never_falls_is_safe_to_its_end_and_one_that_falls_at_once_nowhere() -> None:
-    margins = _flat()
+    margins = flat()
     assert _search(margins).point == POINTS - 1
     margins[1:, :300] = -5.0
     safe = _search(margins)
@@ -116,8 +94,8 @@ def test_a_curve_that_never_falls_is_safe_to_its_end_and_one_that_falls_at_once_
 
 
 def test_a_confidence_costs_sparsity_and_a_higher_one_more() -> None:
-    margins = _falling(3)
-    search = partial(search_safe, _evaluate(margins), POINTS, EXAMPLES, 0.05, 50, None)
+    margins = falling(3)
+    search = partial(search_safe, evaluating(margins), POINTS, EXAMPLES, 0.05, 50, None)
     points = [search(confident(0.05, EXAMPLES, confidence)).point for confidence in (0.5, 0.8, 0.99)]
     assert points[0] > points[1] > points[2] > 0
     for point, confidence in zip(points, (0.5, 0.8, 0.99), strict=True):
