@@ -226,7 +226,7 @@ def _of_surrogate() -> Numbers:
 def write() -> None:
     """Write what the stages give now, beside their versions."""
     content = {stage: {"version": VERSIONS[stage], "numbers": numbers} for stage, numbers in measure().items()}
-    FILE.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    FILE.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
