@@ -109,7 +109,7 @@ style.table(pd.concat([notes, warnings], ignore_index=True))
 #
 # A recommendation is a forecast; only measuring shows whether it is safe. A search starts at the recommended ratio,
 # goes up or down until it has a safe and an unsafe ratio, and halves the bracket between them. Each ratio is tested on
-# the examples in the order of their fragility: at a safe ratio few change their outcome, and most of these have small
+# the examples in the order of their {term}`fragility`: at a safe ratio few change their outcome, and most of these have small
 # margins. Then all examples are evaluated at the ratio found, and ratios below are tested, since a curve may dip and
 # recover.
 
