@@ -239,7 +239,8 @@ _ = effective_number_figures.draw_images(images)
 #   scores {glue:text}`gemma_wanda:.0%` and by {glue:text}`gemma_wanda_wanda:.1f`; for LLaMA with seven billion parameters
 #   the paper prints {glue:text}`gemma_llama:.1f` at most. Which weights are pruned matters more than the number: as many as
 #   by magnitude, chosen by Wanda, multiply it by {glue:text}`gemma_magnitude_wanda:.1f`, and one half, so chosen, by
-#   {glue:text}`gemma_half_wanda:.1f`. Of its blocks {glue:text}`gemma_blocks` can go at the lowest price,
+#   {glue:text}`gemma_half_wanda:.1f`. Heads of the smallest norm are a worse choice than random ones (of one seed),
+#   whatever the number. Of its blocks {glue:text}`gemma_blocks` can go at the lowest price,
 #   {glue:text}`gemma_shorter:.1f` times the perplexity before any training ({doc}`structure`).
 # - It needs no sort: on {glue:text}`scores:,d` scores, count, cut and mask take {glue:text}`faster:.0f` times less time
 #   than torch's own global pruning and raise the peak of memory {glue:text}`smaller:.0f` times less.

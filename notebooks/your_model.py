@@ -148,8 +148,8 @@ style.table(by_limit, precision=3)
 
 # %% [markdown]
 # An answer that is exact for the examples need not hold for others: a ratio found on one half of the examples loses at
-# most epsilon on the other half in {glue:text}`held_out:.0%` of divisions. `--confidence 0.9` asks for a ratio whose
-# loss in the population is within epsilon with that probability: {glue:text}`held_out_confident:.0%` hold on the other
+# most epsilon on the other half in {glue:text}`held_out:.0%` of divisions. The option `--confidence`, here nine tenths,
+# asks for a ratio whose loss in the population is within epsilon with that probability: {glue:text}`held_out_confident:.0%` hold on the other
 # half, and {glue:text}`confidence_costs:.2f` of the sparsity is the price.
 #
 # ## Save
