@@ -123,8 +123,7 @@ def spec_of(name: str) -> LanguageSpec | PretrainedSpec:
     Raises:
         UserError: The name is unknown, or the hidden size is no multiple of the number of heads.
     """
-    known = registry()
-    if name not in known:
+    if name not in (known := registry()):
         raise UserError(f"there is no model {name!r} in data/language_models.yml; there are {', '.join(known)}")
     spec = known[name]
     if isinstance(spec, LanguageSpec) and spec.hidden % spec.heads:
