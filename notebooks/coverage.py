@@ -96,7 +96,7 @@ style.table(by_cost[["unused", "violated"]].mean().unstack("method"), precision=
 #
 # Size and training of the LSTM, and the curve posterior, were chosen on the folds on which the tables above judge
 # them. The surrogate that this book ships was trained on both parts of the campaign; the models below were measured
-# after that, and nothing was chosen by them. Some have relatives in the campaign, on other tasks; two stem from a
+# after that, and nothing was chosen by them. Most have relatives in the campaign, on other tasks; two stem from a
 # pretrained parent that it does not have.
 
 # %%
