@@ -205,7 +205,8 @@ gemma = tables.read("emp_language", paths.MEASURED / "effective_gemma").set_inde
 dense, times = float(gemma["dense"].iloc[0]), gemma["pruned"] / gemma["dense"]
 for counted, chosen in (("magnitude", "magnitude"), ("magnitude", "wanda"), ("wanda", "wanda"), ("half", "wanda")):
     glue(f"gemma_{counted}_{chosen}", float(times["row", counted, chosen]), display=False)
-    glue(f"gemma_{counted}", float(gemma.loc[("row", counted, chosen), "sparsity"]), display=False)
+for counted in ("magnitude", "wanda"):
+    glue(f"gemma_{counted}", float(gemma.loc[("row", counted, counted), "sparsity"]), display=False)
 llama = published[(published["table"] == "LLaMA rows") & (published["quantity"] == "perplexity_ratio")]
 shorter = tables.read("pruned_structure", paths.MEASURED / "structure_gemma").sort_values("pruned").iloc[0]
 glue("gemma_blocks", shorter["which"].replace("block ", "").replace(";", ","), display=False)
