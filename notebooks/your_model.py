@@ -122,29 +122,29 @@ ratio, safe = predict.largest_safe(model, scope, epsilon, recommended, subject.d
 #
 # {numref}`fig-safe-ratios` compares ways to a safe ratio on models of the campaign under another seed, measured at every point:
 # the lower left corner is cheap and leaves nothing unused. Replayed on these curves, a search that may spend one
-# evaluation, `--budget 1` on the command line, leaves {glue:text}`at_one:.3f` unused and is safe on
+# evaluation (`--budget 1` on the command line) leaves {glue:text}`at_one:.3f` unused and is safe on
 # {glue:text}`safe_at_one:.0%` of the curves; the exact answer costs {glue:text}`exact_cost:.1f` evaluations and is the
-# right one on {glue:text}`same:.0%`.
+# right one on {glue:text}`same:.0%`. In the table, *low* and *high* are the 90 % interval of *unused* over groups of
+# relatives, *same* is the share of curves on which the exact answer was found, and *held out* is explained below it.
 
 # %% mystnb={"figure": {"caption": "Sparsity left unused, and share of curves on which the loss stays within epsilon, against the cost in evaluations; a point a limit.", "name": "fig-safe-ratios"}, "image": {"alt": "Two panels over evaluations. Searches by fragility leave little unused from half an evaluation on, halving needs three or more; one ratio for all and the forecasts cost nearly nothing and leave about a fifth unused."}} tags=["hide-input"]
 exact_curves = paths.MEASURED / "campaign_seed_1"
 replayed = [tables.read(name, exact_curves) for name in ("safe_searches", "sweeps")]
 models = tables.read("models", exact_curves)
 costs = recommendation.safe_ratio_costs(*replayed, tables.read("recommendations", campaign), models)
-costs["series"] = costs["method"].where(costs["confidence"].isna(), "search, with a confidence")
+costs["series"] = costs["method"].where(costs["confidence"].isna(), "search with a confidence")
 _ = curves.draw_safe_ratios(costs)
 
 # %% tags=["hide-input"]
-by_limit = costs.set_index(["method", "confidence", "budget"]).drop(columns=["series", "curves"])
-searched = by_limit.loc["search"].reset_index()
-plain, confident = searched[searched["confidence"].isna()], searched[searched["confidence"] == 0.9].iloc[0]
-exact, one = plain[plain["budget"].isna()].iloc[0], plain[plain["budget"] == 1].iloc[0]
+by_way = costs.set_index("way").sort_values("evaluations")
+exact, one = by_way.loc["search, exact"], by_way.loc["search, at most 1"]
+confident = by_way.loc["search, exact, confidence 0.9"]
 for name, value in {
     "at_one": one["unused"], "safe_at_one": one["safe"], "exact_cost": exact["evaluations"], "same": exact["same"],
     "held_out": exact["held_out"], "held_out_confident": confident["held_out"], "confidence_costs": confident["unused"],
 }.items():  # fmt: skip
     glue(name, float(value), display=False)
-style.table(by_limit, precision=3)
+style.table(by_way[["evaluations", "unused", "low", "high", "safe", "same", "held_out"]], precision=2)
 
 # %% [markdown]
 # An answer that is exact for the examples need not hold for others: a ratio found on one half of the examples loses at

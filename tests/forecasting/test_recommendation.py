@@ -52,6 +52,7 @@ def test_ways_to_a_safe_ratio_are_compared_over_the_same_models() -> None:
     )  # fmt: skip
     elsewhere = forecasts.assign(model="c", recommended=0.0)
     found = recommendation.safe_ratio_costs(searches, sweeps, pd.concat([forecasts, elsewhere]), models)
+    assert set(found["way"]) == {"forecast, eight samples", "one ratio for all", "search, at most 1"}
     rows = found.set_index("method")
     assert rows["curves"].eq(4).all()
     assert rows.loc["search", ["evaluations", "unused", "safe"]].to_list() == pytest.approx([0.8, 0.03, 1])

@@ -174,7 +174,7 @@ def safe_ratio_costs(
         models: Rows of the table `models` for these models.
 
     Returns:
-        By method and limit, as fractions: the columns of `search_costs.summary`, with `series` for the method.
+        A row for each method and limit, with the columns of `search_costs.summary` and, in words, `way`.
     """
     from prunecast.experiments.rules_of_thumb import constant_ratio
     from prunecast.surrogates import benchmark  # here, because it imports scikit-learn, which no forecast needs
@@ -200,7 +200,15 @@ def safe_ratio_costs(
     ]
     rows = pd.concat(parts, ignore_index=True).assign(epsilon=epsilon)
     groups = dict(zip(models["model"], relatives(models), strict=True))
-    return search_costs.summary(rows, rows["model"].map(groups).to_numpy(object)).reset_index()
+    found = search_costs.summary(rows, rows["model"].map(groups).to_numpy(object)).reset_index()
+    return found.assign(way=[_way(*key) for key in found[["method", "confidence", "budget"]].itertuples(index=False)])
+
+
+def _way(method: str, confidence: float, budget: float) -> str:
+    limits = [] if np.isnan(budget) else [f"at most {budget:g}"]
+    limits += ["exact"] if method == "search" and not limits else []
+    limits += [] if np.isnan(confidence) else [f"confidence {confidence:g}"]
+    return ", ".join([method, *limits])
 
 
 def _at_most(sparsity: Floats, limits: Floats) -> Indices:

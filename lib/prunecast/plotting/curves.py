@@ -111,7 +111,7 @@ def draw_safe_ratios(rows: pd.DataFrame) -> Figure:
     names = {"unused": "sparsity left unused", "safe": "share of curves that are safe"}
     panels = rows.melt(["series", "evaluations"], list(names), "quantity").replace({"quantity": names})
     facets = {"sharey": False, "legend_out": False}
-    grid = draw_series(panels, "evaluations", "value", "quantity", kind="scatter", facet_kws=facets)
+    grid = draw_series(panels, "evaluations", "value", "quantity", kind="scatter", facet_kws=facets, height=3)
     for panel in grid.axes.flat:
         panel.set_xscale("symlog", linthresh=0.1)
         panel.set_xlim(-0.02, None)
