@@ -144,7 +144,8 @@ def largest_safe(
         raise UserError(f"a confidence of {confidence:g} is not between 0 and 1")
     thresholds, examples = grid(POINTS)[:-1], len(subject.examples)  # a model without weights is not recommended
     rule = within(epsilon, examples) if confidence is None else confident(epsilon, examples, confidence)
-    sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", subject.seed)
+    recalibrate_on = subject.recalibrate_on
+    sweeper = Sweeper(subject.model, subject.weights, subject.examples, "float32", subject.seed, recalibrate_on)
     if dense:
         sweeper.ends[0] = dense
     start = round(expected * (POINTS - 1))

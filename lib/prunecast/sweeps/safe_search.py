@@ -12,7 +12,8 @@ from prunecast.sweeps.curve_metrics import ROUNDING, chance_within
 
 CHUNK = 0.025  # share of the examples evaluated at once, in the order of their fragility
 SPREAD = 0.2  # as many further examples, as a share of a chunk, from all the others
-STRAY = 1  # change in a chunk after which no further one is evaluated
+STRAY = 1  # change in a chunk after which no further one is evaluated, where at least `SEVERAL` may be lost in all
+SEVERAL = 3  # examples
 ENOUGH = 0.3  # share of the examples after which a test ends where there is a budget
 FEWEST = 12  # examples evaluated at once, at least
 CLEARLY = 1.6  # times the accepted loss, and one example more: at a loss as large no further example is evaluated
@@ -72,6 +73,7 @@ class _Tests:
         self.spent = 0
         self.tested = {0}
         self.chunk = max(FEWEST, round(CHUNK * examples))
+        self.stray = STRAY if self.accepted >= SEVERAL else 0
 
     def run(self, point: int, rows: Rows) -> None:
         """Evaluate those of the rows (n,) that have not been evaluated at the point."""
@@ -134,7 +136,7 @@ class _Tests:
                 return False
             self.run(point, rows)
             enough = np.isfinite(self.left) and self.evaluated[point].mean() >= ENOUGH
-            if self._changed(point)[rows].sum() <= STRAY or enough or self.clearly_unsafe(point):
+            if self._changed(point)[rows].sum() <= self.stray or enough or self.clearly_unsafe(point):
                 break
         self.tested.add(point)
         return True
