@@ -10,6 +10,7 @@
 #     name: python3
 #   prunecast:
 #     reads:
+#       - data/models.yml
 #       - data/published/edge_surrogates.csv
 #       - data/published/edge_surrogate_predictions.csv.gz
 #       - data/measured/structure/edges.csv

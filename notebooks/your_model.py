@@ -18,6 +18,9 @@
 #       - data/measured/campaign/sweeps.csv
 #       - data/measured/campaign/signals.csv.gz
 #       - data/measured/campaign/recommendations.csv
+#       - data/measured/campaign_base/models.csv
+#       - data/measured/campaign_base/sweeps.csv
+#       - data/measured/campaign_base/signals.csv.gz
 #       - data/measured/campaign_seed_1/models.csv
 #       - data/measured/campaign_seed_1/sweeps.csv
 #       - data/measured/campaign_seed_1/safe_searches.csv
