@@ -59,8 +59,9 @@ import pandas as pd
 from IPython.display import display
 from myst_nb import glue
 from prunecast import paths, tables
-from prunecast.experiments import effective_number, effective_number_cases, reproductions, rules_of_thumb
-from prunecast.experiments import effective_number_language as of_text
+from prunecast.effective_pruning import classifiers, comparison
+from prunecast.effective_pruning import language_models as of_text
+from prunecast.experiments import reproductions, rules_of_thumb
 from prunecast.models import checkpoints, language
 from prunecast.plotting import effective_number as effective_number_figures
 from prunecast.plotting import style
@@ -83,19 +84,19 @@ style.use_style()
 # %%
 languages = [language.trained_language_model(name, run, seed) for name in language_models]
 nodes = [checkpoints.trained_classifier(name, run, seed) for name in kans]
-of_photograph, images = effective_number_cases.of_photograph([1.0], seed)
+of_photograph, images = classifiers.of_photograph([1.0], seed)
 trained = [subject for subject in languages if isinstance(subject.spec, language.LanguageSpec)]
 parts = [
-    *(effective_number_cases.of_study(models, study, criteria, epsilon, seed) for study in [models_from] if study),
-    *(effective_number_cases.of_networks([model], run, betas, seeds, epsilon) for model in fully_connected),
+    *(classifiers.of_study(models, study, criteria, epsilon, seed) for study in [models_from] if study),
+    *(classifiers.of_networks([model], run, betas, seeds, epsilon) for model in fully_connected),
     *(of_text.of_language(subject, criteria, [1.0], epsilon, blocks) for subject in trained),
-    *(effective_number_cases.of_kan(subject, [1.0], epsilon) for subject in nodes),
+    *(classifiers.of_kan(subject, [1.0], epsilon) for subject in nodes),
     of_photograph,
 ]
 rows = pd.concat(parts, ignore_index=True)
 _ = tables.write("emp", rows, paths.outputs(run))
 _ = tables.write("emp_language", of_text.at_same_sparsity(languages, blocks), paths.outputs(run))
-style.table(effective_number.overview(rows), precision=2)
+style.table(comparison.overview(rows), precision=2)
 
 # %% [markdown]
 # What is pruned is small in sum: the scores kept make up most of the total. {numref}`fig-bound` shows how much at
@@ -132,14 +133,14 @@ _ = effective_number_figures.draw_betas(fully, reproductions.printed_accuracies(
 # on which the criterion does better at the same sparsity.
 
 # %% mystnb={"figure": {"caption": "Accuracy lost at beta 1 by criterion, a mark a classifier of the campaign, beside magnitude and random pruning at the same sparsity.", "name": "fig-criteria"}, "image": {"alt": "Marks by criterion. Under magnitude most lie near zero; under Wanda, saliency and Taylor many have lost a quarter and more; magnitude at the same sparsity mostly loses less, random pruning more."}} tags=["hide-input"]
-classifiers = at_one[(at_one["metric"] == "accuracy") & ~at_one["model"].isin([*fully["model"], "mnist_kan"])]
-compared = classifiers[classifiers["granularity"] == "global"]
+campaign_rows = at_one[(at_one["metric"] == "accuracy") & ~at_one["model"].isin([*fully["model"], "mnist_kan"])]
+compared = campaign_rows[campaign_rows["granularity"] == "global"]
 _ = effective_number_figures.draw_criteria(compared)
 
 # %% tags=["hide-input"]
-by_criterion = effective_number.summary(classifiers, epsilon)
+by_criterion = comparison.summary(campaign_rows, epsilon)
 taylor = by_criterion.loc[("global", "taylor")]
-of_networks = effective_number.summary(fully[fully["beta"] == 1], epsilon).iloc[0]
+of_networks = comparison.summary(fully[fully["beta"] == 1], epsilon).iloc[0]
 speed = tables.read("effective_speed", paths.MEASURED / "effective_speed").query("task == 'mask'")
 cost = speed.groupby("way")[["seconds", "extra_mb"]].median()
 faster, smaller = cost.loc["global_unstructured"] / cost.loc["effective number"]
@@ -165,14 +166,14 @@ style.table(by_criterion.drop(columns="models"), precision=3)
 # one calibrated ratio, with its 90 % interval over groups of relatives.
 
 # %% mystnb={"figure": {"caption": "Sparsity under the rule, by magnitude, against the largest sparsity that loses at most one point of accuracy; a mark a curve of the campaign.", "name": "fig-rule"}, "image": {"alt": "Marks in a narrow band of heights, from three to five tenths, whatever the optimum, which goes from two to ten tenths: the rule does not follow it."}} tags=["hide-input"]
-by_magnitude = classifiers[classifiers["criterion"] == "magnitude"]
+by_magnitude = campaign_rows[campaign_rows["criterion"] == "magnitude"]
 glue("correlation", float(by_magnitude["sparsity"].corr(by_magnitude["optimum"])), display=False)
 _ = effective_number_figures.draw_recommended(by_magnitude)
 
 # %% tags=["hide-input"]
 campaign = paths.MEASURED / "campaign"
 curves, recommended, facts = (tables.read(name, campaign) for name in ("sweeps", "recommendations", "models"))
-by_split = rules_of_thumb.evaluate_rules(classifiers, curves, recommended, facts, epsilon)
+by_split = rules_of_thumb.evaluate_rules(campaign_rows, curves, recommended, facts, epsilon)
 by_rule = by_split.loc["leave_one_architecture_out"]
 rules = [*by_rule.index[:2], rules_of_thumb.ONE_RATIO, "forecast, lstm"]
 for name, rule in zip(("rule", "same", "ratio", "forecast"), rules, strict=True):
@@ -200,7 +201,7 @@ style.table(by_split, precision=3)
 # for heads. The paper prunes LLaMA by rows, and has no other criterion at the same sparsity.
 
 # %% tags=["hide-input"]
-others = at_one[~at_one["model"].isin([*classifiers["model"], *fully["model"]])]
+others = at_one[~at_one["model"].isin([*campaign_rows["model"], *fully["model"]])]
 gemma = tables.read("emp_language", paths.MEASURED / "effective_gemma").set_index(["granularity", "counted", "chosen"])
 dense, times = float(gemma["dense"].iloc[0]), gemma["pruned"] / gemma["dense"]
 for counted, chosen in (("magnitude", "magnitude"), ("magnitude", "wanda"), ("wanda", "wanda"), ("half", "wanda")):
@@ -213,7 +214,7 @@ glue("gemma_blocks", shorter["which"].replace("block ", "").replace(";", ","), d
 glue("gemma_shorter", float(shorter["pruned"] / shorter["dense"]), display=False)
 for name, value in (("dense", dense), ("llama", float(llama["value"].max()))):
     glue(f"gemma_{name}", value, display=False)
-display(style.table(effective_number.overview(others), precision=2))
+display(style.table(comparison.overview(others), precision=2))
 style.table(of_text.overview(gemma.reset_index()))
 
 # %% mystnb={"figure": {"caption": "A photograph, what the rule keeps of it at beta 1, and as many entries at random.", "name": "fig-photograph"}, "image": {"alt": "Five pictures of a temple. By channel its dark parts turn black and the rest is untouched; by patch the sky takes a faint tint; at random both are full of noise."}} tags=["hide-input"]

@@ -20,7 +20,7 @@ from prunecast.cost import energy, flops
 from prunecast.datasets import docstrings, tasks
 from prunecast.datasets.tasks import Split, Task
 from prunecast.edge_experiments import edge_removal
-from prunecast.experiments import effective_number_cases
+from prunecast.effective_pruning import classifiers
 from prunecast.forecasting import pretrained
 from prunecast.landscape import grid as landscape_grid
 from prunecast.landscape.optimisation import Recipe
@@ -184,7 +184,7 @@ def _of_costs(subject: checkpoints.TrainedModel) -> Numbers:
 
 
 def _of_effective_number(subject: checkpoints.TrainedModel) -> Numbers:
-    rows = effective_number_cases.of_classifier(subject, ["magnitude", "wanda"], "global", [1.0], 0.02)
+    rows = classifiers.of_classifier(subject, ["magnitude", "wanda"], "global", [1.0], 0.02)
     columns = ("n_eff", "kept", "pruned", "random_at_same_sparsity", "optimum", "preserved")
     return {f"{row['criterion']}_{name}": row[name] for row in rows.to_dict("records") for name in columns}
 

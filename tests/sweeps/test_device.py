@@ -11,7 +11,7 @@ import pytest
 import torch
 from fake_device import fake_device
 from prunecast.cost import energy, profile
-from prunecast.experiments.weight_scores import calibration_batches, weight_scores
+from prunecast.effective_pruning.weight_scores import calibration_batches, weight_scores
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.inputs import Examples
 from prunecast.pruning import schedules

@@ -1,1 +1,1 @@
-"""Experiments of single chapters: effective model pruning, and the figures of the papers beside ours."""
+"""Experiments of single chapters: the three regimes, architectures, and the figures of the papers beside ours."""

@@ -24,7 +24,7 @@ from prunecast.models.transformer_blocks import find_blocks, keep_blocks
 from prunecast.networks.vision import ImageClassifier, is_vision_architecture
 
 Importance = Literal["magnitude", "taylor"]
-FAMILIES = ("bert", "distilbert", "electra", "roberta")
+FAMILIES = ("bert", "distilbert", "electra", "mpnet", "roberta")
 ATTENTION = (".query", ".key", ".value", ".q_lin", ".k_lin", ".v_lin")
 FEED_FORWARD = (".intermediate.dense", ".ffn.lin1")
 WEIGHTED = (nn.Linear, nn.Conv2d)
@@ -160,6 +160,8 @@ def _refuse(model: Any, removal: Removal) -> None:
         return
     if model.config.model_type not in FAMILIES:
         raise UserError(f"no parts can be removed from a {model.config.model_type}, only from {', '.join(FAMILIES)}")
+    if removal.heads and model.config.model_type == "mpnet":
+        raise UserError("no heads can be removed from an mpnet, whose layers share one position bias for all heads")
     if removal.layers >= model.config.num_hidden_layers:
         raise UserError(
             f"{removal.layers} layers cannot be removed from {model.config.num_hidden_layers}, of which one must stay"

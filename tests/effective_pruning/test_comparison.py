@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from prunecast import tables
-from prunecast.experiments import effective_number
-from prunecast.experiments.effective_number import Case, Granularity, Masks, compare, summary
-from prunecast.experiments.weight_scores import every_weight, only
+from prunecast.effective_pruning import comparison
+from prunecast.effective_pruning.comparison import Case, Granularity, Masks, compare, summary
+from prunecast.effective_pruning.weight_scores import every_weight, only
 from prunecast.pruning import criteria
 from torch import Tensor, nn
 from torch.nn import functional
@@ -263,7 +263,7 @@ def test_no_share_above_one_is_preserved_where_only_zeros_are_pruned() -> None:
     choice = np.random.default_rng(0)
     for _ in range(30):
         scores = torch.from_numpy(np.abs(choice.normal(size=(300, 400))) * (choice.random((300, 400)) < 0.3)).float()
-        share = effective_number._preserved({"a": scores}, {"a": scores > 0})
+        share = comparison._preserved({"a": scores}, {"a": scores > 0})
         assert 1 - 1e-12 < share <= 1
 
 
@@ -299,10 +299,10 @@ def test_bisection_finds_the_optimum_of_a_full_scan(
     dense = case.measure()[0]
     flat = _flat(scores)
     holding, shares = [], []
-    for percent in range(effective_number.GRID):
+    for percent in range(comparison.GRID):
         stays = np.zeros(len(flat), bool)
         for group in _groups(scores, granularity):
-            stays[_highest(flat, group, len(group) - round(percent / effective_number.GRID * len(group)))] = True
+            stays[_highest(flat, group, len(group) - round(percent / comparison.GRID * len(group)))] = True
         shares.append(1 - stays.mean())
         holding.append(case.holds(case.evaluate(_shaped(stays, scores))[0], dense, epsilon))
     assert holding == sorted(holding, reverse=True)
@@ -341,9 +341,9 @@ def test_the_optimum_by_perplexity_is_where_that_has_risen_by_epsilon(
     assert (rows["pruned"] == np.exp(rows["pruned_loss"])).all()
     dense = float(rows["dense"].iloc[0])
     for name, optimum in zip(rows["criterion"], rows["optimum"].to_numpy(float), strict=True):
-        flat, percent = _flat(scores[name]), round(optimum * effective_number.GRID)
+        flat, percent = _flat(scores[name]), round(optimum * comparison.GRID)
         rise = []
-        for share in (percent / effective_number.GRID, (percent + 1) / effective_number.GRID):
+        for share in (percent / comparison.GRID, (percent + 1) / comparison.GRID):
             left = _highest(flat, np.arange(len(flat)), len(flat) - round(share * len(flat)))
             rise.append(case.evaluate(_shaped(_marked(len(flat), left), scores[name]))[0] / dense - 1)
         assert rise[0] <= 0.1 < rise[1]
@@ -448,7 +448,7 @@ def test_a_summary_counts_models_once_and_shares_over_rows() -> None:
 
 
 def test_an_overview_names_what_was_pruned_with_its_controls() -> None:
-    table: Any = effective_number.overview(
+    table: Any = comparison.overview(
         pd.DataFrame(
             {"model": ["m"], "granularity": ["row"], "criterion": ["wanda"], "beta": [0.75], "sparsity": [0.4]}
             | {"dense": [0.9], "pruned": [0.8], "magnitude_at_same_sparsity": [0.7]}

@@ -9,8 +9,8 @@ import pytest
 import small_texts
 import torch
 from prunecast import tables
-from prunecast.experiments import effective_number_language
-from prunecast.experiments.weight_scores import only
+from prunecast.effective_pruning import language_models
+from prunecast.effective_pruning.weight_scores import only
 from prunecast.models import language
 from prunecast.models.prunable import prunable_weights
 from prunecast.pruning import effective_number, gates
@@ -39,7 +39,7 @@ def teller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> language.Language
 
 def test_rows_and_heads_of_a_language_model_are_pruned(teller: language.LanguageModel) -> None:
     before = [weight.clone() for weight in teller.model.parameters()]
-    rows = tables.validate("emp", effective_number_language.of_language(teller, ["magnitude", "wanda"], [1.0], EPSILON))
+    rows = tables.validate("emp", language_models.of_language(teller, ["magnitude", "wanda"], [1.0], EPSILON))
     assert list(rows[["granularity", "criterion"]].itertuples(index=False, name=None)) == [
         ("row", "magnitude"),
         ("row", "wanda"),
@@ -109,12 +109,12 @@ def test_a_pretrained_model_has_the_blocks_of_its_own_tokenizer(pretrained: lang
     record = provenance.record(pretrained.folder)
     assert set(record["inputs"]) == {"words", "own/gemma"}
     assert "weights" not in record
-    dense = effective_number_language.at_same_sparsity([pretrained], 4)["dense"].iloc[0]
+    dense = language_models.at_same_sparsity([pretrained], 4)["dense"].iloc[0]
     assert dense == pytest.approx(_perplexity(pretrained.model, pretrained.blocks[:4]), rel=1e-5)
 
 
 def test_as_many_weights_of_each_output_are_pruned_by_every_criterion(pretrained: language.LanguageModel) -> None:
-    rows = tables.validate("emp_language", effective_number_language.at_same_sparsity([pretrained], 4))
+    rows = tables.validate("emp_language", language_models.at_same_sparsity([pretrained], 4))
     found = rows[rows["granularity"] == "row"].set_index(["counted", "chosen"])
     layers = {name: layer for name, layer in pretrained.model.named_modules() if name.endswith("_proj")}
     assert set(found["entries"]) == {sum(layer.weight.numel() for layer in layers.values())}
@@ -152,7 +152,7 @@ def test_as_many_weights_of_each_output_are_pruned_by_every_criterion(pretrained
 
 def test_as_many_heads_are_pruned_by_every_criterion(pretrained: language.LanguageModel) -> None:
     before = [weight.clone() for weight in pretrained.model.parameters()]
-    rows = tables.validate("emp_language", effective_number_language.at_same_sparsity([pretrained], 4))
+    rows = tables.validate("emp_language", language_models.at_same_sparsity([pretrained], 4))
     assert all(torch.equal(a, b) for a, b in zip(before, pretrained.model.parameters(), strict=True))
     found = rows[rows["granularity"] == "head"].set_index(["counted", "chosen"])
     assert set(found["entries"]) == {8}
@@ -188,9 +188,9 @@ def test_the_slope_of_a_head_is_that_of_the_loss_when_it_is_scaled(pretrained: l
 
 
 def test_what_was_measured_is_kept_and_agrees_with_the_rule(teller: language.LanguageModel) -> None:
-    rows = effective_number_language.at_same_sparsity([teller], 8)
+    rows = language_models.at_same_sparsity([teller], 8)
     found = rows.set_index(["granularity", "counted", "chosen"])["pruned"]
-    ruled = effective_number_language.of_language(teller, ["magnitude", "wanda"], [1.0], EPSILON, 8)
+    ruled = language_models.of_language(teller, ["magnitude", "wanda"], [1.0], EPSILON, 8)
     for row in ruled.to_dict("records"):
         of = (row["granularity"], row["criterion"])
         assert found[(*of, row["criterion"])] == pytest.approx(row["pruned"], rel=1e-6)
@@ -198,9 +198,9 @@ def test_what_was_measured_is_kept_and_agrees_with_the_rule(teller: language.Lan
     path = teller.folder / "same_sparsity" / "row_half_wanda.json"
     kept = json.loads(path.read_text())
     path.write_text(json.dumps(kept | {"row": {"perplexity": 7.5}}))
-    again = effective_number_language.at_same_sparsity([teller], 8)
+    again = language_models.at_same_sparsity([teller], 8)
     assert again.set_index(["granularity", "counted", "chosen"])["pruned"]["row", "half", "wanda"] == 7.5
-    shown = effective_number_language.overview(rows)
+    shown = language_models.overview(rows)
     assert list(shown.columns) == ["pruned", "by magnitude", "by Wanda or Taylor", "at random"]
     assert shown.loc[("heads", "one half"), "by Wanda or Taylor"] == f"{found['head', 'half', 'taylor']:,.0f}"
     assert shown.loc[("weights of each output", "one half"), "pruned"] == "50%"
@@ -210,5 +210,5 @@ def test_what_was_measured_is_kept_and_agrees_with_the_rule(teller: language.Lan
 
 def test_the_highest_of_each_row_are_marked_and_of_equal_ones_the_first_are_not() -> None:
     scores = torch.tensor([[3.0, 1.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0]])
-    marked = effective_number_language.highest(scores, torch.tensor([2, 3]))
+    marked = language_models.highest(scores, torch.tensor([2, 3]))
     assert marked.tolist() == [[True, False, False, True], [False, True, True, True]]

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prunecast.effective_pruning import image_pruning
+from prunecast.effective_pruning.image_pruning import Image, Order, PrunedImage
 from prunecast.errors import UserError
-from prunecast.experiments import image_pruning
-from prunecast.experiments.image_pruning import Image, Order, PrunedImage
 
 Prune = Callable[..., PrunedImage]
 

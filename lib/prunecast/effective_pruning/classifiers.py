@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from prunecast import paths, tables
 from prunecast.cache import file_hash
+from prunecast.effective_pruning import image_pruning
+from prunecast.effective_pruning.comparison import Case, Granularity, Masks, compare
+from prunecast.effective_pruning.weight_scores import calibration_batches, every_weight, only, weight_scores
 from prunecast.errors import UserError
-from prunecast.experiments import image_pruning
-from prunecast.experiments.effective_number import Case, Granularity, Masks, compare
-from prunecast.experiments.weight_scores import calibration_batches, every_weight, only, weight_scores
 from prunecast.models.checkpoints import TrainedModel, trained_classifier
 from prunecast.models.evaluation import evaluate
 from prunecast.pruning import criteria, gates

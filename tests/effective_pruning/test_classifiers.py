@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 import torch
 from prunecast import paths, tables
+from prunecast.effective_pruning import classifiers, image_pruning
+from prunecast.effective_pruning.weight_scores import calibration_batches, every_weight
 from prunecast.errors import UserError
-from prunecast.experiments import effective_number_cases, image_pruning
-from prunecast.experiments.weight_scores import calibration_batches, every_weight
 from prunecast.loading import storage
 from prunecast.models import checkpoints, zoo
 from prunecast.models.checkpoints import TrainedModel
@@ -34,9 +34,7 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_text_classifier_is_pruned_under_every_criterion(own_subject: TrainedModel) -> None:
-    rows = tables.validate(
-        "emp", effective_number_cases.of_classifier(own_subject, CRITERIA, "global", [0.1, 1000.0], EPSILON)
-    )
+    rows = tables.validate("emp", classifiers.of_classifier(own_subject, CRITERIA, "global", [0.1, 1000.0], EPSILON))
     assert rows["criterion"].drop_duplicates().to_list() == CRITERIA
     dense = evaluate(own_subject.model, own_subject.examples)
     assert set(rows["dense"]) == {dense.accuracy}
@@ -59,7 +57,7 @@ def test_models_of_a_study_have_the_optima_of_its_measured_curves(subject: Train
     for table in ("models", "sweeps"):
         tables.write(table, getattr(study, table), paths.outputs("study"))
     names = ["magnitude", "random", "taylor"]
-    rows = tables.validate("emp", effective_number_cases.of_study([], "study", names, EPSILON, 0))
+    rows = tables.validate("emp", classifiers.of_study([], "study", names, EPSILON, 0))
     keys = list(rows[["model", "granularity", "criterion"]].itertuples(index=False, name=None))
     assert keys == [*(("tiny", "global", name) for name in names), ("tiny", "layer", "magnitude")]
     for row in rows.to_dict("records"):
@@ -68,16 +66,16 @@ def test_models_of_a_study_have_the_optima_of_its_measured_curves(subject: Train
         else:
             measured = curve_metrics.safe_sparsities(study.sweeps, EPSILON, row["criterion"])
             assert row["optimum"] == measured[row["granularity"]].loc["tiny"]
-    again = effective_number_cases.of_study(["tiny"], "study", names, EPSILON, 0)
+    again = classifiers.of_study(["tiny"], "study", names, EPSILON, 0)
     pd.testing.assert_frame_equal(tables.validate("emp", again), rows)
     with pytest.raises(UserError, match="study 'study' has no curve of 'large'; it has those of tiny"):
-        effective_number_cases.of_study(["tiny", "large"], "study", names, EPSILON, 0)
+        classifiers.of_study(["tiny", "large"], "study", names, EPSILON, 0)
 
 
 @pytest.mark.usefixtures("networks")
 def test_a_network_is_trained_once_for_every_seed_in_a_folder_of_its_own() -> None:
     betas, seeds = [0.5, 1.0, 5.0], [3, 8]
-    rows = tables.validate("emp", effective_number_cases.of_networks(["net"], "anew", betas, seeds, EPSILON))
+    rows = tables.validate("emp", classifiers.of_networks(["net"], "anew", betas, seeds, EPSILON))
     assert list(rows[["seed", "beta"]].itertuples(index=False, name=None)) == [(s, b) for s in seeds for b in betas]
     assert (rows["entries"] == 64 * 100 + 100 * 10).all()
     assert (rows["dense"] > 0.5).all()
@@ -91,7 +89,7 @@ def test_a_network_is_trained_once_for_every_seed_in_a_folder_of_its_own() -> No
         assert of["kept"].to_list() == [int(effective_number.mask(size, beta).sum()) for beta in betas]
     times = [(folder / "trained.json").stat().st_mtime_ns for folder in folders]
     pd.testing.assert_frame_equal(
-        tables.validate("emp", effective_number_cases.of_networks(["net"], "anew", betas, seeds, EPSILON)), rows
+        tables.validate("emp", classifiers.of_networks(["net"], "anew", betas, seeds, EPSILON)), rows
     )
     assert [(folder / "trained.json").stat().st_mtime_ns for folder in folders] == times
 
@@ -101,7 +99,7 @@ def test_nodes_of_a_kolmogorov_arnold_network_are_switched_off() -> None:
     subject = checkpoints.trained_classifier("splines", "small", 0)
     network: Any = subject.model.network
     before = [weight.clone() for weight in subject.model.parameters()]
-    rows = tables.validate("emp", effective_number_cases.of_kan(subject, [0.3, 1.0], EPSILON))
+    rows = tables.validate("emp", classifiers.of_kan(subject, [0.3, 1.0], EPSILON))
     assert set(rows["granularity"]) == {"node"}
     assert rows["criterion"].to_list() == ["attribution"] * 2 + ["magnitude"] * 2
     assert (rows["entries"] == 64).all()
@@ -118,7 +116,7 @@ def test_nodes_of_a_kolmogorov_arnold_network_are_switched_off() -> None:
 def test_a_photograph_is_pruned_by_channels_and_patches_beside_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     corner = image_pruning.photograph()[150:190, 200:250].clip(1 / 255)  # without black: zeros are pruned entries
     monkeypatch.setattr(image_pruning, "photograph", lambda: corner)
-    photograph, images = effective_number_cases.of_photograph([1.0, 0.5], 0)
+    photograph, images = classifiers.of_photograph([1.0, 0.5], 0)
     rows = tables.validate("emp", photograph)
     keys = list(rows[["granularity", "beta"]].itertuples(index=False, name=None))
     assert keys == [("channel", 1.0), ("channel", 0.5), ("patch", 1.0), ("patch", 0.5)]

@@ -2,8 +2,8 @@ import math
 
 import pytest
 import torch
+from prunecast.effective_pruning import weight_scores
 from prunecast.errors import UserError
-from prunecast.experiments import weight_scores
 from prunecast.loading import storage
 from prunecast.models import zoo
 from prunecast.models.checkpoints import TrainedModel

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from prunecast import tables
 from prunecast.cache import kept_row, key_of
-from prunecast.experiments.effective_number import Case, Masks, compare
-from prunecast.experiments.weight_scores import only, weight_scores
+from prunecast.effective_pruning.comparison import Case, Masks, compare
+from prunecast.effective_pruning.weight_scores import only, weight_scores
 from prunecast.models.language import LanguageModel, perplexity, prunable
 from prunecast.progress import track
 from prunecast.pruning import criteria, effective_number, gates
