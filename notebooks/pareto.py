@@ -41,8 +41,7 @@ models_from: str = "laptop"  # study whose models are configured here
 models: list = ["docstrings_bert"]  # models of that study
 epsilon: float = 0.01  # accuracy you would give up
 ratios: list = [0.3, 0.6, 0.9]  # shares set to zero, in the masked and the sparse form
-shares: list = [0.0, 0.5]  # shares of heads and of neurons removed
-layers: list = [0, 1]  # layers removed
+removed: list = [[0.0, 0.5], [0.0, 0.5], [0, 1]]  # shares of the heads, shares of the neurons, layers
 trained_ratios: list = [0.6]  # shares set to zero where the model is trained on after it
 examples: int = 2000  # training examples, at most
 evaluations: int = 15  # configurations a search may measure
@@ -112,7 +111,8 @@ style.table(
 # examples, effective operations, latency at batch 1, energy at batch 32, as shares of the dense model's in the same run.
 
 # %%
-space = space_of(ratios=ratios, shares=shares, layers=layers, trained_ratios=trained_ratios)
+heads, neurons, layers = removed
+space = space_of(ratios=ratios, heads=heads, neurons=neurons, layers=layers, trained_ratios=trained_ratios)
 budget = budget_of(epochs=1, examples=examples, learning_rate=2e-4, distilled=1)
 meter = energy.meter(torch.device("cuda" if torch.cuda.is_available() else "cpu"), watts_per_core or None)
 rounds = 10  # calls timed at each batch size

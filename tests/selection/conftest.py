@@ -15,7 +15,7 @@ from prunecast.selection import evaluator
 from prunecast.selection.evaluator import ConfigurationEvaluator
 from prunecast.selection.space import Configuration, Space
 
-SPACE = Space(ratios=(0.9,), shares=(0.5,), layers=(0,), trained_ratios=(0.9,))
+SPACE = Space(ratios=(0.9,), heads=(0.5,), neurons=(0.5,), layers=(0,), trained_ratios=(0.9,))
 HALF = Configuration(form="removed", heads=0.5, neurons=0.5)
 PARTS = [HALF.model_copy(update={part: 0.0}) for part in ("heads", "neurons")]
 BOTH = HALF.model_copy(update={"ratio": 0.6})  # of the remaining half weights are set to zero as well

@@ -18,7 +18,7 @@ from prunecast.selection.space import Configuration, Space
 
 HALF = Configuration(form="removed", heads=0.5, neurons=0.5)
 MASKED = Configuration(form="masked", ratio=0.9, scope="layer", schedule="gradual")
-FEW = Space(ratios=(0.5,), shares=(0.5,), layers=(0,)).configurations()[:4]
+FEW = Space(ratios=(0.5,), heads=(0.5,), neurons=(0.5,), layers=(0,)).configurations()[:4]
 
 
 def _counting(stop_after: float = math.inf) -> tuple[energy.Meter, list[int]]:

@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 from prunecast.selection import pareto, search
 from prunecast.selection.space import COMPARED_EXAMPLES, Space
 
-SPACE = Space(ratios=(0.3, 0.6, 0.9), shares=(0.0, 0.3, 0.6), layers=(0, 1), trained_ratios=(0.6, 0.9))
-SMALL = Space(ratios=(0.5, 0.9), shares=(0.5,), layers=(0,), trained_ratios=(0.9,))
-SMALLEST = Space(ratios=(0.9,), shares=(0.5,), layers=(0,), trained_ratios=(0.9,))  # NSGA-II soon proposes all of it
+SPACE = Space(
+    ratios=(0.3, 0.6, 0.9), heads=(0.0, 0.3, 0.6), neurons=(0.0, 0.3, 0.6), layers=(0, 1), trained_ratios=(0.6, 0.9)
+)
+SMALL = Space(ratios=(0.5, 0.9), heads=(0.5,), neurons=(0.5,), layers=(0,), trained_ratios=(0.9,))
+SMALLEST = Space(
+    ratios=(0.9,), heads=(0.5,), neurons=(0.5,), layers=(0,), trained_ratios=(0.9,)
+)  # NSGA-II soon proposes all of it
 MAJORITY = 0.5
 EVALUATIONS = 16
 EXAMPLES = settings(deadline=None, max_examples=15)

@@ -9,10 +9,11 @@ from prunecast.selection.space import Configuration, Space, space_of
 @pytest.mark.parametrize(
     "space",
     [
-        Space(ratios=(0.5, 0.9), shares=(0.0, 0.5), layers=(0,), trained_ratios=(0.9,)),
+        Space(ratios=(0.5, 0.9), heads=(0.0, 0.5), neurons=(0.0, 0.5), layers=(0,), trained_ratios=(0.9,)),
         Space(
             ratios=tuple(percent / 100 for percent in range(1, 100)),
-            shares=(0.0, 0.25, 1 / 3, 0.5, 2 / 3),
+            heads=(0.0, 0.25, 1 / 3, 0.5, 2 / 3),
+            neurons=(0.0, 0.25, 1 / 3, 0.5, 2 / 3),
             layers=(0, 1, 2, 11),
             trained_ratios=(0.25, 0.5, 0.501),
         ),
@@ -50,9 +51,9 @@ def test_an_inconsistent_configuration_is_refused(wrong: dict[str, Any], complai
 
 @pytest.mark.parametrize(
     ("changed", "complaint"),
-    [({"ratios": [90]}, "ratios.0 is 90: input should be less than 1"), ({"shares": [1.0]}, "shares.0 is 1.0")],
+    [({"ratios": [90]}, "ratios.0 is 90: input should be less than 1"), ({"heads": [1.0]}, "heads.0 is 1.0")],
 )
 def test_a_space_outside_the_ranges_is_refused_in_one_sentence(changed: dict[str, Any], complaint: str) -> None:
     with pytest.raises(UserError, match=complaint) as refusal:
-        space_of(**{"ratios": [0.5], "shares": [0.0], "layers": [0]} | changed)
+        space_of(**{"ratios": [0.5], "heads": [0.0], "neurons": [0.0], "layers": [0]} | changed)
     assert "\n" not in str(refusal.value)

@@ -83,7 +83,8 @@ class Space(BaseModel):
 
     Attributes:
         ratios: Shares of the weights that are set to zero without fine-tuning.
-        shares: Shares of heads and of neurons that are removed.
+        heads: Shares of the heads of every layer that are removed.
+        neurons: Shares of the neurons of every layer that are removed.
         layers: Numbers of layers that are removed.
         trained_ratios: Shares of the weights that are set to zero gradually during fine-tuning.
     """
@@ -91,7 +92,8 @@ class Space(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     ratios: tuple[Share, ...]
-    shares: tuple[Share, ...]
+    heads: tuple[Share, ...]
+    neurons: tuple[Share, ...]
     layers: tuple[NonNegativeInt, ...]
     trained_ratios: tuple[Share, ...] = ()
 
@@ -108,9 +110,9 @@ class Space(BaseModel):
 
     def _removed(self) -> Iterator[Configuration]:
         importances: tuple[structured.Importance, ...] = ("magnitude", "taylor")
-        for importance, layers, heads, neurons in product(importances, self.layers, self.shares, self.shares):
+        for importance, layers, heads, neurons in product(importances, self.layers, self.heads, self.neurons):
             yield Configuration(form="removed", importance=importance, layers=layers, heads=heads, neurons=neurons)
-        for layers, heads, neurons in product(self.layers, self.shares, self.shares):
+        for layers, heads, neurons in product(self.layers, self.heads, self.neurons):
             yield Configuration(
                 form="removed", importance="taylor", layers=layers, heads=heads, neurons=neurons, schedule="one_shot"
             )
