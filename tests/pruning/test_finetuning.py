@@ -10,6 +10,7 @@ from prunecast.loading import storage
 from prunecast.models import evaluation, inputs, training
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.prunable import prunable_weights
+from prunecast.pruning import structured
 from prunecast.pruning.finetuning import Budget, Retraining
 from prunecast.pruning.schedules import SCHEDULES, Schedule
 from prunecast.pruning.structured import Removal
@@ -174,6 +175,14 @@ def test_rows_of_another_removal_are_other_rows(own_subject: TrainedModel) -> No
     assert [row["removed"].item() for row in rows] == ["nothing", "heads 0.5, neurons 0.5, layers 0, by magnitude"]
     assert len(list((own_subject.folder / "schedules").iterdir())) == 2
     assert half.compared(["none"], (0.8,), "global", (0,)).equals(rows[1])
+
+
+def test_the_layers_that_stay_are_chosen_once(own_subject: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    removal, before = Removal(0.0, 0.5, 1, "magnitude"), deepcopy(own_subject.model)
+    chosen = Retraining(own_subject, BUDGET, removal).start
+    assert _equal(own_subject.model, before)
+    monkeypatch.delattr(structured, "_log_probabilities")  # nothing is evaluated any more
+    assert _equal(Retraining(own_subject, BUDGET, removal).start, chosen)
 
 
 @pytest.mark.parametrize("name", ["none", "gradual"])

@@ -2,8 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from typing import Any
 
@@ -86,7 +85,6 @@ class Retraining:
         self.subject, self.budget, self.removal = subject, budget, removal
         self.tokenizer: Any = storage.load(subject.folder)[1]
         self.split: Split = subject.task.train.first(budget.examples)
-        self._shallower: dict[int, nn.Module] = {}
 
     @cached_property
     def start(self) -> nn.Module:
@@ -106,10 +104,17 @@ class Retraining:
             UserError: Such parts, or so many, cannot be removed from this model.
         """
         inputs, labels = self._calibration
-        if removal.layers not in self._shallower:  # to choose the layers takes many forward passes
-            layers = structured.Removal(0.0, 0.0, removal.layers, removal.importance)
-            self._shallower[removal.layers] = structured.remove(self.subject.model, layers, inputs, labels)
-        return structured.remove(self._shallower[removal.layers], replace(removal, layers=0), inputs, labels)
+        kept = self._layers_to_keep(removal) if removal.layers else None
+        return structured.remove(self.subject.model, removal, inputs, labels, kept)
+
+    def _layers_to_keep(self, removal: structured.Removal) -> list[int]:
+        """The layers that a removal keeps; to choose them takes many forward passes, so the choice is stored."""
+        subject = self.subject
+        weights = file_hash(subject.folder / "model.safetensors")
+        key = key_of(STAGES, weights, subject.task.fingerprint, IMPORTANCE_EXAMPLES, removal.layers)
+        path = subject.folder / "layers" / f"{removal.layers}.json"
+        make = partial(structured.layers_to_keep, subject.model, removal, self._calibration[0])
+        return list(kept_row(path, key, lambda: {"kept": make()})["kept"])
 
     @cached_property
     def _calibration(self) -> tuple[dict[str, Tensor], Tensor]:

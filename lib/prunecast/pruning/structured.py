@@ -6,7 +6,7 @@ Which weights must be removed together is computed by the dependency graph of To
 
 import gc
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,18 +81,19 @@ NOTHING = Removal(0.0, 0.0, 0, "magnitude")
 
 
 @torch.enable_grad()
-def remove(model: nn.Module, removal: Removal, inputs: Inputs, labels: Tensor | None) -> nn.Module:
+def remove(
+    model: nn.Module, removal: Removal, inputs: Inputs, labels: Tensor | None, kept: Sequence[int] | None = None
+) -> nn.Module:
     """A smaller copy of a model: whole layers are removed first, then heads and neurons.
 
-    Layers are removed one by one, each time the one without which the probabilities of the batch change least, by
-    their Kullback-Leibler divergence from the dense model's. The residual stream, the embeddings and the classifier of
-    a transformer stay.
+    The residual stream, the embeddings and the classifier of a transformer stay.
 
     Args:
         model: A transformer of `FAMILIES`, or an image classifier; it is left unchanged.
         removal: What to remove.
         inputs: One batch (n, …), by the names of the model's arguments.
         labels: Classes (n,) of the batch; only the importance taylor needs them.
+        kept: What `layers_to_keep` chose, where it is known; else it is chosen anew.
 
     Returns:
         The smaller model, in evaluation mode.
@@ -107,11 +108,42 @@ def remove(model: nn.Module, removal: Removal, inputs: Inputs, labels: Tensor | 
         return smaller
     _refuse(model, removal)
     if removal.layers:
-        _remove_layers(smaller, removal.layers, inputs)
+        keep_blocks(smaller, layers_to_keep(smaller, removal, inputs) if kept is None else kept)
     if removal.heads or removal.neurons:
         _remove_units(smaller, removal, inputs, labels)
         gc.collect()  # the dependency graph holds activations, in cycles
     return smaller
+
+
+def layers_to_keep(model: nn.Module, removal: Removal, inputs: Inputs) -> list[int]:
+    """The layers of a transformer that a removal keeps, in their order.
+
+    Layers are removed one by one, each time the one without which the probabilities of the batch change least, by
+    their Kullback-Leibler divergence from the dense model's.
+
+    Args:
+        model: A transformer of `FAMILIES`; it is left unchanged.
+        removal: Of which the number of layers counts.
+        inputs: One batch (n, …), by the names of the model's arguments.
+
+    Raises:
+        UserError: So many layers cannot be removed from this model.
+    """
+    _refuse(model, removal)
+    parent, name, layers = find_blocks(model)
+    kept = list(range(len(layers)))
+    dense = _log_probabilities(model, inputs)
+    try:
+        for _ in range(removal.layers):
+            changes = []
+            for place in range(len(kept)):
+                setattr(parent, name, nn.ModuleList(layers[each] for each in kept[:place] + kept[place + 1 :]))
+                shallower = _log_probabilities(model, inputs)
+                changes.append(float(functional.kl_div(shallower, dense, reduction="batchmean", log_target=True)))
+            del kept[changes.index(min(changes))]
+    finally:
+        setattr(parent, name, layers)
+    return kept
 
 
 def load_removed(folder: Path) -> nn.Module:
@@ -166,21 +198,6 @@ def _refuse(model: Any, removal: Removal) -> None:
         raise UserError(
             f"{removal.layers} layers cannot be removed from {model.config.num_hidden_layers}, of which one must stay"
         )
-
-
-def _remove_layers(model: Any, count: int, inputs: Inputs) -> None:
-    parent, name, layers = find_blocks(model)
-    kept = list(range(len(layers)))
-    dense = _log_probabilities(model, inputs)
-    for _ in range(count):
-        changes = []
-        for place in range(len(kept)):
-            setattr(parent, name, nn.ModuleList(layers[each] for each in kept[:place] + kept[place + 1 :]))
-            shallower = _log_probabilities(model, inputs)
-            changes.append(float(functional.kl_div(shallower, dense, reduction="batchmean", log_target=True)))
-        del kept[changes.index(min(changes))]
-    setattr(parent, name, layers)
-    keep_blocks(model, kept)
 
 
 @torch.no_grad()
