@@ -1,4 +1,5 @@
 from copy import deepcopy
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -178,11 +179,14 @@ def test_rows_of_another_removal_are_other_rows(own_subject: TrainedModel) -> No
 
 
 def test_the_layers_that_stay_are_chosen_once(own_subject: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    removal, before = Removal(0.0, 0.5, 1, "magnitude"), deepcopy(own_subject.model)
-    chosen = Retraining(own_subject, BUDGET, removal).start
-    assert _equal(own_subject.model, before)
+    config = deepcopy(own_subject.model.config)
+    config.num_hidden_layers = 3
+    deeper = replace(own_subject, model=type(own_subject.model)(config).eval())
+    removal, before = Removal(0.0, 0.5, 1, "magnitude"), deepcopy(deeper.model)
+    chosen = Retraining(deeper, BUDGET, removal).start
+    assert _equal(deeper.model, before)
     monkeypatch.delattr(structured, "_log_probabilities")  # nothing is evaluated any more
-    assert _equal(Retraining(own_subject, BUDGET, removal).start, chosen)
+    assert _equal(Retraining(deeper, BUDGET, removal).start, chosen)
 
 
 @pytest.mark.parametrize("name", ["none", "gradual"])
