@@ -55,12 +55,15 @@ def test_the_meter_shows_every_repeat() -> None:
 def test_the_front_has_every_candidate_and_those_trained_on_are_opaque() -> None:
     rows = [("dense", "none", 1.0, 0.9), ("masked", "none", 1.0, 0.6), ("removed", "none", 0.5, 0.7)]
     rows += [("removed", "gradual", 0.5, 0.8), ("sparse_kernel", "gradual", 1.2, 0.7)]
-    candidates = pd.DataFrame(rows, columns=["form", "schedule", "latency", "accuracy"])
-    figure = deployment.draw_front(candidates, "latency", {"algorithm_1": 3}, 0.9)
+    candidates = pd.DataFrame(rows, columns=["form", "schedule", "latency", "accuracy"]).assign(panel="small_one")
+    larger = pd.DataFrame([("dense", "none", 1.0, 0.95, "large")], columns=list(candidates))
+    figure = deployment.draw_front(pd.concat([candidates, larger], ignore_index=True), "latency", {"algorithm_1": 3})
     series = ["dense", "masked", "removed", "removed, trained on", "sparse kernel, trained on"]
-    check(figure, [*series, "front", "dense accuracy"])
-    (panel,) = figure.axes
+    check(figure, [*series, "front", "dense accuracy"], ("small one", "large"))
+    panel, other = figure.axes
     np.testing.assert_array_equal(marks(panel), [candidates[["latency", "accuracy"]]])
+    np.testing.assert_array_equal(marks(other), [larger[["latency", "accuracy"]]])
+    assert {line[0][1] for line in (lines(panel)[1], lines(other)[1])} == {0.9, 0.95}
     assert [color[3] for color in panel.collections[0].get_facecolors()] == [0.35, 0.35, 0.35, 1, 1]
     front = lines(panel)[0]
     assert {tuple(point) for point in front} >= {(0.5, 0.7), (0.5, 0.8), (1.0, 0.9)}

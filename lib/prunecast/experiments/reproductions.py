@@ -1,18 +1,19 @@
 """Published figures on selection and on the effective number beside ours, as rows of `reproductions`."""
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from prunecast import tables
 from prunecast.edge_experiments.edge_scores import SIZES, beside_printed, of_predictions
 from prunecast.experiments.three_regimes import decisions
 from prunecast.landscape.regimes import cells
 from prunecast.landscape.rules import NAIVE
 
 COMPRESSION = 5.5  # times fewer prunable parameters: 82 % sparsity
-MODELS = {"sst2": "sst2_minilm", "cola": "cola_minilm"}
+PARENTS = {  # our models by pretrained parent and task
+    "mpnet-base": {"sst2": "sst2_mpnet_base", "cola": "cola_mpnet_base"},
+    "MiniLM": {"sst2": "sst2_minilm", "cola": "cola_minilm"},
+}
 UNITS = {
     "pct": "per cent",
     "millions": "millions",
@@ -21,22 +22,21 @@ UNITS = {
     "joule": "J",
     "mcc": "correlation",
 }
-DENSE, PRUNED = "MiniLM before pruning", "MiniLM with 5.5 times fewer prunable parameters, trained on"
+DENSE, PRUNED = "{} before pruning", "{} with 5.5 times fewer prunable parameters, trained on"
 COUNTERPARTS = {  # of rows of tables 1 to 3; the other models were not measured here
-    "BERT-base reference": DENSE,
-    "BERT-base": DENSE,
-    "MiniLM": DENSE,
-    "BERT-base pruned": PRUNED,
-    "Pruned": PRUNED,
+    "BERT-base reference": DENSE.format("mpnet-base"),
+    "BERT-base": DENSE.format("mpnet-base"),
+    "MiniLM": DENSE.format("MiniLM"),
+    "BERT-base pruned": PRUNED.format("mpnet-base"),
+    "Pruned": PRUNED.format("mpnet-base"),
 }
-CHANGES = {  # columns of the table `selections` by quantity of table 4
+CHANGES = {  # columns of the table `costs` by quantity of table 4
     "accuracy_pct": "accuracy",
     "flops_billion": "flops_effective",
     "cpu_latency_ms": "latency_ms_median",
     "energy_joule": "energy_j",
 }
 UNIT_FACTORS = {"accuracy": 100.0, "flops_effective": 1e-9, "latency_ms_median": 1.0, "energy_j": 1.0}
-
 
 NOT_MEASURED = "not measured here"
 STRUCTURE_SOURCE = "Ivanov and Bakhteev, Surrogate-based Neural Network Structural Pruning, draft"
@@ -47,26 +47,31 @@ EDGE_SURROGATES = {  # ours, by printed name
 REGIMES_SOURCE = "Zhou, Yang, Chang and Mahoney, A Three-regime Model of Network Pruning, ICML 2023, arXiv 2305.18383"
 
 
-def beside_paper(published: pd.DataFrame, folder: Path, schedules: pd.DataFrame) -> pd.DataFrame:
-    """Published figures on compression and selection beside those of a study.
+def beside_paper(
+    published: pd.DataFrame,
+    models: pd.DataFrame,
+    candidates: pd.DataFrame,
+    schedules: pd.DataFrame,
+    costs: pd.DataFrame,
+) -> pd.DataFrame:
+    """Published figures on compression and selection beside those of our models.
 
     Args:
         published: Figures of Smarts, Selvaraj and Kuthadi (2025), with the columns source, table, row, quantity, value.
-        folder: Tables `models`, `candidates` and `selections` of the study.
-        schedules: Rows of the table `schedules`, of any study.
+        models: Rows of the table `models`, of all `PARENTS`; as those of the next two.
+        candidates: Rows of the table `candidates`, of which those of the dense models are read.
+        schedules: Rows of the table `schedules`.
+        costs: Rows of the table `costs`, of the first parent.
 
     Returns:
         Rows of the table `reproductions`, one for each published figure and in its unit.
-
-    Raises:
-        UserError: If a table is missing.
     """
-    of_models, of_costs = _of_models(folder, schedules), _of_costs(folder)
+    of_models, of_costs = _of_models(models, candidates, schedules), _of_costs(costs)
     rows = []
     for figure in published.to_dict("records"):
         if figure["table"] == "table 4":
             ours = of_costs.get((figure["row"], figure["quantity"]))
-            note = "the model chosen for a phone beside the dense one; latency at batch 1, joules at batch 32"
+            note = "mpnet-base, parts removed and trained on; latency at batch 1, joules at batch 32"
         else:
             note = COUNTERPARTS.get(figure["row"], "")
             ours = of_models.get((note, figure["quantity"]))
@@ -187,40 +192,37 @@ def compressed(schedules: pd.DataFrame, model: str) -> pd.DataFrame:
     return max(groups, key=lambda part: part["accuracy"].mean()) if groups else runs.iloc[:0]
 
 
-def _of_models(folder: Path, schedules: pd.DataFrame) -> dict[tuple[str, str], float]:
+def _of_models(models: pd.DataFrame, candidates: pd.DataFrame, schedules: pd.DataFrame) -> dict[tuple[str, str], float]:
     """Our figures for tables 1 to 3, by the kind of model and the quantity."""
-    candidates = tables.read("candidates", folder)
-    ours: dict[tuple[str, str], float] = {(DENSE, "compression"): 1.0, (PRUNED, "compression"): COMPRESSION}
+    ours: dict[tuple[str, str], float] = {}
     figures: Any
-    for task, model in MODELS.items():
+    for parent, (task, model) in ((parent, item) for parent, of in PARENTS.items() for item in of.items()):
+        is_dense, is_pruned = DENSE.format(parent), PRUNED.format(parent)
         dense: Any = candidates[(candidates["model"] == model) & (candidates["form"] == "dense")].iloc[0]
         pruned: Any = compressed(schedules, model)[["accuracy", "f1", "matthews"]].mean()
-        for kind, figures in ((DENSE, dense), (PRUNED, pruned)):
+        for kind, figures in ((is_dense, dense), (is_pruned, pruned)):
             ours[kind, f"{task}_accuracy_pct"] = 100 * figures["accuracy"]
             ours[kind, f"{task}_f1_pct"] = 100 * figures["f1"]
             ours[kind, f"{task}_mcc"] = figures["matthews"]
         if task == "sst2":
-            ours[DENSE, "parameters_millions"] = dense["parameters"] / 1e6
-            ours[DENSE, "top1_error_pct"] = 100 * (1 - dense["accuracy"])
-            ours[PRUNED, "top1_error_pct"] = 100 * (1 - pruned["accuracy"])
-            prunable: Any = tables.read("models", folder).set_index("model").loc[model, "prunable_parameters"]
+            ours[is_dense, "compression"], ours[is_pruned, "compression"] = 1.0, COMPRESSION
+            ours[is_dense, "parameters_millions"] = dense["parameters"] / 1e6
+            ours[is_dense, "top1_error_pct"] = 100 * (1 - dense["accuracy"])
+            ours[is_pruned, "top1_error_pct"] = 100 * (1 - pruned["accuracy"])
+            prunable: Any = models.set_index("model").loc[model, "prunable_parameters"]
             left = dense["parameters"] - prunable * (1 - 1 / COMPRESSION)
-            ours[PRUNED, "parameters_millions"] = left / 1e6
+            ours[is_pruned, "parameters_millions"] = left / 1e6
     return ours
 
 
-def _of_costs(folder: Path) -> dict[tuple[str, str], float]:
+def _of_costs(costs: pd.DataFrame) -> dict[tuple[str, str], float]:
     """Our figures for table 4: SST-2, latency at batch 1 and energy at batch 32, both forms from one run."""
-    chosen: Any = tables.read("selections", folder).query("model == @MODELS['sst2'] and method == 'phone'").iloc[0]
-    before = {
-        "accuracy": chosen["dense_accuracy"],
-        "flops_effective": chosen["flops_effective"] / chosen["flops_ratio"],
-        "latency_ms_median": chosen["latency_ms_median"] / chosen["latency_ratio"],
-        "energy_j": chosen["energy_j"] / chosen["energy_ratio"],
-    }
+    chosen = costs[costs["model"] == PARENTS["mpnet-base"]["sst2"]].sort_values("sparsity")
+    both: Any = [chosen[chosen["form"] == form].groupby("batch").last() for form in ("dense", "removed")]
     ours: dict[tuple[str, str], float] = {}
     for row, name in CHANGES.items():
-        first, last = UNIT_FACTORS[name] * before[name], UNIT_FACTORS[name] * chosen[name]
+        place = -1 if name == "energy_j" else 0  # of the batch sizes, in their order
+        first, last = (UNIT_FACTORS[name] * float(form[name].iloc[place]) for form in both)
         ours |= {
             (row, "original"): first,
             (row, "pruned"): last,

@@ -88,14 +88,14 @@ def draw_meter(metered: pd.DataFrame) -> Figure:
     return finish(grid.set(ylim=0), "repeat", "energy, joules")
 
 
-def draw_front(candidates: pd.DataFrame, x: str, chosen: Mapping[str, int], dense: float) -> Figure:
-    """Draw the accuracy of every candidate against one cost, and the front as steps.
+def draw_front(candidates: pd.DataFrame, x: str, chosen: Mapping[str, int]) -> Figure:
+    """Draw the accuracy of every candidate against one cost, and the front as steps, a panel a model or batch size.
 
     Args:
-        candidates: Rows of `candidates.csv` of one model; those that were trained on after pruning are opaque.
+        candidates: Rows of `candidates.csv` with the column `panel`, in each of which one row is dense: its accuracy is
+            a thin line. Those that were trained on after pruning are opaque.
         x: Column of the cost, as a share of the dense model's.
         chosen: Position in `candidates` of each choice that is named, by its name.
-        dense: Accuracy before pruning: a thin line.
 
     Returns:
         The figure.
@@ -107,15 +107,16 @@ def draw_front(candidates: pd.DataFrame, x: str, chosen: Mapping[str, int], dens
     palette = [to_rgba(FORMS[form][0], alpha) for form, alpha in zip(kinds["form"], kinds["alpha"], strict=True)]
     markers, sizes = zip(*[(FORMS[form][1], 120 if form == "dense" else 36) for form in kinds["form"]], strict=True)
     styles: dict[str, Any] = {"palette": palette, "markers": markers, "size": "series", "sizes": list(sizes)}
-    grid = draw_series(rows, x, "accuracy", kind="scatter", height=4.2, aspect=1.7, **styles)
-    steps = candidates.sort_values([x, "accuracy"])
-    best = steps[steps["accuracy"] >= steps["accuracy"].cummax()]
-    grid.ax.step(best[x], best["accuracy"], where="post", color="black", linewidth=1, label="front")
+    grid = draw_series(rows, x, "accuracy", "panel", kind="scatter", height=3.4, aspect=0.75, **styles)
+    for name, panel in grid.axes_dict.items():
+        steps = candidates[candidates["panel"] == name].sort_values([x, "accuracy"])
+        best = steps[steps["accuracy"] >= steps["accuracy"].cummax()]
+        panel.step(best[x], best["accuracy"], where="post", color="black", linewidth=1, label="front")
     for index, (name, row) in enumerate(chosen.items()):
         at, arrow = candidates[[x, "accuracy"]].iloc[row], {"arrowstyle": "-", "color": GREY}
         away = {"xytext": (18, -24 - 16 * index), "textcoords": "offset points", "arrowprops": arrow}
-        grid.ax.annotate(words(name), at, **away)
-    grid.refline(y=dense, label="dense accuracy", **LEVEL)
+        grid.axes_dict[candidates["panel"].iloc[row]].annotate(words(name), at, **away)
+    draw_levels(grid, candidates[candidates["form"] == "dense"].set_index("panel")["accuracy"], "dense accuracy")
     return finish(grid, f"{words(x)}, share of the dense model's", "accuracy")
 
 
