@@ -1,11 +1,13 @@
 import importlib.metadata
+import json
 import re
 import tomllib
 
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
-from prunecast import paths
+from prunecast import __version__, paths
 
 
 def _pins() -> dict[str, str]:
@@ -38,6 +40,28 @@ def test_conda_installs_the_same_pins():
     assert packages == {"pip": ["-r requirements.lock"]}
     assert pip == "pip"
     assert Version(python.removeprefix("python=")) >= Version(_project()["requires-python"].removeprefix(">="))
+
+
+def test_the_files_for_citation_describe_this_version():
+    project = _project()
+    citation = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text())
+    codemeta = json.loads((paths.ROOT / "codemeta.json").read_text())
+    assert citation["version"] == codemeta["version"] == __version__
+    assert codemeta["description"] == project["description"]
+    assert citation["license"] == codemeta["license"].rpartition("/")[2] == project["license"]
+    (author,), (organisation,) = citation["authors"], codemeta["author"]
+    assert author["name"] == organisation["name"]
+
+
+def test_the_workflow_of_a_code_host_runs_the_test_command_and_checks_that_there_is_a_book():
+    workflow = yaml.safe_load((paths.ROOT / ".github" / "workflows" / "book.yml").read_text())
+    steps = workflow["jobs"]["book"]["steps"]
+    commands = [step["run"] for step in steps if "run" in step]
+    assert commands == ["make test", "test -s _build/html/index.html"]
+    (python,) = (step["with"]["python-version"] for step in steps if "setup-python" in step.get("uses", ""))
+    assert Version(python) in SpecifierSet(_project()["requires-python"])
+    (published,) = (step["with"] for step in steps if "upload-artifact" in step.get("uses", ""))
+    assert published["path"] == "_build/html"
 
 
 def test_the_commands_of_the_readme_exist():
