@@ -79,6 +79,14 @@ def _collect(options: argparse.Namespace) -> None:
     print(f"{options.model}: accuracy {dense:.3f}, majority class {majority:.3f}{warning}; {took:.0f} s")
 
 
+def _export(options: argparse.Namespace) -> None:
+    from prunecast.selection.onnx_export import export
+
+    done = export(options.folder, options.file)
+    size, apart = f"{done.bytes / 1e6:.1f} MB", f"{done.difference:.1g}"
+    print(f"{options.file}: {size}; its logits differ from the model's by at most {apart}")
+
+
 def _keep(options: argparse.Namespace) -> None:
     from prunecast.workflow.provenance import keep
 
@@ -205,6 +213,7 @@ ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
     "predict": _predict,
     "diagnose": _diagnose,
     "layers": _layers,
+    "export": _export,
     "keep": _keep,
     "tables": _tables,
     "pretrain": _pretrain,

@@ -94,6 +94,11 @@ def parser() -> argparse.ArgumentParser:
     join.add_argument("target", metavar="TARGET", type=Path, help="the new folder of the checkpoint")
     join.set_defaults(act="assemble")
 
+    export = actions.add_parser("export", help="write a saved classifier, pruned or not, as an ONNX file, and check it")
+    export.add_argument("folder", metavar="FOLDER", type=Path, help="where the classifier is")
+    export.add_argument("file", metavar="FILE", type=Path, help="the file to write, such as model.onnx")
+    export.set_defaults(act="export")
+
     keep = actions.add_parser("keep", help="copy a finished study's tables to data/measured, with their provenance")
     keep.add_argument("study", metavar="FILE", type=Path, help="the study file")
     keep.set_defaults(act="keep")
