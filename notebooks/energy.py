@@ -34,11 +34,10 @@ measured: str = "selection"  # study under data/measured whose costs are shown a
 models_from: str = "laptop"  # study whose models are measured here
 models: list = ["docstrings_bert"]  # models of that study
 ratios: list = [0.5, 0.9]  # shares of the prunable weights set to zero, in the masked and the sparse form
-heads: float = 0.5  # share of the heads removed
-neurons: float = 0.5  # share of the neurons removed
-layers: int = 1  # layers removed
+removed: list = [0.5, 0.5, 1]  # shares of the heads and of the neurons, and layers, that are removed
 zeros: float = 0.57  # share of what is left set to zero while the model is trained on
 examples: int = 2000  # training examples of that, at most
+learning_rate: float = 3.0e-4  # highest learning rate of that
 rounds: int = 30  # calls timed at each batch size
 watts_per_core: float = 4.2  # for the estimate, where there is no sensor; 0: no estimate
 grams_per_kwh: float = 480.0  # carbon dioxide of the grid named next
@@ -90,10 +89,11 @@ style.table(pd.DataFrame({"source": [meter.source], "note": [meter.note]}))
 masked = [
     Configuration(form=form, scope="layer", ratio=ratio) for form in ("masked", "sparse_kernel") for ratio in ratios
 ]
+heads, neurons, layers = removed
 smaller = Configuration(form="removed", importance="taylor", heads=heads, neurons=neurons, layers=layers)
 trained = smaller.model_copy(update={"scope": "layer", "ratio": zeros, "schedule": "gradual"})
 forms = [Configuration(form="dense"), *masked, smaller, trained]
-budget = budget_of(epochs=1, examples=examples, learning_rate=3e-4, distilled=1)
+budget = budget_of(epochs=1, examples=examples, learning_rate=learning_rate, distilled=1)
 evaluators = [
     ConfigurationEvaluator(checkpoints.trained_classifier(name, models_from, seed), budget, meter, rounds)
     for name in models

@@ -107,15 +107,16 @@ def test_normal_weights_follow_the_error_function() -> None:
         assert sparsity(ranking, pruned_counts(ranking, "sigma", threshold)) == pytest.approx(share, abs=0.002)
 
 
-def test_a_pruner_prunes_more_and_less_and_restores_the_weights() -> None:
+@pytest.mark.parametrize("levels", [None, 4])
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_pruner_prunes_more_and_less_and_restores_the_weights(scope: Scope, levels: int | None) -> None:
     weights: dict[str, Tensor] = {
-        "a": torch.nn.Parameter(torch.randn(8, 8)),
-        "b": torch.nn.Parameter(torch.randn(4, 8)),
+        name: torch.nn.Parameter(weight) for name, weight in _weights([(8, 8), (4, 8)], levels).items()
     }
     before = {name: weight.detach().clone() for name, weight in weights.items()}
-    ranking = rank(weights, magnitude, "global")
+    ranking = rank(weights, magnitude, scope)
     with pytest.raises(KeyboardInterrupt), Pruner(weights, magnitude, ranking.groups) as pruner:
-        for threshold in (9.0, 2.0, 5.0):
+        for threshold in (9.0, 2.0, 0.0, 5.0, 10.0, 3.3):
             cuts = cut(ranking, pruned_counts(ranking, "percentile", threshold))
             pruner.prune(cuts)
             for name, mask in masks(before, magnitude, ranking.groups, cuts).items():
