@@ -15,6 +15,13 @@ from prunecast.workflow import pages
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PAGES = sorted(path.name for path in HTML.glob("*.html"))
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+WIDER = """Array.from(document.querySelectorAll("article table, article pre, article img")).filter(part => {
+  const around = part.closest(".cell_output, .cell_input, article").getBoundingClientRect();
+  const over = part.getBoundingClientRect().width - around.width;
+  return Math.max(part.scrollWidth - part.clientWidth, over) > 1;
+}).map(part => part.tagName + " " + (part.innerText || part.alt || "").slice(0, 60))"""
+IDENTIFIERS = """Array.from(document.querySelectorAll(".cell_output td, .cell_output th"))
+  .map(cell => cell.innerText).filter(text => text.includes("_"))"""
 KNOWN_KEYS = {
     "title", "author", "copyright", "only_build_toc_files", "execute", "bibtex_bibfiles", "html", "launch_buttons",
     "sphinx",
@@ -85,6 +92,10 @@ def test_a_page_opens_without_a_network_an_error_or_a_sideways_scroll(browser, p
     )
     assert tab.evaluate(without_text) == 0
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    if size == "desktop":
+        tab.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+        assert tab.evaluate(WIDER) == []
+        assert tab.evaluate(IDENTIFIERS) == []
     context.close()
 
 

@@ -1,3 +1,5 @@
+import re
+
 import matplotlib as mpl
 import pandas as pd
 import pytest
@@ -25,6 +27,24 @@ def test_a_page_gets_the_palette_of_seaborn_on_opaque_white() -> None:
 )
 def test_names_are_said_in_words(name: str, said: str) -> None:
     assert style.words(name) == said
+
+
+def test_a_table_has_words_in_place_of_names_and_keeps_its_numbers() -> None:
+    index = pd.MultiIndex.from_tuples([("sst2_minilm", 1), ("cola_minilm", 2)], names=["model", "batch"])
+    columns = {"chosen_by": ["at_random", None], "size_bytes": [12345, 6], "low": [0.12345, float("nan")]}
+    html = style.table(pd.DataFrame(columns, index=index), precision=2).data
+    cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", html)
+    assert [cell for cell in cells if cell and cell != "&nbsp;"] == [
+        "chosen by", "size bytes", "low", "sst2 minilm", "1", "at random", "12\N{NARROW NO-BREAK SPACE}345", "0.12", "cola minilm", "2", "6",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "folded"), [(20, ""), (23, "3 more rows")])
+def test_rows_beyond_twenty_are_folded(rows: int, folded: str) -> None:
+    html = style.table(pd.DataFrame({"value": range(rows)})).data
+    assert re.findall(r"<td[^>]*>(\d+)</td>", html) == [str(row) for row in range(rows)]
+    assert re.findall(r"<summary>(.*)</summary>", html) == [folded] * bool(folded)
+    assert html.partition("<details>")[0].count("<td") == 20
 
 
 def test_columns_become_series_and_the_others_stay() -> None:

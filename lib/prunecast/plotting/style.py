@@ -19,6 +19,7 @@ GREY, LIGHT_GREY = "#666666", "#bbbbbb"
 LEVEL: dict[str, Any] = {"color": GREY, "linestyle": "-", "linewidth": 0.8}  # a thin line to compare with
 TERMS = {"_": " ", "lstm": "LSTM", "nsga2": "NSGA-II", "cpu": "CPU", "flops": "operations"}
 FLAT: dict[str, Any] = {"height": 1.9, "aspect": 1.37}  # panels, in inches and width over height
+IN_SIGHT = 20  # rows of a table that are not folded
 TALL: dict[str, Any] = {"height": 2.8, "aspect": 0.93}
 
 
@@ -124,22 +125,33 @@ def finish(grid: sns.FacetGrid, x: str, y: str, title: str = "{col_name}") -> Fi
 
 
 def table(frame: pd.DataFrame, precision: int = 3) -> HTML:
-    """Format a table for a page: column names without underscores, an empty cell for a missing value.
+    """Format a table for a page: words in place of names with underscores, an empty cell for a missing value.
 
     Args:
         frame: The table.
         precision: Decimals of a number.
 
     Returns:
-        The table as HTML, the same text for the same table.
+        The table as HTML, the same text for the same table; rows beyond `IN_SIGHT` are folded.
     """
-    plain = frame.rename(columns=lambda name: str(name).replace("_", " "))
+    plain = frame.map(_in_words).rename(columns=lambda name: str(name).replace("_", " "), index=_in_words)
     plain.index.names = [None] * frame.index.nlevels
     plain.columns.name = None
-    name = hashlib.sha256(plain.to_csv().encode()).hexdigest()[:8]  # by default a random one
-    styled = Styler(plain, uuid=name, cell_ids=False).format(precision=precision, thousands=" ", na_rep="")
-    text = styled.format_index(precision=2, axis=0).to_html()
+    text, rest = _html(plain.iloc[:IN_SIGHT], precision), plain.iloc[IN_SIGHT:]
+    if len(rest):
+        text += f"<details><summary>{len(rest)} more rows</summary>{_html(rest, precision)}</details>"
     return HTML(text)  # type: ignore[no-untyped-call]  # a Styler would print its address
+
+
+def _html(plain: pd.DataFrame, precision: int) -> str:
+    name = hashlib.sha256(plain.to_csv().encode()).hexdigest()[:8]  # by default a random one
+    styled = Styler(plain, uuid=name, cell_ids=False).format(precision=precision, thousands="\N{NARROW NO-BREAK SPACE}", na_rep="")
+    text: str = styled.format_index(precision=2, axis=0).to_html()
+    return text
+
+
+def _in_words(value: Any) -> Any:
+    return value.replace("_", " ") if isinstance(value, str) else value
 
 
 def normal_density(width: float) -> tuple[np.ndarray, np.ndarray]:
