@@ -38,6 +38,7 @@ run: str = "page"  # run whose folder the page belongs to
 measured: str = "campaign"  # study under data/measured whose forecasts are judged
 unseen: list = ["after_freeze"]  # studies under data/measured with models measured after that
 epsilon: float = 0.01  # accuracy to give up, of the ratios recommended for these
+front: str = "sst2_minilm_4_layers"  # the one of these whose forecast is shown on the first page of the book
 seed: int = 0  # seed of the forecasts that are judged
 
 # %% tags=["hide-input"]
@@ -116,6 +117,16 @@ style.table(new)
 # %% mystnb={"figure": {"caption": "Forecasts of the pretrained surrogate with 90 % intervals for models that were measured after it was frozen, global scope, and the points that were measured.", "name": "fig-intervals"}, "image": {"alt": "One panel a model: a falling line inside a band, which is narrow at small sparsity and wide where the accuracy falls, with marks at the measured points."}} tags=["hide-input"]
 rows = ablation.forecasts_of(trained, truth).query("scope == 'global'")
 _ = curves.draw_intervals(rows, list(unseen_models["model"]))
+
+# %% tags=["hide-input"]
+shown = ablation.forecasts_of(trained, truth).query("model == @front")
+shown["sparsity"] = shown["threshold"] / 10
+best = new["recommended"].xs(front, level="model").to_dict()
+measured_points = shown[shown["measured"]]
+drawn = curves.draw_prediction(shown, best, float(shown["accuracy"].max()), measured_points)
+what = "The accuracy of a text classifier against the share of its weights that is pruned, in two panels: the forecast inside its band, the points that were measured, and the recommended share."
+glue("front", style.picture(drawn, what), display=False)
+glue("front_model", front.replace("_", " "), display=False)
 
 # %% tags=["hide-input"]
 parents = new.index.get_level_values("model").map(unseen_models.set_index("model")["parent"].fillna("from scratch"))

@@ -36,8 +36,7 @@
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables and the chosen models go to
-measured: str = "selection"  # study under data/measured whose front is shown as well
-base: str = "compression_base"  # study under data/measured with the front of a model of base size
+measured: list = ["selection", "compression_base"]  # studies under data/measured whose fronts are shown as well
 forecasts: str = "campaign"  # study under data/measured with curves, and forecasts of models the surrogate had not seen
 models_from: str = "laptop"  # study whose models are configured here
 models: list = ["docstrings_bert"]  # models of that study
@@ -46,6 +45,7 @@ ratios: list = [0.3, 0.6, 0.9]  # shares set to zero, in the masked and the spar
 removed: list = [[0.0, 0.5], [0.0, 0.5], [0, 1]]  # shares of the heads, shares of the neurons, layers
 trained_ratios: list = [0.6]  # shares set to zero where the model is trained on after it
 examples: int = 2000  # training examples, at most
+learning_rate: float = 2.0e-4  # highest learning rate
 evaluations: int = 15  # configurations a search may measure
 seeds: list = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]  # seeds of the searches
 watts_per_core: float = 4.2  # for the estimate of energy, where there is no sensor; 0: no estimate
@@ -115,7 +115,7 @@ style.table(
 # %%
 heads, neurons, layers = removed
 space = space_of(ratios=ratios, heads=heads, neurons=neurons, layers=layers, trained_ratios=trained_ratios)
-budget = budget_of(epochs=1, examples=examples, learning_rate=2e-4, distilled=1)
+budget = budget_of(epochs=1, examples=examples, learning_rate=learning_rate, distilled=1)
 meter = energy.meter(torch.device("cuda" if torch.cuda.is_available() else "cpu"), watts_per_core or None)
 rounds = 10  # calls timed at each batch size
 evaluators = {subject.name: ConfigurationEvaluator(subject, budget, meter, rounds) for subject in subjects}
@@ -148,7 +148,7 @@ searches = pd.concat(
 _ = tables.write("searches", searches, paths.outputs(run))
 
 # %% mystnb={"figure": {"caption": "Hypervolume found after each number of measurements, mean and range over all seeds.", "name": "fig-searches"}, "image": {"alt": "A panel a model. The guided search starts late, having spent measurements on the agreement, then rises above NSGA-II and random search."}} tags=["hide-input", "nbval-ignore-output"]
-measured_searches = tables.read("searches", paths.MEASURED / measured)
+measured_searches = tables.read("searches", paths.MEASURED / measured[0])
 third_searches = tables.read("searches", paths.MEASURED / "selection_docstrings")
 of_study = third_searches.assign(model=third_searches["model"] + ", as measured")
 _ = deployment_figures.draw_searches(pd.concat([searches, of_study, measured_searches]))
@@ -161,14 +161,14 @@ _ = deployment_figures.draw_searches(pd.concat([searches, of_study, measured_sea
 # from the {glue:text}`kept_budget:d` configurations that one guided search measured, not from all.
 
 # %% mystnb={"figure": {"caption": "All configurations of MiniLM and of mpnet-base on SST-2: accuracy against latency, at batch 1 and at batch 32.", "name": "fig-front"}, "image": {"alt": "Three scatters of accuracy against latency as a share of the dense model's. Masked models stand in a column at one. Removed models reach left; those trained on lie highest. Sparse kernels scatter around one."}} tags=["hide-input"]
-measured_candidates = tables.read("candidates", paths.MEASURED / measured)
+measured_candidates = tables.read("candidates", paths.MEASURED / measured[0])
 sst2 = measured_candidates[measured_candidates["model"] == "sst2_minilm"].reset_index(drop=True)
-measured_selections = tables.read("selections", paths.MEASURED / measured)
+measured_selections = tables.read("selections", paths.MEASURED / measured[0])
 sst2_selections = measured_selections[measured_selections["model"] == "sst2_minilm"]
 rules = sst2_selections.groupby("configuration", sort=False)["method"].agg(", ".join)
 picked = {rule: int((sst2["configuration"] == name).argmax()) for name, rule in rules.items()}
 dense = float(sst2.loc[sst2["form"] == "dense", "accuracy"].iloc[0])
-larger = tables.read("candidates", paths.MEASURED / base)
+larger = tables.read("candidates", paths.MEASURED / measured[1])
 fronts = [sst2.assign(panel="MiniLM, batch 1", latency=sst2["latency_ratio_1"])]
 fronts += [larger.assign(panel=f"mpnet-base, batch {size}", latency=larger[f"latency_ratio_{size}"]) for size in BATCHES]
 _ = deployment_figures.draw_front(pd.concat(fronts, ignore_index=True), "latency", picked)

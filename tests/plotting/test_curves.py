@@ -80,6 +80,16 @@ def test_a_prediction_has_its_interval_and_the_recommended_sparsity() -> None:
         np.testing.assert_array_equal(corners, np.unique(wanted, axis=0))
 
 
+def test_measured_points_lie_over_the_forecast_of_their_scope() -> None:
+    columns = ["scope", "sparsity", "accuracy"]
+    points = pd.DataFrame([("layer", 0.0, 0.9), ("layer", 0.4, 0.8), ("global", 0.2, 0.7)], columns=columns)
+    figure = curves.draw_prediction(prediction(), RECOMMENDED, 0.9, points)
+    for scope, panel in zip(RECOMMENDED, figure.axes, strict=True):
+        (marks,) = [line for line in panel.lines if line.get_label() == "measured"]
+        rows = points[points["scope"] == scope]
+        np.testing.assert_array_equal(marks.get_xydata(), rows[columns[1:]])
+
+
 def test_an_interval_lies_around_its_forecast_beside_the_points_that_were_measured() -> None:
     rows = predictions()[predictions()["surrogate"] == "lstm"]
     rows = rows.assign(lower=rows["predicted"] - 0.1, upper=rows["predicted"] + 0.2, measured=rows["sparsity"] > 0.4)

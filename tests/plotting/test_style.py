@@ -1,6 +1,9 @@
+import base64
+import html
 import re
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import seaborn as sns
@@ -32,19 +35,31 @@ def test_names_are_said_in_words(name: str, said: str) -> None:
 def test_a_table_has_words_in_place_of_names_and_keeps_its_numbers() -> None:
     index = pd.MultiIndex.from_tuples([("sst2_minilm", 1), ("cola_minilm", 2)], names=["model", "batch"])
     columns = {"chosen_by": ["at_random", None], "size_bytes": [12345, 6], "low": [0.12345, float("nan")]}
-    html = style.table(pd.DataFrame(columns, index=index), precision=2).data
-    cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", html)
+    text = style.table(pd.DataFrame(columns, index=index), precision=2).data
+    cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", text)
     assert [cell for cell in cells if cell and cell != "&nbsp;"] == [
-        "chosen by", "size bytes", "low", "sst2 minilm", "1", "at random", "12\N{NARROW NO-BREAK SPACE}345", "0.12", "cola minilm", "2", "6",
+        "chosen by", "size bytes", "low", "sst2 minilm", "1", "at random", f"12{style.THIN_SPACE}345", "0.12",
+        "cola minilm", "2", "6",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("rows", "folded"), [(20, ""), (23, "3 more rows")])
 def test_rows_beyond_twenty_are_folded(rows: int, folded: str) -> None:
-    html = style.table(pd.DataFrame({"value": range(rows)})).data
-    assert re.findall(r"<td[^>]*>(\d+)</td>", html) == [str(row) for row in range(rows)]
-    assert re.findall(r"<summary>(.*)</summary>", html) == [folded] * bool(folded)
-    assert html.partition("<details>")[0].count("<td") == 20
+    text = style.table(pd.DataFrame({"value": range(rows)})).data
+    assert re.findall(r"<td[^>]*>(\d+)</td>", text) == [str(row) for row in range(rows)]
+    assert re.findall(r"<summary>(.*)</summary>", text) == [folded] * bool(folded)
+    assert text.partition("<details>")[0].count("<td") == 20
+
+
+def test_a_picture_holds_its_image_and_says_what_it_shows() -> None:
+    figure = style.finish(
+        style.draw_series(pd.DataFrame({"series": "a", "x": [0, 1], "y": [0, 1]}), "x", "y"), "x", "y"
+    )
+    text = style.picture(figure, 'a "rising" line').data
+    source, said = re.findall(r'src="data:image/png;base64,([^"]+)" alt="([^"]+)"', text)[0]
+    assert base64.b64decode(source).startswith(b"\x89PNG")
+    assert html.unescape(said) == 'a "rising" line'
+    assert not plt.fignum_exists(figure.number)
 
 
 def test_columns_become_series_and_the_others_stay() -> None:

@@ -80,13 +80,16 @@ def draw_forecasts(predictions: pd.DataFrame, models: Sequence[str]) -> Figure:
     return finish(grid, THRESHOLD, "accuracy")
 
 
-def draw_prediction(curve: pd.DataFrame, recommended: Mapping[str, float], dense: float) -> Figure:
+def draw_prediction(
+    curve: pd.DataFrame, recommended: Mapping[str, float], dense: float, measured: pd.DataFrame | None = None
+) -> Figure:
     """Draw forecast accuracy with its interval against sparsity, a panel for each scope.
 
     Args:
         curve: Columns scope, sparsity, predicted, lower and upper.
         recommended: Recommended sparsity by scope, in the order of the panels: a dashed line.
         dense: Accuracy before pruning: a thin line.
+        measured: Points that were measured, with the columns scope, sparsity and accuracy; None for none.
 
     Returns:
         The figure.
@@ -96,6 +99,9 @@ def draw_prediction(curve: pd.DataFrame, recommended: Mapping[str, float], dense
     grid.refline(y=dense, label="dense accuracy", **LEVEL)
     for scope, panel in grid.axes_dict.items():
         panel.axvline(recommended[scope], color=ORANGE, linestyle="--", label="recommended")
+        if measured is not None:
+            points = measured[measured["scope"] == scope]
+            panel.plot(points["sparsity"], points["accuracy"], "o", color="black", markersize=3.5, label="measured")
     return finish(grid, SPARSITY, "accuracy", "{col_name} scope")
 
 

@@ -1,10 +1,14 @@
 """The common style of all figures and tables, and what every figure is drawn with."""
 
+import base64
 import functools
 import hashlib
+import html
+import io
 from collections.abc import Mapping
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -19,6 +23,7 @@ GREY, LIGHT_GREY = "#666666", "#bbbbbb"
 LEVEL: dict[str, Any] = {"color": GREY, "linestyle": "-", "linewidth": 0.8}  # a thin line to compare with
 TERMS = {"_": " ", "lstm": "LSTM", "nsga2": "NSGA-II", "cpu": "CPU", "flops": "operations"}
 FLAT: dict[str, Any] = {"height": 1.9, "aspect": 1.37}  # panels, in inches and width over height
+THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"  # between thousands
 IN_SIGHT = 20  # rows of a table that are not folded
 TALL: dict[str, Any] = {"height": 2.8, "aspect": 0.93}
 
@@ -143,9 +148,27 @@ def table(frame: pd.DataFrame, precision: int = 3) -> HTML:
     return HTML(text)  # type: ignore[no-untyped-call]  # a Styler would print its address
 
 
+def picture(figure: Figure, alternative: str) -> HTML:
+    """A figure as a part of a page that other pages can hold as well, with its alternative text.
+
+    Args:
+        figure: The figure; it is closed.
+        alternative: What it shows, for those who do not see it.
+
+    Returns:
+        An image with its data inside.
+    """
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=150)
+    plt.close(figure)
+    source = base64.b64encode(data.getvalue()).decode()
+    image = f'<img src="data:image/png;base64,{source}" alt="{html.escape(alternative)}" style="max-width: 100%">'
+    return HTML(image)  # type: ignore[no-untyped-call]
+
+
 def _html(plain: pd.DataFrame, precision: int) -> str:
     name = hashlib.sha256(plain.to_csv().encode()).hexdigest()[:8]  # by default a random one
-    styled = Styler(plain, uuid=name, cell_ids=False).format(precision=precision, thousands="\N{NARROW NO-BREAK SPACE}", na_rep="")
+    styled = Styler(plain, uuid=name, cell_ids=False).format(precision=precision, thousands=THIN_SPACE, na_rep="")
     text: str = styled.format_index(precision=2, axis=0).to_html()
     return text
 
