@@ -84,8 +84,11 @@ rule tables:
     input:
         "data/schemas.yml",
         "lib/prunecast/workflow/contracts.py",
+        "lib/prunecast/workflow/pages.py",
+        [f"notebooks/{page}.py" for page in pages.pages()],
     output:
         update("data/README.md"),
+        update("book/parameters.md"),
     shell:
         "prunecast tables"
 

@@ -63,7 +63,7 @@ def _edit(file: Path, old: str, new: str):
     ("file", "old", "new", "planned"),
     [
         ("book/glossary.md", "Not pruned.", "Not pruned at all.", {"book"}),
-        ("notebooks/surrogate.py", "ten others", "ten other surrogates", {"surrogate", "book"}),
+        ("notebooks/surrogate.py", "ten others", "ten other surrogates", {"surrogate", "tables", "book"}),
         (
             "lib/prunecast/surrogates/lstm.py",
             "HIDDEN = 32",

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,12 @@ def _keep(options: argparse.Namespace) -> None:
 
 def _tables(_: argparse.Namespace) -> None:
     from prunecast import tables
-    from prunecast.workflow import contracts
+    from prunecast.workflow import contracts, pages
 
-    path = paths.DATA / "README.md"
-    tables.write_atomically(path, lambda part: part.write_text(contracts.described(), encoding="utf-8"))
-    print(path.relative_to(paths.ROOT))
+    for file, described in {"data/README.md": contracts.described, "book/parameters.md": pages.described}.items():
+        text = described().encode()
+        tables.write_atomically(paths.ROOT / file, partial(Path.write_bytes, data=text))
+        print(file)
 
 
 def _pretrain(_: argparse.Namespace) -> None:

@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     keep = actions.add_parser("keep", help="copy a finished study's tables to data/measured, with their provenance")
     keep.add_argument("study", metavar="FILE", type=Path, help="the study file")
     keep.set_defaults(act="keep")
-    contracts = actions.add_parser("tables", help="write data/README.md, which explains the tables, from the contracts")
+    contracts = actions.add_parser("tables", help="write the pages that explain all tables and all parameters")
     contracts.set_defaults(act="tables")
     pretrain = actions.add_parser("pretrain", help="train the surrogate of `predict` anew on the measured campaign")
     pretrain.set_defaults(act="pretrain")

@@ -4,7 +4,7 @@ import json
 import pandas as pd
 import pytest
 from prunecast import paths, tables
-from prunecast.workflow import contracts, provenance, studies
+from prunecast.workflow import contracts, pages, provenance, studies
 
 
 @pytest.mark.parametrize("folder", sorted(paths.MEASURED.iterdir()), ids=lambda path: path.name)
@@ -27,5 +27,7 @@ def test_keeping_a_study_writes_the_hash_of_each_table(tmp_path, monkeypatch):
     assert kept["study_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_the_readme_of_the_data_is_the_one_generated_from_the_contracts():
+def test_the_pages_on_tables_and_parameters_are_those_generated_from_contracts_and_notebooks():
     assert (paths.DATA / "README.md").read_text(encoding="utf-8") == contracts.described()
+    assert (paths.ROOT / "book" / "parameters.md").read_text(encoding="utf-8") == pages.described()
+    assert "| `epsilon` | accuracy you would give up | float | `0.01` |" in pages.described()

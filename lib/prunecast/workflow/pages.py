@@ -11,6 +11,13 @@ from pydantic import BaseModel, ConfigDict
 from prunecast import paths
 from prunecast.errors import UserError
 
+INTRODUCTION = """# Parameters
+
+What can be changed on each page without touching its code. `prunecast run PAGE -p NAME=VALUE` runs a page with another
+value, and a study file, `studies/NAME.yml`, keeps several together: {doc}`how_to_read`. This page is generated from the
+notebooks.
+"""
+
 
 class Files(BaseModel):
     """What a page reads and writes, as the header of its notebook says under `prunecast`.
@@ -70,3 +77,19 @@ def parameters_of(page: str) -> dict[str, dict[str, str]]:
         notebook = Path(folder) / f"{page}.ipynb"
         jupytext.write(jupytext.read(source), notebook)
         return dict(papermill.inspect_notebook(notebook))
+
+
+def described() -> str:
+    """The page that lists every parameter of every page, as Markdown."""
+    return "\n".join([INTRODUCTION, *map(_section, pages())])
+
+
+def _section(page: str) -> str:
+    header = ["| name | meaning | type | default |", "|---|---|---|---|"]
+    rows = [_row(name, parameter) for name, parameter in parameters_of(page).items()]
+    return "\n".join([f"## {{doc}}`{page}`\n", *header, *rows, ""])
+
+
+def _row(name: str, parameter: dict[str, str]) -> str:
+    meaning = parameter["help"].replace("|", "\\|")
+    return f"| `{name}` | {meaning} | {parameter['inferred_type_name']} | `{parameter['default']}` |"
