@@ -170,7 +170,9 @@ picked = {rule: int((sst2["configuration"] == name).argmax()) for name, rule in 
 dense = float(sst2.loc[sst2["form"] == "dense", "accuracy"].iloc[0])
 larger = tables.read("candidates", paths.MEASURED / measured[1])
 fronts = [sst2.assign(panel="MiniLM, batch 1", latency=sst2["latency_ratio_1"])]
-fronts += [larger.assign(panel=f"mpnet-base, batch {size}", latency=larger[f"latency_ratio_{size}"]) for size in BATCHES]
+fronts += [
+    larger.assign(panel=f"mpnet-base, batch {size}", latency=larger[f"latency_ratio_{size}"]) for size in BATCHES
+]
 _ = deployment_figures.draw_front(pd.concat(fronts, ignore_index=True), "latency", picked)
 
 # %% [markdown]

@@ -69,7 +69,9 @@ style.use_style()
 printed = pd.read_csv(paths.PUBLISHED / "lstm_surrogate.csv").set_index("quantity")["value"]
 surrogate = ablation.beside_paper(tables.read("predictions", paths.MEASURED / forecasts), printed)
 schedules = tables.read_all("schedules", [paths.MEASURED / study for study in compressions])
-models, candidates = (tables.read_all(name, [paths.MEASURED / study for study in dense]) for name in ("models", "candidates"))
+models, candidates = (
+    tables.read_all(name, [paths.MEASURED / study for study in dense]) for name in ("models", "candidates")
+)
 costs = tables.read("costs", paths.MEASURED / base)
 smarts = reproductions.beside_paper(pd.read_csv(paths.PUBLISHED / "smarts.csv"), models, candidates, schedules, costs)
 numbers = reproductions.of_effective(

@@ -34,7 +34,13 @@
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the table goes to
-measured: list = ["selection", "compression", "compression_cola", "compression_base", "compression_base_cola"]  # as well
+measured: list = [
+    "selection",
+    "compression",
+    "compression_cola",
+    "compression_base",
+    "compression_base_cola",
+]  # as well
 models_from: str = "laptop"  # study whose models are pruned here
 models: list = ["docstrings_bert"]  # models of that study
 schedules: list = ["none", "dense", "one_shot", "iterative", "gradual", "regrow"]  # what is compared

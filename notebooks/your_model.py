@@ -119,9 +119,7 @@ ratio, safe = predict.largest_safe(model, scope, epsilon, recommended, subject.d
 
 # %% mystnb={"figure": {"caption": "Forecast accuracy with its 90 % interval, the recommended sparsity, and the points that were measured.", "name": "fig-your-model"}, "image": {"alt": "Two panels, global and layer scope: the forecast accuracy falling with sparsity inside its band, a vertical dashed line at the recommended sparsity, and in one scope two marks, without pruning and at the ratio found."}} tags=["hide-input"]
 found = {"scope": scope, "sparsity": [0.0, ratio], "accuracy": [prediction.dense_accuracy, safe.accuracy]}
-_ = curves.draw_prediction(
-    prediction.curve, prediction.recommended, prediction.dense_accuracy, pd.DataFrame(found)
-)
+_ = curves.draw_prediction(prediction.curve, prediction.recommended, prediction.dense_accuracy, pd.DataFrame(found))
 
 # %% [markdown]
 # ## What a safe ratio costs
