@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+import axe_playwright_python
 import pytest
 import yaml
 from products import HTML, missing_book
 from prunecast import paths
 from prunecast.workflow import pages
 
+AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PAGES = sorted(path.name for path in HTML.glob("*.html"))
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
@@ -96,6 +98,26 @@ def test_a_page_opens_without_a_network_an_error_or_a_sideways_scroll(browser, p
         tab.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
         assert tab.evaluate(WIDER) == []
         assert tab.evaluate(IDENTIFIERS) == []
+    context.close()
+
+
+@pytest.mark.browser
+@missing_book
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("api_") or page == "api_cost.html"])
+def test_a_page_has_no_serious_barrier(browser, page, scheme):
+    """By axe, on the rules of WCAG 2.1 AA; of the API pages, which are made alike, one."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme, offline=True)
+    tab = context.new_page()
+    tab.goto((HTML / page).as_uri(), wait_until="load")
+    tab.evaluate(AXE.read_text(encoding="utf-8"))
+    found = tab.evaluate("axe.run(document, {resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa']})")
+    barriers = [
+        (each["id"], each["nodes"][0]["html"])
+        for each in found["violations"]
+        if each["impact"] in {"serious", "critical"}
+    ]
+    assert barriers == []
     context.close()
 
 

@@ -169,6 +169,7 @@ def picture(figure: Figure, alternative: str) -> HTML:
 def _html(plain: pd.DataFrame, precision: int) -> str:
     name = hashlib.sha256(plain.to_csv().encode()).hexdigest()[:8]  # by default a random one
     styled = Styler(plain, uuid=name, cell_ids=False).format(precision=precision, thousands=THIN_SPACE, na_rep="")
+    styled.set_table_attributes('tabindex="0"')  # where it is wider than the page, the keyboard scrolls it
     text: str = styled.format_index(precision=2, axis=0).to_html()
     return text
 
