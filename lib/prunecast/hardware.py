@@ -6,20 +6,24 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from joblib import Parallel, delayed, parallel_config
 
 from prunecast.progress import track
+
+if TYPE_CHECKING:
+    import torch
 
 POLL_S = 1.0  # between two checks of a worker that its parent is alive
 
 Result = TypeVar("Result")
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: "torch.device") -> str:
     """Name of the processor or GPU."""
+    import torch  # here, because the name of the processor takes none
+
     return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
@@ -49,6 +53,8 @@ def in_processes(function: Callable[..., Result], jobs: Sequence[tuple[Any, ...]
         One result for each job, in the order of the jobs.
     """
     calls = (delayed(_call)(function, os.getpid(), job) for job in track(jobs, label))
+    import torch
+
     with parallel_config("loky", n_jobs=torch.get_num_threads(), inner_max_num_threads=1):
         return list(Parallel()(calls))
 

@@ -1,6 +1,7 @@
 import contextlib
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import time
 import nbformat
 import pandas as pd
 import pytest
-from prunecast import paths, tables
+from prunecast import __version__, paths, tables
 from prunecast.errors import UserError
 from prunecast.workflow import pages, runs
 
@@ -34,7 +35,7 @@ data: str = ""  # a file
 import os
 import time
 import pandas as pd
-from prunecast import paths, tables
+from prunecast import __version__, paths, tables
 from prunecast.errors import UserError
 from prunecast.progress import track
 row = {"source": "a", "table": "t", "row": "r", "published": 0.1, "ours": ours, "unit": "x", "same_protocol": True}
@@ -74,8 +75,10 @@ def _ours():
 
 def test_a_page_publishes_its_notebook_and_tables_and_leaves_nothing_else(page):
     notebook = runs.run_page(page, {"ours": 0.25}, "r")
-    cells = nbformat.read(notebook, 4).cells
+    *cells, colophon = nbformat.read(notebook, 4).cells
     assert cells[-1].outputs[0].text == "ours is 0.25\n"
+    said = rf"\*Executed on \d{{4}}-\d\d-\d\d in \d+ seconds by Prunecast {re.escape(__version__)}, on .+\*"
+    assert re.fullmatch(said, colophon.source)
     assert _ours() == 0.25
     left = {path.relative_to(paths.run("r")).as_posix() for path in paths.run("r").rglob("*") if path.is_file()}
     assert left == {"notebooks/page.ipynb", "tables/reproductions.csv", "logs/page.log"}
@@ -112,7 +115,7 @@ def test_a_relative_path_starts_in_the_folder_where_the_command_was_given(page, 
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "mine.csv").write_text("found")
     monkeypatch.chdir(tmp_path / "here")
-    cells = nbformat.read(runs.run_page(page, {"data": "mine.csv"}, "r"), 4).cells
+    *cells, _ = nbformat.read(runs.run_page(page, {"data": "mine.csv"}, "r"), 4).cells
     assert cells[-1].outputs[-1].text.endswith("found\n")
     with pytest.raises(UserError, match="there is no file or folder other.csv"):
         runs.run_page(page, {"data": "other.csv"}, "another")

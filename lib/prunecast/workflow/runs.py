@@ -18,8 +18,9 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from prunecast import paths
+from prunecast import __version__, paths
 from prunecast.errors import UserError
+from prunecast.hardware import processor
 from prunecast.progress import LOG, TERMINAL, note, terminal_name
 from prunecast.workflow.studies import RUN, check_parameters
 from prunecast.workflow.values import resolved
@@ -108,6 +109,7 @@ def _interruptible(execute: Callable[[], nbformat.NotebookNode]) -> nbformat.Not
 
 def _publish(executed: nbformat.NotebookNode, stage: Path, page: str, folder: Path) -> Path:
     """Move tables and notebook into the run's folder; every byte is on the disk before the first one moves."""
+    executed.cells.append(_colophon(executed.metadata.papermill))
     executed.metadata.papermill.update(input_path=f"notebooks/{page}.py", output_path=f"{page}.ipynb")
     notebook = stage / f"{page}.ipynb"
     nbformat.write(executed, notebook)  # type: ignore[no-untyped-call]
@@ -116,6 +118,18 @@ def _publish(executed: nbformat.NotebookNode, stage: Path, page: str, folder: Pa
     for table in stage.glob("*.csv*"):
         table.replace(folder / "tables" / table.name)
     return notebook.replace(folder / "notebooks" / notebook.name)
+
+
+def _colophon(execution: Mapping[str, Any]) -> nbformat.NotebookNode:
+    """A last cell that says when, how long, by which version and on which machine the page was executed."""
+    threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
+    when, seconds = execution["end_time"][:10], f"{execution['duration']:.0f} seconds"
+    text = (
+        f"*Executed on {when} in {seconds} by Prunecast {__version__}, on {processor()}, with {threads} threads at "
+        "most. {doc}`parameters` lists what can be changed on a page, and {doc}`tables` explains its tables.*"
+    )
+    cell: nbformat.NotebookNode = nbformat.v4.new_markdown_cell(text, id="colophon")  # type: ignore[no-untyped-call]
+    return cell
 
 
 def _sentence(page: str, error: BaseException, kept: Path) -> str:
