@@ -56,6 +56,8 @@ def draw_schedules(outcomes: pd.DataFrame) -> Figure:
 def draw_costs(costs: pd.DataFrame) -> Figure:
     """Draw the median latency of each form with its 10th and 90th percentile, a panel a batch size.
 
+    The scale follows the medians: a percentile far above them is cut off.
+
     Args:
         costs: Rows of `costs.csv` of one model, with the column `label`; the first form's median is the unit.
 
@@ -64,13 +66,15 @@ def draw_costs(costs: pd.DataFrame) -> Figure:
     """
     labels = [textwrap.fill(words(label), width=28) for label in costs["label"]]
     rows = costs.assign(label=labels).melt(["batch", "label"], [f"latency_ms_{of}" for of in ("p10", "median", "p90")])
-    rows["value"] /= rows["batch"].map(costs.groupby("batch")["latency_ms_median"].first())
+    units = costs.groupby("batch")["latency_ms_median"].first()
+    rows["value"] /= rows["batch"].map(units)
     # of a form's three values the median is the measured median; ("pi", 100) is their range, from p10 to p90
     bars = {"kind": "bar", "x": "value", "y": "label", "estimator": "median", "errorbar": ("pi", 100), "color": BLUE}
     whiskers = {"capsize": 0.2, "err_kws": {"color": "black", "linewidth": 1.2}}
     height = 0.45 * len(set(labels)) + 0.4
     grid = sns.catplot(rows, **bars, **whiskers, alpha=0.6, col="batch", col_wrap=2, height=height, aspect=3.6 / height)
     grid.refline(x=1, **LEVEL)
+    grid.set(xlim=(0, 1.3 * float((costs["latency_ms_median"] / costs["batch"].map(units)).max())))
     return finish(grid, "latency, share of the dense model's", "", "batch {col_name}")
 
 
