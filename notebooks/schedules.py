@@ -118,7 +118,7 @@ _ = deployment.draw_schedules(measured_outcomes[measured_outcomes["removed"] == 
 
 # %% tags=["hide-input"]
 lost = measured_outcomes.assign(loss=100 * (measured_outcomes["dense_accuracy"] - measured_outcomes["accuracy"]))
-columns = ["model", "removed", "sparsity", "schedule", "examples", "epochs"]
+columns = ["model", "removed", "sparsity", "schedule", "examples", "epochs", "learning_rate"]
 losses = lost.groupby(columns, sort=False)["loss"].agg(["mean", "min", "max", "count"])
 losses["matthews"] = measured_outcomes.groupby(columns, sort=False)["matthews"].mean()
 pruned = losses.reset_index().query("sparsity > 0.8").sort_values("mean").groupby("model")
@@ -127,7 +127,7 @@ longest, cola = of_tasks.loc[["sst2_minilm", "cola_minilm"]].to_dict("records")
 base, base_cola = of_tasks.loc[["sst2_mpnet_base", "cola_mpnet_base"]].to_dict("records")
 brief = pruned.get_group("cola_minilm").query("removed == 'nothing' and schedule != 'none'")
 named = losses.rename(columns={"mean": "points lost", "count": "seeds"})
-how = ["sparsity", "examples", "epochs", "removed"]
+how = ["sparsity", "examples", "epochs", "learning_rate", "removed"]
 style.table(named.reset_index(how)[[*named, *how]], precision=2)
 
 # %% tags=["hide-input"]

@@ -1,8 +1,6 @@
 """The rendered book, as a reader without a network opens it."""
 
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -14,7 +12,6 @@ from prunecast import paths
 from prunecast.workflow import pages
 
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PAGES = sorted(path.name for path in HTML.glob("*.html"))
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 WIDER = """Array.from(document.querySelectorAll("article table, article pre, article img")).filter(part => {
@@ -57,18 +54,6 @@ def test_the_drawn_framework_links_only_to_pages_that_exist():
     assert drawn
     assert named
     assert drawn | named <= {path.stem for path in (paths.ROOT / "book").glob("*.md")} | set(pages.pages())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    if not CHROMIUM:
-        pytest.skip("there is no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.mark.browser

@@ -10,7 +10,6 @@ from products import HTML, missing_book
 from prunecast import paths, tables
 from prunecast.forecasting import pretrained, report
 from prunecast.surrogates import features
-from test_book import CHROMIUM
 
 pytestmark = [pytest.mark.browser, missing_book]
 LINE = "document.querySelector('#explorer .forecast').getAttribute('points')"
@@ -23,21 +22,9 @@ DOCUMENT: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    if not CHROMIUM:
-        pytest.skip("there is no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
-    context = chromium.new_context(offline=True)
+def page(browser: Any) -> Iterator[Any]:
+    context = browser.new_context(offline=True)
     tab = context.new_page()
     tab.goto((HTML / "explorer.html").as_uri())
     tab.wait_for_selector("#explorer .forecast")
@@ -134,8 +121,8 @@ def test_a_file_that_cannot_be_read_is_one_sentence_and_the_picture_stays(page: 
     assert page.evaluate(LINE) == before
 
 
-def test_without_javascript_the_page_says_so_and_shows_a_figure(chromium: Any) -> None:
-    context = chromium.new_context(offline=True, java_script_enabled=False)
+def test_without_javascript_the_page_says_so_and_shows_a_figure(browser: Any) -> None:
+    context = browser.new_context(offline=True, java_script_enabled=False)
     tab = context.new_page()
     tab.goto((HTML / "explorer.html").as_uri())
     assert "The explorer needs JavaScript" in tab.inner_text("#explorer")
