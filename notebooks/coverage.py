@@ -38,7 +38,7 @@ run: str = "page"  # run whose folder the page belongs to
 measured: str = "campaign"  # study under data/measured whose forecasts are judged
 unseen: list = ["after_freeze"]  # studies under data/measured with models measured after that
 epsilon: float = 0.01  # accuracy to give up, of the ratios recommended for these
-front: str = "sst2_minilm_4_layers"  # the one of these whose forecast is shown on the first page of the book
+front: str = "sst2_mpnet_base"  # the one of these whose forecast is shown on the first page of the book
 seed: int = 0  # seed of the forecasts that are judged
 
 # %% tags=["hide-input"]
