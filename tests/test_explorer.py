@@ -12,7 +12,7 @@ from prunecast.forecasting import pretrained, report
 from prunecast.surrogates import features
 
 pytestmark = [pytest.mark.browser, missing_book]
-LINE = "document.querySelector('#explorer .forecast').getAttribute('points')"
+LINE = "document.querySelector('#forecast-explorer .forecast').getAttribute('points')"
 DOCUMENT: dict[str, Any] = {
     "format": report.FORMAT, "checkpoint": "my_model", "dense_accuracy": 0.9, "majority_accuracy": 0.5, "warnings": [],
     "curve": [
@@ -27,13 +27,13 @@ def page(browser: Any) -> Iterator[Any]:
     context = browser.new_context(offline=True)
     tab = context.new_page()
     tab.goto((HTML / "explorer.html").as_uri())
-    tab.wait_for_selector("#explorer .forecast")
+    tab.wait_for_selector("#forecast-explorer .forecast")
     yield tab
     context.close()
 
 
 def _said(page: Any) -> str:
-    return str(page.inner_text("#explorer [role=status]"))
+    return str(page.inner_text("#forecast-explorer [role=status]"))
 
 
 def _give(page: Any, content: str, name: str = "own.json") -> None:
@@ -66,7 +66,7 @@ def test_the_controls_work_by_keyboard_alone_and_answer_within_50_ms(page: Any) 
         if page.evaluate("document.activeElement.id") == "explorer-epsilon":
             break
         page.keyboard.press("Tab")
-    before, line = _said(page), "document.querySelector('#explorer .recommended').getAttribute('x1')"
+    before, line = _said(page), "document.querySelector('#forecast-explorer .recommended').getAttribute('x1')"
     place = float(page.evaluate(line))
     for _ in range(40):
         page.keyboard.press("ArrowRight")
@@ -84,7 +84,7 @@ def test_another_model_and_another_number_of_classes_change_the_forecast(page: A
     lines = [page.evaluate(LINE)]
     page.select_option("#explorer-model", index=2)
     lines.append(page.evaluate(LINE))
-    page.evaluate("document.querySelectorAll('#explorer details').forEach(details => details.open = true)")
+    page.evaluate("document.querySelectorAll('#forecast-explorer details').forEach(details => details.open = true)")
     page.fill("#explorer-classes", "100")
     lines.append(page.evaluate(LINE))
     assert len(set(lines)) == 3
@@ -97,7 +97,7 @@ def test_another_model_and_another_number_of_classes_change_the_forecast(page: A
 def test_a_forecast_of_ones_own_is_drawn_with_its_table(page: Any) -> None:
     _give(page, json.dumps(DOCUMENT))
     assert _said(page).startswith("my model, layer scope: to lose at most 0.010")
-    rows = page.evaluate("Array.from(document.querySelectorAll('#explorer tbody tr'), row => row.innerText)")
+    rows = page.evaluate("Array.from(document.querySelectorAll('#forecast-explorer tbody tr'), row => row.innerText)")
     assert len(rows) == 2
     assert [cell.strip() for cell in rows[1].split("\t")][:2] == ["100 %", "0.500"]
     page.select_option("#explorer-scope", "global")
@@ -125,6 +125,6 @@ def test_without_javascript_the_page_says_so_and_shows_a_figure(browser: Any) ->
     context = browser.new_context(offline=True, java_script_enabled=False)
     tab = context.new_page()
     tab.goto((HTML / "explorer.html").as_uri())
-    assert "The explorer needs JavaScript" in tab.inner_text("#explorer")
+    assert "The explorer needs JavaScript" in tab.inner_text("#forecast-explorer")
     assert tab.locator("article img").count() == 1
     context.close()

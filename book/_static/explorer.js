@@ -2,7 +2,7 @@
    `surrogates.features` and `forecasting.pretrained` do. A classic script, since a page opened from disk loads no module. */
 "use strict";
 (function () {
-  const holder = document.getElementById("explorer");
+  const holder = document.getElementById("forecast-explorer");
   if (!holder) return;
   const data = JSON.parse(document.getElementById("explorer-data").textContent);
   const numbers = (text) => new Float32Array(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);

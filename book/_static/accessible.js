@@ -1,0 +1,10 @@
+/* Names and roles that the theme and docutils leave out: of the arrows that unfold a part of the contents, and of the
+   entries of a bibliography, which are items of a list. */
+"use strict";
+addEventListener("DOMContentLoaded", () => {
+  document.querySelectorAll("nav details > summary").forEach((summary) => {
+    const link = summary.closest("li").querySelector("a");
+    summary.setAttribute("aria-label", `pages under ${link ? link.textContent.trim() : "this one"}`);
+  });
+  document.querySelectorAll(".citation-list > .citation").forEach((entry) => entry.setAttribute("role", "listitem"));
+});
