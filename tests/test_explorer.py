@@ -97,9 +97,9 @@ def test_another_model_and_another_number_of_classes_change_the_forecast(page: A
 def test_a_forecast_of_ones_own_is_drawn_with_its_table(page: Any) -> None:
     _give(page, json.dumps(DOCUMENT))
     assert _said(page).startswith("my model, layer scope: to lose at most 0.010")
-    rows = page.evaluate("Array.from(document.querySelectorAll('#forecast-explorer tbody tr'), row => row.innerText)")
-    assert len(rows) == 2
-    assert [cell.strip() for cell in rows[1].split("\t")][:2] == ["100 %", "0.500"]
+    cells = page.evaluate("Array.from(document.querySelectorAll('#forecast-explorer td'), cell => cell.textContent)")
+    assert len(cells) == 2 * 5
+    assert cells[5:7] == ["100 %", "0.500"]
     page.select_option("#explorer-scope", "global")
     assert _said(page) == "This file holds no forecast in that scope."
 

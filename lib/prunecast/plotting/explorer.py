@@ -44,8 +44,9 @@ def explorer(
     } | dict(settings)
     text = json.dumps(content, allow_nan=False).replace("</", "<\\/")
     without = "<noscript>The explorer needs JavaScript; the figure below shows one of its forecasts.</noscript>"
-    container = f'<div id="forecast-explorer">{without}</div><script type="application/json" id="explorer-data">{text}</script>'
-    return HTML(f'{container}<script src="_static/explorer.js"></script>')  # type: ignore[no-untyped-call]
+    container = f'<div id="forecast-explorer">{without}</div>'
+    held = f'<script type="application/json" id="explorer-data">{text}</script>'
+    return HTML(f'{container}{held}<script src="_static/explorer.js"></script>')  # type: ignore[no-untyped-call]
 
 
 def _packed(values: Any) -> str:
