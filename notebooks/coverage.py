@@ -118,12 +118,16 @@ style.table(new)
 rows = ablation.forecasts_of(trained, truth).query("scope == 'global'")
 _ = curves.draw_intervals(rows, list(unseen_models["model"]))
 
-# %% tags=["hide-input"]
+# %% [markdown]
+# {numref}`fig-front` is the one that opens the book: both scopes of one of these models, the forecast inside its band, the
+# recommended sparsity, and the marks that were measured afterwards.
+
+# %% mystnb={"figure": {"caption": "Forecast, interval, recommended sparsity and measured points of one of these models.", "name": "fig-front"}, "image": {"alt": "Two panels, global and layer scope: a forecast that falls with sparsity inside its band, a vertical dashed line at the recommended sparsity, and marks at the measured points."}} tags=["hide-input"]
 shown = ablation.forecasts_of(trained, truth).query("model == @front")
 shown["sparsity"] = shown["threshold"] / 10
 best = new["recommended"].xs(front, level="model").to_dict()
-measured_points = shown[shown["measured"]]
-drawn = curves.draw_prediction(shown, best, float(shown["accuracy"].max()), measured_points)
+dense = float(unseen_models.set_index("model").loc[front, "dense_accuracy"])
+drawn = curves.draw_prediction(shown, best, dense, shown[shown["measured"]])
 what = "The accuracy of a text classifier against the share of its weights that is pruned, in two panels: the forecast inside its band, the points that were measured, and the recommended share."
 glue("front", style.picture(drawn, what), display=False)
 glue("front_model", front.replace("_", " "), display=False)

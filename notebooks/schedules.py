@@ -34,13 +34,8 @@
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the table goes to
-measured: list = [
-    "selection",
-    "compression",
-    "compression_cola",
-    "compression_base",
-    "compression_base_cola",
-]  # as well
+measured: list = ["selection", "compression", "compression_cola"]  # studies under data/measured, shown as well
+base_size: list = ["compression_base", "compression_base_cola"]  # the same of a model of base size
 models_from: str = "laptop"  # study whose models are pruned here
 models: list = ["docstrings_bert"]  # models of that study
 schedules: list = ["none", "dense", "one_shot", "iterative", "gradual", "regrow"]  # what is compared
@@ -113,7 +108,7 @@ style.table(by_schedule[measures].mean().join(spread))
 # mpnet-base, are removed first, then weights of the rest are set to zero.
 
 # %% mystnb={"figure": {"caption": "Accuracy under each schedule, at the same budget of training; a mark a seed.", "name": "fig-schedules"}, "image": {"alt": "A panel a model. On SST-2 all schedules lie between the pruned model without training and dense training, about half-way; on CoLA they lie near the majority class, well below dense training."}} tags=["hide-input"]
-measured_outcomes = pd.concat([tables.read("schedules", paths.MEASURED / study) for study in measured])
+measured_outcomes = pd.concat([tables.read("schedules", paths.MEASURED / study) for study in measured + base_size])
 _ = deployment.draw_schedules(measured_outcomes[measured_outcomes["removed"] == "nothing"])
 
 # %% tags=["hide-input"]
