@@ -119,10 +119,10 @@ rows = ablation.forecasts_of(trained, truth).query("scope == 'global'")
 _ = curves.draw_intervals(rows, list(unseen_models["model"]))
 
 # %% [markdown]
-# {numref}`fig-front` is the one that opens the book: both scopes of one of these models, the forecast inside its band, the
+# {numref}`fig-opening` is the one that opens the book: both scopes of one of these models, the forecast inside its band, the
 # recommended sparsity, and the marks that were measured afterwards.
 
-# %% mystnb={"figure": {"caption": "Forecast, interval, recommended sparsity and measured points of one of these models.", "name": "fig-front"}, "image": {"alt": "Two panels, global and layer scope: a forecast that falls with sparsity inside its band, a vertical dashed line at the recommended sparsity, and marks at the measured points."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "Forecast, interval, recommended sparsity and measured points of one of these models.", "name": "fig-opening"}, "image": {"alt": "Two panels, global and layer scope: a forecast that falls with sparsity inside its band, a vertical dashed line at the recommended sparsity, and marks at the measured points."}} tags=["hide-input"]
 shown = ablation.forecasts_of(trained, truth).query("model == @front")
 shown["sparsity"] = shown["threshold"] / 10
 best = new["recommended"].xs(front, level="model").to_dict()
