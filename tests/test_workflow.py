@@ -68,7 +68,7 @@ def _edit(file: Path, old: str, new: str):
             "lib/prunecast/surrogates/lstm.py",
             "HIDDEN = 32",
             "HIDDEN = 16",
-            {"protocols", "surrogate", "coverage", "reproductions", "vgg16_transfer", "your_model", "book"},
+            {"protocols", "surrogate", "coverage", "explorer", "reproductions", "vgg16_transfer", "your_model", "book"},
         ),
         ("studies/laptop.yml", "splits: [points,", "splits: [vgg16,", {"protocols", "book"}),
         (
