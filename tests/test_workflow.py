@@ -86,6 +86,7 @@ def _edit(file: Path, old: str, new: str):
                 "energy",
                 "pareto",
                 "effective_number",
+                "explorer",
                 "your_model",
                 "book",
             },
