@@ -152,7 +152,8 @@ class _Tests:
 
     def safe(self) -> int:
         """The last point that was tested and passes, below every one that does not."""
-        return max(point for point in self.tested if point < self.unsafe())
+        unsafe = self.unsafe()
+        return max(point for point in self.tested if point < unsafe)
 
     def narrow(self) -> bool:
         """Halve the bracket of the last safe and the first unsafe point until they are neighbours, or budget is short.
