@@ -127,7 +127,7 @@ shown = ablation.forecasts_of(trained, truth).query("model == @front")
 shown["sparsity"] = shown["threshold"] / 10
 best = new["recommended"].xs(front, level="model").to_dict()
 dense = float(unseen_models.set_index("model").loc[front, "dense_accuracy"])
-drawn, _ = (curves.draw_prediction(shown, best, dense, shown[shown["measured"]]) for _ in range(2))  # here, and there
+drawn = curves.draw_prediction(shown, best, dense, shown[shown["measured"]])
 what = "The accuracy of a text classifier against the share of its weights that is pruned, in two panels: the forecast inside its band, the points that were measured, and the recommended share."
 glue("front", style.picture(drawn, what), display=False)
 glue("front_model", front.replace("_", " "), display=False)

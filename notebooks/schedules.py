@@ -157,8 +157,8 @@ for name, row in {"best": longest, "base": base, "cola": cola, "base_cola": base
 #   {glue:text}`base_examples:.0f` examples, and {glue:text}`base_cola_mean:.1f` points on CoLA, where a Matthews
 #   correlation of {glue:text}`base_cola_matthews:.2f` is left. Removed before: {glue:text}`base_removed`.
 # - The source study prints a gain in accuracy on SST-2 at this compression. What we measure is a loss: a small one for
-#   MiniLM, and a larger one for mpnet-base, which was trained on for less. For it a higher and a lower learning rate, one
-#   shot in place of gradual pruning, and all twelve layers with more zeros were tried on one seed, and were worse.
+#   MiniLM, and a larger one for mpnet-base, which was trained on for less. For it a higher learning rate, a lower one
+#   with one-shot pruning, and all twelve layers with more zeros were tried, each on one seed, and were worse.
 
 # %% [markdown]
 # ## Exercises

@@ -144,7 +144,7 @@
     const { way: name, evaluations, unused, safe } = data.ways[Number(way.value)];
     return say([
       `${curve.model.replaceAll("_", " ")}, ${scope.value} scope: to lose at most ${give.toFixed(3)}, the forecast alone recommends to prune ${percent(prune)}.`,
-      measured === false || moved ? "" : `Measured, ${percent(measured)} is safe.`,
+      measured === false || moved ? "" : `On its measured curve, interpolated between the marks, ${percent(measured)} is safe.`,
       `Replayed on other models, ${name} costs ${evaluations.toFixed(1)} evaluations, leaves ${unused.toFixed(2)} of the weights unused, and is safe on ${percent(safe)} of the curves.`,
       ...warningsOf(curve).map((warning) => `Warning: ${warning}.`), moved ? "The band is that of the model itself, and not drawn." : "",
     ].filter(Boolean).join(" "));

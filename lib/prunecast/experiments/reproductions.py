@@ -58,7 +58,7 @@ def beside_paper(
 
     Args:
         published: Figures of Smarts, Selvaraj and Kuthadi (2025), with the columns source, table, row, quantity, value.
-        models: Rows of the table `models`, of all `PARENTS`; as those of the next two.
+        models: Rows of the table `models`; like candidates and schedules, of all `PARENTS`.
         candidates: Rows of the table `candidates`, of which those of the dense models are read.
         schedules: Rows of the table `schedules`.
         costs: Rows of the table `costs`, of the first parent.

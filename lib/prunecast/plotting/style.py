@@ -8,7 +8,6 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -152,7 +151,7 @@ def picture(figure: Figure, alternative: str) -> HTML:
     """A figure as a part of a page that other pages can hold as well, with its alternative text.
 
     Args:
-        figure: The figure; it is closed.
+        figure: The figure; it stays open, so that the page that draws it shows it too.
         alternative: What it shows, for those who do not see it.
 
     Returns:
@@ -160,7 +159,6 @@ def picture(figure: Figure, alternative: str) -> HTML:
     """
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=150)
-    plt.close(figure)
     source = base64.b64encode(data.getvalue()).decode()
     image = f'<img src="data:image/png;base64,{source}" alt="{html.escape(alternative)}" style="max-width: 100%">'
     return HTML(image)  # type: ignore[no-untyped-call]
