@@ -83,7 +83,8 @@ style.table(pd.DataFrame({"source": [meter.source], "note": [meter.note]}))
 #
 # All forms are timed in turn in one run, so that disturbances of the machine affect all alike. Operations are those of
 # one inference; *effective* ones leave out the zeros. The joules are for 1,000 inferences. {numref}`fig-costs-here` shows
-# the latency with its tenth and ninetieth percentile. A bar left of the line is faster than the dense model.
+# the latency with its tenth and ninetieth percentile, which is cut off where it lies far beyond the bars. A bar left of the
+# line is faster than the dense model.
 
 # %%
 masked = [

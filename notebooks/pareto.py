@@ -160,7 +160,7 @@ _ = deployment_figures.draw_searches(pd.concat([searches, of_study, measured_sea
 # trained on after pruning. The step line is the front in these two figures; the names are choices, explained below: each
 # from the {glue:text}`kept_budget:d` configurations that one guided search measured, not from all.
 
-# %% mystnb={"figure": {"caption": "All configurations of MiniLM and of mpnet-base on SST-2: accuracy against latency, at batch 1 and at batch 32.", "name": "fig-front"}, "image": {"alt": "Three scatters of accuracy against latency as a share of the dense model's. Masked models stand in a column at one. Removed models reach left; those trained on lie highest. Sparse kernels scatter around one."}} tags=["hide-input"]
+# %% mystnb={"figure": {"caption": "The measured configurations of MiniLM and of mpnet-base on SST-2: accuracy against latency, at batch 1 and at batch 32.", "name": "fig-front"}, "image": {"alt": "Three scatters of accuracy against latency as a share of the dense model's. Masked models stand in a column at one. Removed models reach left; those trained on lie highest. Sparse kernels scatter around one."}} tags=["hide-input"]
 measured_candidates = tables.read("candidates", paths.MEASURED / measured[0])
 sst2 = measured_candidates[measured_candidates["model"] == "sst2_minilm"].reset_index(drop=True)
 measured_selections = tables.read("selections", paths.MEASURED / measured[0])
