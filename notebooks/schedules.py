@@ -132,7 +132,7 @@ for name, value in {
     "sparsity": sparsities[-1], "here_best": trained.max(), "cola_brief": brief["matthews"].max()
 }.items():  # fmt: skip
     glue(name, float(value), display=False)
-glue("here_name", str(trained.idxmax()).replace("_", "-"), display=False)
+glue("here_name", str(trained.idxmax()).replace("_", "-") if len(trained) else "none", display=False)
 for name, row in {"best": longest, "base": base, "cola": cola, "base_cola": base_cola}.items():
     for column, value in row.items():
         shown = value.replace("_", "-") if isinstance(value, str) else float(value)
