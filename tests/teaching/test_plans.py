@@ -30,14 +30,16 @@ def test_the_lesson_takes_ninety_minutes_with_more_exercises_than_talk():
     assert {5, 10, 20} <= set(exercises)
 
 
-def test_the_lesson_describes_the_exercises_of_its_plan():
-    plan = [
-        (name, row[1])
-        for row in _rows(LESSON)
-        if row[-1] == "exercise"
-        for name in re.findall(r"\*\*(.+?)\*\*", row[2])
-    ]
-    assert plan == re.findall(r"^\*\*(.+?)\*\* \((\d+) minutes\)\.", LESSON, re.MULTILINE)
+def _described(section):
+    text = LESSON.split(f"## {section}\n")[1].split("\n## ")[0]
+    return re.findall(r"^\*\*(.+?)\*\* \((\d+) minutes\)\.", text, re.MULTILINE)
+
+
+def test_the_lesson_describes_every_part_of_its_plan():
+    plan = _rows(LESSON)
+    exercises = [(re.match(r"\*\*(.+?)\*\*", row[2])[1], row[1]) for row in plan if row[-1] == "exercise"]
+    assert exercises == _described("The exercises")
+    assert [row[1] for row in plan if row[-1] == "talk"] == [minutes for _, minutes in _described("What to say")]
 
 
 def test_what_is_executed_in_the_lesson_takes_less_than_a_minute():
