@@ -252,7 +252,7 @@ print(
 # **Exercise 2: Change** (10 minutes). In `data/published/edge_surrogate_predictions.csv.gz` compute for each network
 # (`iterations`, `net`) the Spearman correlation of a column of forecasts with `true`, and the mean over all networks. Do so for
 # the published surrogate `Graph`, then for `Graph > 0`, the one bit whether the output can be reached. `answer` is the mean
-# for the bit.
+# for the bit, without networks whose bit is the same for all masks.
 #
 # :::{dropdown} Solution
 # ```python

@@ -3,7 +3,7 @@
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import nbformat
 
@@ -12,7 +12,8 @@ from prunecast.errors import UserError
 from prunecast.teaching.checks import CHECKS
 from prunecast.teaching.exercises import Exercise, chapters, exercises_of, opening_of
 
-AUDIENCES = ("student", "instructor")
+Audience = Literal["student", "instructor"]
+AUDIENCES: tuple[Audience, ...] = get_args(Audience)
 STUB = "answer = ...  # your code"
 IMPORT = "from prunecast.teaching.checks import check"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -30,21 +31,22 @@ def write_copies(folder: Path) -> list[Path]:
         The notebooks, in `student` and `instructor` of the folder, named after the pages.
 
     Raises:
-        UserError: The folder is a file or cannot be written to, or exercises do not have the form they should have.
+        UserError: The folder cannot be made or written to, or exercises do not have the form they should have.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; name a folder for the copies")
     written = []
     for page in chapters():
         for audience in AUDIENCES:
             path = folder / audience / f"{page}.ipynb"
             text: str = nbformat.writes(copy_of(page, audience))  # type: ignore[no-untyped-call]
-            tables.write_atomically(path, partial(Path.write_bytes, data=f"{text}\n".encode()))
+            try:
+                tables.write_atomically(path, partial(Path.write_bytes, data=f"{text}\n".encode()))
+            except OSError as error:  # its folder cannot be made
+                raise UserError(f"{path.name} was not written to {path.parent}: {error.strerror}") from None
             written.append(path)
     return written
 
 
-def copy_of(page: str, audience: str) -> Any:
+def copy_of(page: str, audience: Audience) -> Any:
     """The copy of a page as a notebook, which runs wherever the package is installed in its repository.
 
     Args:
@@ -73,7 +75,7 @@ def plain(text: str) -> str:
     return ROLE.sub(r"`\1`", GLUED.sub("…", text))
 
 
-def _cells(exercise: Exercise, audience: str) -> list[dict[str, Any]]:
+def _cells(exercise: Exercise, audience: Audience) -> list[dict[str, Any]]:
     name, solved = f"{exercise.page}-{exercise.number}", audience == "instructor"
     heading = f"## Exercise {exercise.number}: {exercise.kind} ({exercise.minutes} minutes)"
     cells = [_markdown(f"{name}-question", f"{heading}\n\n{plain(exercise.question)}")]
