@@ -15,6 +15,7 @@
 #       - data/measured/campaign_base/models.csv
 #       - data/measured/campaign_base/sweeps.csv
 #       - data/measured/campaign_seed_1/sweeps.csv
+#       - data/measured/campaign_seed_2/sweeps.csv
 #     writes: []
 # ---
 
@@ -34,7 +35,7 @@
 run: str = "page"  # run whose folder the page belongs to
 measured: str = "campaign"  # study to show: checked in under data/measured, or a run
 base_size: str = "campaign_base"  # study under data/measured with checkpoints of base size
-seeds: list = ["campaign_seed_1"]  # studies with the same models under other seeds
+seeds: list = ["campaign_seed_1", "campaign_seed_2"]  # studies with the same models under other seeds
 
 # %% tags=["hide-input"]
 import pandas as pd
@@ -129,9 +130,9 @@ glue("base_tasks", of_base["task"].nunique(), display=False)
 style.table(of_base[["task", "layers", "prunable_parameters", "dense_accuracy", *base_safe]])
 
 # %% [markdown]
-# Some models of the first part were trained again under another seed. *curve* is how far two seeds of one model lie apart
-# on the mean over the curve, each as a loss from its own dense accuracy; *safe* is the distance of the safe sparsities. A
-# forecast cannot be better than that.
+# Some models of the first part were trained again under one or two other seeds. *curve* is how far two seeds of one model lie
+# apart on the mean over the curve, each as a loss from its own dense accuracy; *safe* is the distance of the safe
+# sparsities, both as means over pairs of seeds. A forecast cannot be better than that.
 
 # %% tags=["hide-input"]
 noise = curve_metrics.seed_noise([tables.read("sweeps", paths.MEASURED / study) for study in (measured, *seeds)], 0.01)

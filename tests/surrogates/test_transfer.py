@@ -99,7 +99,7 @@ def test_networks_are_forecast_from_transformers_and_from_these_with_all_others(
         transfer.forecasts(TEXT, replace(IMAGES, thresholds=IMAGES.thresholds / 2), ["lstm"], 0)
 
 
-def test_errors_are_means_over_measured_points_and_keep_their_contract(tmp_path: Path) -> None:
+def test_errors_are_means_over_measured_points_and_over_whole_curves(tmp_path: Path) -> None:
     measured = np.tile(np.arange(len(IMAGES.thresholds)) % 4 == 0, (len(IMAGES.names), 1))
     networks = replace(IMAGES, measured=measured)
     signals = networks.signals.copy()
@@ -111,7 +111,7 @@ def test_errors_are_means_over_measured_points_and_keep_their_contract(tmp_path:
     assert set(found["points"]) == {10}
     for row, (model, scope) in enumerate(networks.names):
         others = networks.accuracy[networks.models != model]
-        errors = found[(found["model"] == model) & (found["scope"] == scope)].set_index("training")["mae"]
+        errors = found[(found["model"] == model) & (found["scope"] == scope)].set_index("training")
         for training, curves in (
             (transfer.ALONE, TEXT.accuracy),
             (transfer.WITH_OTHERS, np.vstack([TEXT.accuracy, others])),
@@ -119,5 +119,6 @@ def test_errors_are_means_over_measured_points_and_keep_their_contract(tmp_path:
             fallen, at = (curves - curves[:, :1]).ravel(), np.tile(KNOWN.thresholds, len(curves))
             (slope,), *_ = np.linalg.lstsq(at[:, None], fallen, rcond=None)
             truth = networks.accuracy[row]
-            error = np.abs(truth[0] + slope * networks.thresholds - truth)[measured[row]][1:]
-            assert errors[training] == pytest.approx(error.mean())
+            error = np.abs(truth[0] + slope * networks.thresholds - truth)
+            assert errors["mae"][training] == pytest.approx(error[measured[row]][1:].mean())
+            assert errors["mae_whole"][training] == pytest.approx(error[1:].mean())

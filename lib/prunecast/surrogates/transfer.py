@@ -93,7 +93,7 @@ def forecasts(
 
 
 def errors(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean absolute errors of forecasts over the measured points.
+    """Mean absolute errors of forecasts over the measured points, and over whole curves.
 
     Args:
         rows: Result of `forecasts`.
@@ -101,9 +101,10 @@ def errors(rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Rows of the table `transfer`, errors in accuracy as a fraction.
     """
-    measured = rows[rows["measured"]]
-    error = measured.assign(mae=(measured["predicted"] - measured["accuracy"]).abs())
-    return error.groupby([*POINT[:-1], "seed"])["mae"].agg(mae="mean", points="size").reset_index()
+    rows = rows.assign(error=(rows["predicted"] - rows["accuracy"]).abs())
+    curve = [*POINT[:-1], "seed"]
+    at_measured = rows[rows["measured"]].groupby(curve)["error"].agg(mae="mean", points="size")
+    return at_measured.join(rows.groupby(curve)["error"].mean().rename("mae_whole")).reset_index()
 
 
 def _curves(folder: Path) -> CurveSet:

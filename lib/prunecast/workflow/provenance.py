@@ -69,6 +69,7 @@ def write(folder: Path, described: dict[str, Any]) -> None:
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name).split("+")[0] for name in PACKAGES},
         "processor": processor(),
+        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
         "threads": torch.get_num_threads(),
     }
     text = json.dumps(whole, indent=1) + "\n"
