@@ -25,6 +25,8 @@
 #       - data/measured/compression_base_cola/models.csv
 #       - data/measured/compression_base_cola/schedules.csv
 #       - data/measured/compression_base_cola/candidates.csv
+#       - data/measured/base_long/schedules.csv
+#       - data/measured/base_long_cola/schedules.csv
 #       - data/measured/effective/emp.csv
 #       - data/published/three_regimes.csv
 #       - data/measured/regimes/regimes.csv
@@ -48,7 +50,9 @@
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the table goes to
 forecasts: str = "campaign"  # study under data/measured with the forecasts
-compressions: list = ["compression", "compression_cola", "compression_base", "compression_base_cola"]  # with schedules
+compressions: list = [  # studies with schedules
+    "compression", "compression_cola", "compression_base", "compression_base_cola", "base_long", "base_long_cola"
+]  # fmt: skip
 dense: list = ["selection", "compression_base", "compression_base_cola"]  # studies with models and candidates
 base: str = "compression_base"  # study under data/measured with the costs of a model of base size
 effective: str = "effective"  # study under data/measured with effective numbers
