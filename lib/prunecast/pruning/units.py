@@ -146,7 +146,8 @@ def _joined_by_channels(model: nn.Module, weights: Weights, inputs: Inputs) -> l
         groups = []  # Torch-Pruning cannot trace each network; its layers are units by themselves
     units: dict[str, Unit] = {}
     for group in groups:
-        into, out = set(), set()
+        into: set[Any] = set()
+        out: set[Any] = set()
         for dependency, _ in group:
             module = dependency.target.module
             if isinstance(module, WEIGHTED):
