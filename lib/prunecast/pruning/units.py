@@ -1,9 +1,9 @@
 """Units: weights of a model that are pruned together, because parts of the network belong to all of them.
 
 The q, k, v and output projections of one attention are a unit, and so are the matrices of one feed-forward network.
-Of a network without attention, layers are a unit whose output channels can only be removed together, as layers joined
-by a shortcut; which ones is computed by the dependency graph of Torch-Pruning (Fang et al., CVPR 2023, "DepGraph:
-Towards Any Structural Pruning"). A weight that several layers share is one weight.
+Of a convolutional network, layers are a unit whose output channels can only be removed together, as layers joined by a
+shortcut; which ones is computed by the dependency graph of Torch-Pruning (Fang et al., CVPR 2023, "DepGraph: Towards
+Any Structural Pruning"). A weight that several layers share is one weight.
 """
 
 import gc
@@ -17,11 +17,24 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 
+from prunecast.networks.vision import ImageClassifier
 from prunecast.pruning.criteria import Weights
 from prunecast.pruning.structured import ATTENTION, FAMILIES, FEED_FORWARD, WEIGHTED, Inputs
 
 ATTENTION_NAME = re.compile(r"att(n|ention|end)", re.IGNORECASE)  # in the name of a module
-Kind = Literal["attention", "feed-forward", "layers", "layer"]
+CONVOLUTIONAL = (  # networks of the transformers library whose shortcuts Torch-Pruning follows, in seconds
+    "bit",
+    "convnext",
+    "convnextv2",
+    "efficientnet",
+    "hgnet_v2",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "pp_lcnet",
+    "regnet",
+    "resnet",
+)
+Kind = Literal["attention", "feed-forward", "block", "layers", "layer"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +43,8 @@ class Unit:
 
     Attributes:
         name: Path of the module that holds them, or of the first layer where several are joined.
-        kind: What they are: an attention, a feed-forward network, layers joined by their channels, or one layer.
+        kind: What they are: an attention, a feed-forward network, all of a block without attention, layers joined by
+            their channels, or one layer.
         weights: Names of the weights, in the model's order.
         parameters: Number of weights.
         parts: Number of heads, neurons or channels that can be removed as wholes; 0 where none can.
@@ -68,8 +82,8 @@ def units_of(model: nn.Module, weights: Weights, inputs: Inputs) -> list[Unit]:
     """Divide the prunable weights of a model into units.
 
     In a transformer modules are recognised by the names that the transformers library gives them: within an element of
-    a list of blocks, what lies in a module whose name says attention is one unit, and the rest is the feed-forward
-    network. Weights outside such lists are units by themselves.
+    a list of blocks, what lies in a module whose name says attention is one unit, and the rest is another, which is the
+    feed-forward network. Other weights are units by themselves.
 
     Args:
         model: A classifier; it is left unchanged.
@@ -81,32 +95,36 @@ def units_of(model: nn.Module, weights: Weights, inputs: Inputs) -> list[Unit]:
 
     Source: Fang et al. (2023), "DepGraph: Towards Any Structural Pruning", for joined channels.
     """
-    if any(ATTENTION_NAME.search(name) for name in weights):
-        return _transformer_units(model, weights)
-    if any(isinstance(module, nn.modules.conv._ConvNd) for module in model.modules()) or not hasattr(model, "config"):
+    if isinstance(model, ImageClassifier) or _type_of(model) in CONVOLUTIONAL:
         return _joined_by_channels(model, weights, inputs)
-    return _transformer_units(model, weights)
+    return _by_module(model, weights)
 
 
-def _transformer_units(model: Any, weights: Weights) -> list[Unit]:
+def _type_of(model: Any) -> str:
+    return str(getattr(getattr(model, "config", None), "model_type", ""))
+
+
+def _by_module(model: nn.Module, weights: Weights) -> list[Unit]:
     found: dict[str, list[str]] = {}
     for name in weights:
         found.setdefault(_place(model, name), []).append(name)
-    removable = getattr(getattr(model, "config", None), "model_type", "") in FAMILIES
+    attends = any(ATTENTION_NAME.search(place) for place in found)
     units = []
     for place, names in found.items():
         parameters = sum(weights[name].numel() for name in names)
-        parts = _parts(model, weights, names) if removable else 0
-        kind: Kind = "layer" if len(names) == 1 else "feed-forward"
-        if ATTENTION_NAME.search(place.rpartition(".")[2]) and len(names) > 1:
+        parts = _parts(model, weights, names) if _type_of(model) in FAMILIES else 0
+        if len(names) == 1:
+            kind: Kind = "layer"
+        elif ATTENTION_NAME.search(place.rpartition(".")[2]) and not any(each.startswith(f"{place}.") for each in found):
             kind = "attention"
-        shrinking = parameters if parts else 0
-        units.append(Unit(place, kind, tuple(names), parameters, parts, shrinking))
+        else:
+            kind = "feed-forward" if attends and all(weights[name].ndim < 4 for name in names) else "block"
+        units.append(Unit(place, kind, tuple(names), parameters, parts, parameters if parts else 0))
     return units
 
 
 def _place(model: nn.Module, name: str) -> str:
-    """Path of the unit of a weight of a transformer."""
+    """Path of the module whose weights are a unit with a weight."""
     *path, _ = name.split(".")
     lists = [
         place
@@ -138,14 +156,10 @@ def _joined_by_channels(model: nn.Module, weights: Weights, inputs: Inputs) -> l
     copy = deepcopy(model).eval().requires_grad_(True)
     own = {id(weight): name for name, weight in copy.named_parameters() if name in weights}
     names = {module: own[id(module.weight)] for module in copy.modules() if id(getattr(module, "weight", None)) in own}
-    try:
-        graph = torch_pruning.DependencyGraph().build_dependency(copy, dict(inputs))
-        outputs = [module for module in copy.modules() if isinstance(module, WEIGHTED) and module not in names]
-        groups = list(graph.get_all_groups(outputs, WEIGHTED))
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-        groups = []  # Torch-Pruning cannot trace each network; its layers are units by themselves
+    graph = torch_pruning.DependencyGraph().build_dependency(copy, dict(inputs))
+    outputs = [module for module in copy.modules() if isinstance(module, WEIGHTED) and module not in names]
     units: dict[str, Unit] = {}
-    for group in groups:
+    for group in list(graph.get_all_groups(outputs, WEIGHTED)):
         into: set[Any] = set()
         out: set[Any] = set()
         for dependency, _ in group:
