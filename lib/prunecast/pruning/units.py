@@ -83,7 +83,7 @@ def units_of(model: nn.Module, weights: Weights, inputs: Inputs) -> list[Unit]:
 
     In a transformer modules are recognised by the names that the transformers library gives them: within an element of
     a list of blocks, what lies in a module whose name says attention is one unit, and the rest is another, which is the
-    feed-forward network. Other weights are units by themselves.
+    feed-forward network; units that share a weight are one. Other weights are units by themselves.
 
     Args:
         model: A classifier; it is left unchanged.
@@ -105,9 +105,16 @@ def _type_of(model: Any) -> str:
 
 
 def _by_module(model: nn.Module, weights: Weights) -> list[Unit]:
+    names_of: dict[int, list[str]] = {}
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        names_of.setdefault(id(weight), []).append(name)
+    places = {name: {_place(model, each) for each in names_of[id(weights[name])]} for name in weights}
     found: dict[str, list[str]] = {}
     for name in weights:
-        found.setdefault(_place(model, name), []).append(name)
+        tied = [first for first, names in found.items() if any(places[name] & places[each] for each in names)]
+        for other in tied[1:]:  # a weight with a place in two units joins them
+            found[tied[0]] += found.pop(other)
+        found.setdefault(tied[0] if tied else _place(model, name), []).append(name)
     attends = any(ATTENTION_NAME.search(place) for place in found)
     units = []
     for place, names in found.items():
@@ -115,11 +122,14 @@ def _by_module(model: nn.Module, weights: Weights) -> list[Unit]:
         parts = _parts(model, weights, names) if _type_of(model) in FAMILIES else 0
         if len(names) == 1:
             kind: Kind = "layer"
-        elif ATTENTION_NAME.search(place.rpartition(".")[2]) and not any(each.startswith(f"{place}.") for each in found):
+        elif ATTENTION_NAME.search(place.rpartition(".")[2]) and not any(
+            each.startswith(f"{place}.") for each in found
+        ):
             kind = "attention"
         else:
             kind = "feed-forward" if attends and all(weights[name].ndim < 4 for name in names) else "block"
-        units.append(Unit(place, kind, tuple(names), parameters, parts, parameters if parts else 0))
+        own = tuple(name for name in weights if name in names)
+        units.append(Unit(place, kind, own, parameters, parts, parameters if parts else 0))
     return units
 
 

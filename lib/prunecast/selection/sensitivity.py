@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from prunecast.errors import UserError, check_epsilon
+from prunecast.errors import check_epsilon, check_ratios
 from prunecast.models.checkpoints import TrainedModel
 from prunecast.models.evaluation import logits
 from prunecast.models.inputs import batch_of, device_of
@@ -47,24 +47,6 @@ class Sensitivity:
     seconds: float
 
 
-def check_ratios(ratios: Sequence[float]) -> list[float]:
-    """Return ratios in ascending order.
-
-    Args:
-        ratios: Shares of the weights of a unit, as fractions.
-
-    Returns:
-        The same numbers, each once.
-
-    Raises:
-        UserError: There are none, or one does not lie between 0 and 1, both excluded.
-    """
-    for ratio in ratios or [float("nan")]:
-        if not 0 < ratio < 1:
-            raise UserError(f"ratios are {[*ratios]}; each is a share of the weights, between 0 and 1")
-    return sorted(set(ratios))
-
-
 def measure(
     subject: TrainedModel, dense: Tensor, ratios: Sequence[float] = RATIOS, sampled: int = SAMPLED, whole: bool = True
 ) -> Sensitivity:
@@ -92,7 +74,7 @@ def measure(
     expected accuracy of a classifier whose probabilities are calibrated; Guo et al. (2017), "On Calibration of Modern
     Neural Networks".
     """
-    started, steps = time.monotonic(), check_ratios(ratios)
+    started, steps = time.monotonic(), sorted(set(check_ratios(ratios)))
     examples, labels = subject.examples, subject.examples.labels
     units = units_of(subject.model, subject.weights, batch_of(examples, torch.tensor([0]), device_of(subject.model)))
     rows = torch.from_numpy(sample(examples, sampled, subject.seed))
