@@ -206,3 +206,5 @@ glue("grid", grid, display=False)
 # 1. Time the forms with two threads. Which gains most, and why?
 # 2. At which sparsity does the sparse kernel overtake the dense model at batch 1? And at batch 32?
 # 3. What would the power of *your* processor have to be for the estimate to double?
+# 4. Remove a third of the neurons, `-p 'removed=[0.0, 0.33, 0]'`, with `multiple=1` and with `multiple=16`. Is the
+#    wider one slower?

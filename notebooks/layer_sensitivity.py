@@ -12,7 +12,7 @@
 #     reads:
 #       - data/models.yml
 #       - tables/models.csv
-#     writes: [sensitivity]
+#     writes: [sensitivity.csv]
 # ---
 
 # %% [markdown]

@@ -43,7 +43,6 @@ models: list = ["docstrings_bert"]  # models of that study
 epsilon: float = 0.01  # accuracy you would give up
 ratios: list = [0.3, 0.6, 0.9]  # shares set to zero, in the masked and the sparse form
 removed: list = [[0.0, 0.5], [0.0, 0.5], [0, 1]]  # shares of the heads, shares of the neurons, layers
-multiple: int = 1  # the neurons that stay in a layer are a multiple of it, rounded up, such as 8 or 16
 trained_ratios: list = [0.6]  # shares set to zero where the model is trained on after it
 examples: int = 2000  # training examples, at most
 learning_rate: float = 2.0e-4  # highest learning rate
@@ -115,8 +114,7 @@ style.table(
 
 # %%
 heads, neurons, layers = removed
-parts = {"heads": heads, "neurons": neurons, "layers": layers, "multiple": multiple}
-space = space_of(ratios=ratios, trained_ratios=trained_ratios, **parts)
+space = space_of(ratios=ratios, heads=heads, neurons=neurons, layers=layers, trained_ratios=trained_ratios)
 budget = budget_of(epochs=1, examples=examples, learning_rate=learning_rate, distilled=1)
 meter = energy.meter(torch.device("cuda" if torch.cuda.is_available() else "cpu"), watts_per_core or None)
 rounds = 10  # calls timed at each batch size

@@ -52,6 +52,10 @@ class Removal:
         UserError: A share is outside 0 to 1, the number of layers is negative, the multiple is below 1, or the
             importance is unknown.
 
+    Example:
+        `Removal(0.0, 0.3, 0, "magnitude", multiple=16)` removes 32 of 128 neurons, and leaves 96, since 90 is no
+        multiple of 16.
+
     Source: taylor: Molchanov et al. (2019), "Importance Estimation for Neural Network Pruning", the first-order
     criterion, with the absolute value in place of the square.
     """
