@@ -15,7 +15,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # One thread each, a process a core.
 UNIT := OMP_NUM_THREADS=1 pytest -n $(CORES) --dist worksteal
 
-.PHONY: help book run check test reproduce lint clean
+.PHONY: help book run check test reproduce class lint clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -38,6 +38,9 @@ test: lint book  ## everything: lint, the default study and its book, and every 
 reproduce: book  ## train, measure and execute everything again in an empty folder, and compare all outputs
 	rm -rf runs/reproduced
 	python tests/reproduce.py runs/reproduced
+
+class: $(BIN)/.installed  ## write the exercises as notebooks, for students and instructors, into _build/class
+	prunecast class _build/class
 
 lint: $(BIN)/.installed  ## check format, lint, imports and types
 	ruff format --check .

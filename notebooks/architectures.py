@@ -25,6 +25,7 @@
 # - **You will need** the page {doc}`your_model`.
 # - **You will learn** which architectures agree, which are refused, and which weights of a model are never pruned.
 # - **Run time**: seconds; `python benchmarks/architectures.py` makes the whole table anew in some minutes.
+# - **Reading**: 5 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the page belongs to
@@ -123,7 +124,56 @@ style.table(agree.loc[agree["sentence"].notna(), ["prunable", "counted_share", "
 # %% [markdown]
 # ## Exercises
 #
-# 1. Find your architecture in `data/measured/architectures/architectures.csv`. Which of its columns are empty, and why?
-# 2. Answers of an architecture with a recurrence change with padding although it is given an attention mask. Why?
-# 3. Build the small model of one architecture by `small_models.small_model`, and change a weight of its output layer
-#    before it is saved. Which columns of its row differ then?
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("architectures", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). The answers of some classifiers change with the padding of a batch, although an
+# attention mask is given. Which parts of a network can read padding nevertheless, and why is the accuracy then wrong without
+# a word?
+#
+# :::{dropdown} Solution
+# A recurrence or a convolution passes on what stands beside a token, padding included; a mean or a maximum over all positions
+# counts it, and so may the choice of the last token. None of these raises an error: the shapes are right, and only the numbers
+# depend on which other texts happen to be in the batch.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). The page counts text classifiers first. In `architectures.csv` of
+# `data/measured/architectures` count *image* classifiers by `outcome`: `answer` is a dictionary from outcome to number. Read
+# the sentences of those that are refused: is it better to refuse or to warn?
+#
+# :::{dropdown} Solution
+# ```python
+# import pandas as pd
+# from prunecast import paths
+#
+# rows = pd.read_csv(paths.MEASURED / "architectures" / "architectures.csv")
+# image = rows[rows["kind"] == "image"]
+# answer = image["outcome"].value_counts().to_dict()
+# ```
+# Refused is what would give a wrong number. A warning is for numbers that are right but mean less than one might think.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write `prunable(network, output)` for a torch network: the number of weights of all
+# `Linear` and `Conv2d` layers except the layer named `output`; no biases, and a weight that two layers share counts once.
+# `answer` is the function.
+#
+# :::{dropdown} Solution
+# ```python
+# from torch import nn
+#
+#
+# def prunable(network, output):
+#     layers = network.named_modules()
+#     weights = {
+#         id(layer.weight): layer.weight.numel()
+#         for name, layer in layers
+#         if isinstance(layer, nn.Linear | nn.Conv2d) and name != output
+#     }
+#     return sum(weights.values())
+#
+#
+# answer = prunable
+# ```
+# Counted twice, a shared weight would make a ratio mean something else than what the mask does. Whether the output layer
+# shares its weight with another layer is a case of its own: pruning the one then prunes the other.
+# :::

@@ -29,6 +29,7 @@
 # - **You will need** to know what a classifier and its accuracy are.
 # - **You will learn** what a pruning curve looks like, that most of it is flat, and what that saves.
 # - **Run time**: minutes for the default study; an exact curve costs as many evaluations of a model as it has points.
+# - **Reading**: 8 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
@@ -171,6 +172,57 @@ style.table(segments, precision=2)
 # %% [markdown]
 # ## Exercises
 #
-# 1. Measure a finer grid for one model: `prunecast run collect_sweeps -p points=201`. Does the safe sparsity change?
-# 2. Measure it exactly as well: `-p 'exact=[docstrings_distilbert]'`. Where is the adaptive curve off, and why there?
-# 3. Add a model with twice the layers to `data/models.yml` and sweep it. Does depth move the transition?
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("collect_sweeps", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). On the sigma axis most thresholds lie where accuracy has already collapsed. A
+# forecast that says "the majority class" at every threshold has a small mean error on that axis. Is it a good forecast?
+# What would you report in place of one mean over the axis?
+#
+# :::{dropdown} Solution
+# It is useless: it is right only where nobody wants to prune, and it never says where the fall is. Report the error by
+# segment (plateau, transition, collapsed), or on the percentile axis, where every step prunes equally many weights. A mean
+# over a grid depends on where the grid has its points.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). The safe sparsity depends on what you would give up. In the table `sweeps` of
+# `data/measured/campaign_seed_1` take `trec6_bert` in layer scope, first with an epsilon of one hundredth, then of five
+# hundredths. `answer` is the second safe sparsity minus the first.
+#
+# :::{dropdown} Solution
+# ```python
+# from prunecast import paths, tables
+# from prunecast.sweeps import curve_metrics
+#
+# sweeps = tables.read("sweeps", paths.MEASURED / "campaign_seed_1")
+# strict, mild = (
+#     curve_metrics.safe_sparsities(sweeps, epsilon=epsilon)
+#     for epsilon in (0.01, 0.05)
+# )
+# answer = mild.loc["trec6_bert", "layer"] - strict.loc["trec6_bert", "layer"]
+# ```
+# The gain is small beside the fivefold loss, because a curve falls steeply once it falls.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write `search(loss, points)`: it returns the last point at which the loss is at most
+# one hundredth. Points are numbered from 0, where nothing is pruned; `loss(point)` measures one, and each call counts. Assume
+# that the loss never falls again. For 101 points call `loss` at most eight times. `answer` is the function.
+#
+# :::{dropdown} Solution
+# ```python
+# def search(loss, points):
+#     safe, unsafe = 0, points
+#     while unsafe - safe > 1:
+#         middle = (safe + unsafe) // 2
+#         if loss(middle) <= 0.01:
+#             safe = middle
+#         else:
+#             unsafe = middle
+#     return safe
+#
+#
+# answer = search
+# ```
+# Bisection halves the bracket with every evaluation. Real curves may dip and recover; so the engine of this page also draws
+# audit samples inside a bracket before it interpolates there.
+# :::

@@ -32,6 +32,7 @@
 # - **You will need** the page {doc}`surrogate`.
 # - **You will learn** what an interval covers and what not, and what a recommended ratio leaves unused.
 # - **Run time**: seconds; the forecasts were made before, by the page {doc}`protocols`.
+# - **Reading**: 8 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the page belongs to
@@ -162,7 +163,55 @@ glue("epsilon", float(ratios["epsilon"].iloc[0]), display=False)
 # %% [markdown]
 # ## Exercises
 #
-# 1. Which group has the lowest coverage, and what is unusual about its models?
-# 2. How wide would an interval have to be for whole curves? Take the largest ratio of each curve, and the quantile over
-#    groups.
-# 3. Forecast a checkpoint of your own: {doc}`your_model`.
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("coverage", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). An interval covers nine tenths of the points. Why does it cover fewer *whole* curves? And why is that not the nine tenths to the power of the number of points?
+#
+# :::{dropdown} Solution
+# A curve is inside only if its worst point is, so it is easier to miss. If points were independent, the power would be right,
+# and hardly any curve would be covered. But errors along a curve go together: a curve that falls earlier than forecast is
+# outside at many points, and another one at none.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). Count curves in place of points: in `predictions.csv.gz` of `data/measured/campaign`,
+# protocol `leave_one_architecture_out`, surrogate `lstm`, `answer` is the share of curves (a model in a scope) of which *all*
+# measured points lie between `lower` and `upper`, the ends included.
+#
+# :::{dropdown} Solution
+# ```python
+# import pandas as pd
+# from prunecast import paths
+#
+# rows = pd.read_csv(paths.MEASURED / "campaign" / "predictions.csv.gz")
+# rows = rows[
+#     (rows["protocol"] == "leave_one_architecture_out")
+#     & (rows["surrogate"] == "lstm")
+#     & rows["measured"]
+# ]
+# inside = rows["accuracy"].between(rows["lower"], rows["upper"])
+# answer = inside.groupby([rows["model"], rows["scope"]]).all().mean()
+# ```
+# Whoever needs a promise for whole curves has to calibrate on whole curves, with the largest ratio of each.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write the quantile behind a conformal interval: `quantile(scores, level)` returns the
+# smallest of `scores` that a new, exchangeable score does not exceed with a probability of at least `level`. Mind the new
+# score itself: of n scores the k-th smallest is wanted, k = ⌈(n + 1) level⌉, and infinity if there are too few. `answer` is
+# the function.
+#
+# :::{dropdown} Solution
+# ```python
+# import math
+#
+#
+# def quantile(scores, level):
+#     place = math.ceil((len(scores) + 1) * level - 1e-9)
+#     return sorted(scores)[place - 1] if place <= len(scores) else math.inf
+#
+#
+# answer = quantile
+# ```
+# The new score is equally likely to take any of the n + 1 places. With fewer than nine scores no finite interval holds nine
+# tenths, whatever their values; here the scores are groups of relatives, so their number is small.
+# :::

@@ -38,6 +38,7 @@
 # - **You will need** the page {doc}`magnitude_pruning`.
 # - **You will learn** what the rule measures, where it is safe, and what it leaves unused.
 # - **Run time**: about a minute.
+# - **Reading**: 14 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the table goes to
@@ -252,8 +253,62 @@ _ = effective_number_figures.draw_images(images)
 # %% [markdown]
 # ## Exercises
 #
-# 1. Scores that are all equal have an effective number of $N$. Which network would the rule leave whole, and is that
-#    right?
-# 2. Double every weight of one layer. What happens to the effective number in `global` scope, and what to the function
-#    that the network computes?
-# 3. Set `betas` to the largest value that prunes anything, then halve it until accuracy falls. Is there a knee at one?
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("effective_number", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). Scores that are all equal have an effective number of N, and the rule prunes nothing.
+# Double every weight of one layer whose inputs are halved: what happens to the effective number in global scope, and to the
+# function that the network computes?
+#
+# :::{dropdown} Solution
+# The function stays the same, the effective number does not: magnitudes have become more unequal. So a number derived from
+# magnitudes alone cannot be a property of the function, and the same network has many effective numbers. Equal scores do not
+# mean that every weight is needed, only that the scores do not tell which one is not.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). The rule keeps N_eff = (Σ s)² / Σ s² of N scores. What share of the magnitudes does it
+# keep if weights are drawn from a normal, a uniform (around zero) and a Laplace distribution? Predict the order, then draw a
+# hundred thousand of each. `answer` is a dictionary from `"normal"`, `"uniform"` and `"laplace"` to the share N_eff / N.
+#
+# :::{dropdown} Solution
+# ```python
+# import numpy as np
+# import torch
+# from prunecast.pruning.effective_number import effective
+#
+# draws = np.random.default_rng(0)
+# weights = {
+#     "normal": draws.normal(size=100_000),
+#     "uniform": draws.uniform(-1, 1, 100_000),
+#     "laplace": draws.laplace(size=100_000),
+# }
+# answer = {}
+# for name, values in weights.items():
+#     found = effective(lambda values=values: [torch.tensor(np.abs(values))])
+#     answer[name] = found.n_eff / found.entries
+# ```
+# The share is the squared mean of the magnitudes over their mean square: it depends on the shape of the distribution and on
+# nothing that the network does. As trained layers are mostly bell-shaped, the rule prunes about as much of every network.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write `keep(scores, beta)` without this package: a boolean array, true for the
+# ⌊β N_eff⌋ highest scores, at least one and at most all; scores are not negative. `answer` is the function. Which property
+# shows that the unit of the scores does not matter?
+#
+# :::{dropdown} Solution
+# ```python
+# import numpy as np
+#
+#
+# def keep(scores, beta):
+#     effective = scores.sum() ** 2 / (scores**2).sum()
+#     count = int(np.clip(np.floor(beta * effective + 1e-9), 1, len(scores)))
+#     stays = np.zeros(len(scores), dtype=bool)
+#     stays[np.argsort(-scores, kind="stable")[:count]] = True
+#     return stays
+#
+#
+# answer = keep
+# ```
+# Multiplied by any positive number, scores keep the same entries: numerator and denominator both grow by its square.
+# :::

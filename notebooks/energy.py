@@ -27,6 +27,7 @@
 # - **You will need** the page {doc}`schedules`.
 # - **You will learn** which form saves time on a processor, how joules are measured, and how they are not.
 # - **Run time**: half a minute.
+# - **Reading**: 8 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
@@ -203,8 +204,58 @@ glue("grid", grid, display=False)
 # %% [markdown]
 # ## Exercises
 #
-# 1. Time the forms with two threads. Which gains most, and why?
-# 2. At which sparsity does the sparse kernel overtake the dense model at batch 1? And at batch 32?
-# 3. What would the power of *your* processor have to be for the estimate to double?
-# 4. Remove a third of the neurons, `-p 'removed=[0.0, 0.33, 0]'`, with `multiple=1` and with `multiple=16`. Is the
-#    wider one slower?
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("energy", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). Nine tenths of the weights of a model are zero and it is exactly as slow as before.
+# Explain it to someone who expects it to be ten times as fast. Name two ways to gain time.
+#
+# :::{dropdown} Solution
+# A dense matrix product multiplies every number, and zero is a number like any other; nothing tells the processor to skip it,
+# and storing where the zeros are costs time, too. Either delete whole rows, heads or layers, so that the matrices get smaller,
+# or use a kernel for sparse matrices, which pays only at a high sparsity.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). In `costs.csv` of `data/measured/selection` take `sst2_minilm`, form `sparse_kernel`, at
+# a sparsity of about eight tenths. Its median latency divided by that of the dense model is one number at batch 1, another at
+# batch 32. `answer` is the second minus the first. Which user gains from a sparse kernel?
+#
+# :::{dropdown} Solution
+# ```python
+# import pandas as pd
+# from prunecast import paths
+#
+# rows = pd.read_csv(paths.MEASURED / "selection" / "costs.csv")
+# rows = rows[rows["model"] == "sst2_minilm"]
+# wanted = (rows["form"] == "sparse_kernel") & (rows["sparsity"].round(1) == 0.8)
+# kernel, dense = (
+#     rows[which].set_index("batch")["latency_ms_median"]
+#     for which in (wanted, rows["form"] == "dense")
+# )
+# ratio = kernel / dense
+# answer = ratio[32] - ratio[1]
+# ```
+# At batch 1 a dense product mostly waits for weights from memory, and a sparse one reads fewer. At batch 32 each weight that
+# was read is used 32 times, and dense arithmetic is hard to beat.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write `operations(widths, batch, share)` for a network of linear layers whose widths
+# (inputs, hidden layers, outputs) are in the list `widths`: floating-point operations of a forward pass, two for each
+# multiply-add, biases not counted, after the share `share` of the neurons of every *hidden* layer is removed (the shares give
+# whole numbers). `answer` is the function. By which factor do operations fall in the middle of a deep network if half of the
+# neurons go?
+#
+# :::{dropdown} Solution
+# ```python
+# def operations(widths, batch, share):
+#     hidden = [round(width * (1 - share)) for width in widths[1:-1]]
+#     kept = [widths[0], *hidden, widths[-1]]
+#     pairs = zip(kept[:-1], kept[1:], strict=True)
+#     return sum(2 * batch * inputs * outputs for inputs, outputs in pairs)
+#
+#
+# answer = operations
+# ```
+# By four: a matrix between two hidden layers loses half of its rows and half of its columns. A share of removed neurons is not
+# the share of removed weights.
+# :::

@@ -38,6 +38,7 @@
 # - **You will need** nothing; for a checkpoint of your own, the JSON that `prunecast predict CHECKPOINT … --json` writes.
 # - **You will learn** how a recommendation follows from a forecast, and what its band is for.
 # - **Run time**: seconds.
+# - **Reading**: 3 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the page belongs to
@@ -134,7 +135,55 @@ style.table(pd.DataFrame({"mean absolute error": gap}))
 # %% [markdown]
 # ## Exercises
 #
-# 1. Which model is furthest from its forecast, and is it inside its band?
-# 2. Give up a tenth of accuracy in place of a hundredth. By how much does the recommendation rise, and by how much the
-#    measured ratio?
-# 3. Set the number of classes of a model to a hundred. What does the forecast do, and why does the page warn?
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("explorer", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). Set the number of classes of a model to a hundred. The forecast still draws a curve and
+# a band. Why does the page warn, and what is the band worth there?
+#
+# :::{dropdown} Solution
+# None of the models that the surrogate was trained on has so many classes, so it continues what it learned into a range where
+# nothing supports it. The band was calibrated on errors within that range. Outside it is widened, but nobody has measured by how
+# much it should be.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). Give up a tenth of accuracy in place of a hundredth. By how much does the *measured* safe
+# sparsity rise on the mean over the models of `data/measured/after_freeze`, in layer scope? That is `answer`. Compare it with
+# the rise of the recommendation as you move the slider.
+#
+# :::{dropdown} Solution
+# ```python
+# from prunecast import paths, tables
+# from prunecast.sweeps import curve_metrics
+#
+# sweeps = tables.read("sweeps", paths.MEASURED / "after_freeze")
+# strict, mild = (
+#     curve_metrics.safe_sparsities(sweeps, epsilon=epsilon)["layer"]
+#     for epsilon in (0.01, 0.1)
+# )
+# answer = (mild - strict).mean()
+# ```
+# On the mean over these models the recommendation rises by less than that. It has to be safe for nine of ten models it was not
+# trained on, so it keeps a margin below the forecast at every epsilon.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write what the slider does: `recommend(sparsity, accuracy, epsilon, margin)` takes a
+# forecast curve as two arrays, sparsity rising from zero, and returns the largest sparsity up to which *no* point lies more than
+# epsilon below the first, minus the margin, and at least zero. `answer` is the function.
+#
+# :::{dropdown} Solution
+# ```python
+# import numpy as np
+#
+#
+# def recommend(sparsity, accuracy, epsilon, margin):
+#     accuracy = np.asarray(accuracy)
+#     unsafe = accuracy < accuracy[0] - epsilon - 1e-9
+#     last = unsafe.argmax() - 1 if unsafe.any() else len(accuracy) - 1
+#     return max(0.0, float(sparsity[last]) - margin)
+#
+#
+# answer = recommend
+# ```
+# A curve may dip and recover. Taking the largest sparsity with a small loss anywhere would jump over the dip.
+# :::

@@ -26,7 +26,7 @@
 # - **You will need** the page {doc}`your_model`.
 # - **You will learn** which units of a model are sensitive, how well that can be forecast without labels, and why a ratio of
 #   parameters is not a ratio of channels.
-# - **Run time**: seconds for a small model; an evaluation of the checkpoint for each unit and ratio.
+# - **Run time**: seconds for a small model; an evaluation of the checkpoint for each unit and ratio; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the table goes to
@@ -132,7 +132,48 @@ for name, place in {"sensitive": 0, "robust": -1}.items():
 # %% [markdown]
 # ## Exercises
 #
-# 1. Run the page with an epsilon of 0.05. Which unit gains most?
-# 2. Take `sampled=16`, then 256. How does the error of the forecast change, and what does it cost?
-# 3. Run it on an image network: `-p task=digits -p checkpoint=runs/laptop/models/digits_vgg16 -p recalibrate=64`. Which of its
-#    channel ratios are far below the parameter ratio, and why not the last?
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("layer_sensitivity", NUMBER, answer)` says whether it is
+# right: {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). Each unit loses less than epsilon at its own ratio. Somebody prunes all of them at these
+# ratios at once. Why may the model lose far more than epsilon?
+#
+# :::{dropdown} Solution
+# Each unit was measured in an otherwise dense model. Together the losses add up, and a later unit now receives inputs that are
+# wrong already. The ratios say in which order to prune, not how far: measure the whole model.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). A convolution has 64 input and 128 output channels, the one after it has 256 output
+# channels; all kernels are three by three. Half of the weights of the first are set to zero. `answer` is the share of its output
+# channels whose removal takes as many weights away from both layers.
+#
+# :::{dropdown} Solution
+# ```python
+# first, second = 64 * 128 * 9, 128 * 256 * 9
+# answer = 0.5 * first / (first + second)
+# ```
+# A removed channel takes its kernels in the first layer and those that read it in the second, which are four times as many.
+# That is why a ratio of parameters is not a ratio of channels.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write the forecast: `forecast(dense, pruned)` takes the logits of the dense and of the
+# pruned model, arrays (examples, classes), and returns the loss of accuracy that is expected without any label. `answer` is the
+# function. When is it too high?
+#
+# :::{dropdown} Solution
+# ```python
+# import numpy as np
+#
+#
+# def forecast(dense, pruned):
+#     shifted = np.exp(dense - dense.max(1, keepdims=True))
+#     probabilities = shifted / shifted.sum(1, keepdims=True)
+#     rows = np.arange(len(dense))
+#     own = probabilities[rows, dense.argmax(1)]
+#     return float((own - probabilities[rows, pruned.argmax(1)]).mean())
+#
+#
+# answer = forecast
+# ```
+# An overconfident dense model gives its own class too high a probability, and each changed example then counts for too much.
+# :::

@@ -24,6 +24,7 @@
 # - **You will need** the page {doc}`collect_sweeps`.
 # - **You will learn** to read a curve on any axis, and what global and layer scope do to single layers.
 # - **Run time**: seconds once the model is trained and swept, minutes otherwise.
+# - **Reading**: 6 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder holds the trained model
@@ -135,6 +136,76 @@ _ = style.finish(grid, "layer", "share pruned")
 # %% [markdown]
 # ## Exercises
 #
-# 1. Prune another model: `prunecast run magnitude_pruning -p model=docstrings_roberta`. Which layer loses most now?
-# 2. On the absolute axis both scopes prune the very same weights. Why? Check it in the table `sweeps.csv`.
-# 3. Multiply all weights of one layer by ten. On which of the three axes does the curve change, and in which scope?
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("magnitude_pruning", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). On the absolute axis both scopes prune the very same weights. Why? And why do they
+# not on the percentile axis?
+#
+# :::{dropdown} Solution
+# An absolute threshold compares each weight with one fixed number, so it does not matter which weights stand beside it. A
+# percentile is counted within a group: in global scope the group is the whole model, in layer scope each layer has its own,
+# so that every layer loses the same share.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). Take two layers of normally distributed weights and multiply all weights of *one* by
+# ten. On which axes (`"sigma"`, `"absolute"`, `"percentile"`) and in which scopes (`"global"`, `"layer"`) does the same
+# threshold now prune other weights? Predict, then try. `answer` is a set of pairs such as `("sigma", "layer")`.
+#
+# :::{dropdown} Solution
+# ```python
+# import torch
+# from prunecast.pruning import masks
+# from prunecast.pruning.criteria import magnitude
+#
+# draws = torch.Generator().manual_seed(0)
+# names = ("first", "second")
+# layers = {name: torch.randn(200, 50, generator=draws) for name in names}
+# scaled = layers | {"first": 10 * layers["first"]}
+#
+#
+# def kept(weights, axis, scope):
+#     ranking = masks.rank(weights, magnitude, scope)
+#     counts = masks.pruned_counts(ranking, axis, 1.0)
+#     cuts = masks.cut(ranking, counts)
+#     return masks.masks(weights, magnitude, ranking.groups, cuts)
+#
+#
+# def changed(*where):
+#     before, after = kept(layers, *where), kept(scaled, *where)
+#     return any((before[name] != after[name]).any() for name in names)
+#
+#
+# pairs = [(axis, scope) for axis in masks.AXES for scope in masks.SCOPES]
+# answer = {pair for pair in pairs if changed(*pair)}
+# ```
+# Within a layer, the standard deviation and the percentiles scale with the weights; a fixed threshold does not, and neither
+# does a comparison with the weights of another layer.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write `keep(layers, sparsity)` without this package: `layers` are arrays by name, the
+# result boolean arrays by name, true where a weight stays. Prune the smallest magnitudes of the *whole* model, exactly the
+# share `sparsity` of all weights (a whole number of them), also where many magnitudes are equal. `answer` is the function.
+#
+# :::{dropdown} Solution
+# ```python
+# import numpy as np
+#
+#
+# def keep(layers, sparsity):
+#     flat = np.concatenate([np.abs(layer).ravel() for layer in layers.values()])
+#     stays = np.ones(len(flat), dtype=bool)
+#     order = np.argsort(flat, kind="stable")
+#     stays[order[: round(sparsity * len(flat))]] = False
+#     ends = np.cumsum([layer.size for layer in layers.values()])[:-1]
+#     parts = np.split(stays, ends)
+#     return {
+#         name: part.reshape(layer.shape)
+#         for (name, layer), part in zip(layers.items(), parts, strict=True)
+#     }
+#
+#
+# answer = keep
+# ```
+# A mask made by comparing with a quantile prunes too many or too few where magnitudes are equal; the order decides exactly.
+# :::

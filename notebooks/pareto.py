@@ -33,6 +33,7 @@
 # - **You will need** the pages {doc}`schedules` and {doc}`energy`.
 # - **You will learn** to read a front, to choose from it by a stated rule, and to search it with few measurements.
 # - **Run time**: about a minute.
+# - **Reading**: 9 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables and the chosen models go to
@@ -259,7 +260,53 @@ for name, count in {
 # %% [markdown]
 # ## Exercises
 #
-# 1. Choose by weights, `pareto.weighted` with twice the weight on energy, or within a budget of latency,
-#    `pareto.within`. Does the choice move?
-# 2. Take an epsilon so small that no ratio is safe. What does Algorithm 1 answer?
-# 3. Load a chosen model with `structured.load_removed` and time it yourself.
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("pareto", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). A weighted sum of costs always chooses a configuration on the front. Can every
+# configuration of the front be chosen by some weights?
+#
+# :::{dropdown} Solution
+# No. A sum has straight lines of equal cost, so it finds only configurations on the convex hull of the front. One that lies in
+# a hollow is beaten for any weights, though nothing dominates it. A budget on one cost finds those, too: `pareto.within`.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). In `candidates.csv` of `data/measured/selection` take `sst2_minilm`. Among the
+# configurations whose accuracy is at most one hundredth below that of the dense one, which has the lowest `latency_ratio_1`?
+# Now accept a loss of five hundredths: the name of that configuration is `answer`. Which form is it, and why no masked one?
+#
+# :::{dropdown} Solution
+# ```python
+# import pandas as pd
+# from prunecast import paths
+#
+# rows = pd.read_csv(paths.MEASURED / "selection" / "candidates.csv")
+# rows = rows[rows["model"] == "sst2_minilm"].set_index("configuration")
+# dense = rows.loc[rows["form"] == "dense", "accuracy"].item()
+# allowed = rows[rows["accuracy"] >= dense - 0.05 - 1e-9]
+# answer = allowed["latency_ratio_1"].idxmin()
+# ```
+# A masked model takes the dense model's time, so no loss of accuracy buys time with masks alone.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write `front(costs)`: for an array (n, k) of n configurations and k costs, all to be
+# low, a boolean array that is true where no other configuration is at least as good in every cost and better in one. Rows that
+# are equal do not dominate each other. `answer` is the function.
+#
+# :::{dropdown} Solution
+# ```python
+# import numpy as np
+#
+#
+# def front(costs):
+#     costs = np.asarray(costs)
+#     as_good = (costs[:, None, :] <= costs[None, :, :]).all(axis=2)
+#     better = (costs[:, None, :] < costs[None, :, :]).any(axis=2)
+#     return ~(as_good & better).any(axis=0)
+#
+#
+# answer = front
+# ```
+# It compares all pairs, which is fast enough for some thousand configurations. Forgetting *better in one* makes equal rows
+# dominate each other, and both vanish from the front.
+# :::

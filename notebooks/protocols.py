@@ -28,6 +28,7 @@
 # - **You will need** the pages {doc}`collect_sweeps` and {doc}`zero_cost_proxies`.
 # - **You will learn** why a split by points is optimistic, and what a fair one is.
 # - **Run time**: about a minute; with the campaign and all splits and seeds, about an hour.
+# - **Reading**: 4 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
@@ -145,6 +146,55 @@ _ = curves.draw_forecasts(unseen, list(models["model"]))
 # %% [markdown]
 # ## Exercises
 #
-# 1. On the sigma axis all errors are smaller. Use the columns by segment to explain why.
-# 2. Judge on real classifiers: `prunecast run protocols -p sweeps_from=campaign`. What changes?
-# 3. Give the surrogates another seed. Is the spread larger or smaller than the differences between them?
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("protocols", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). Under the protocol *points* a straight line between the two neighbours of a hidden
+# point is hard to beat. Why does that say nothing about a forecast for a model that was never pruned?
+#
+# :::{dropdown} Solution
+# The neighbours of the hidden point are measurements of the same curve at almost the same sparsity. That is interpolation: it
+# needs no knowledge of other models. For a new model there are no neighbours, and all has to come from other models and from
+# its weights. A split has to hide what will not be there when the forecast is used.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). Recompute an error from `predictions.csv.gz` of `data/measured/campaign` alone: of the
+# surrogate `lstm`, take the measured rows, the mean absolute error of each curve (a model in a scope), and the mean over
+# curves. Do so for `leave_one_architecture_out` and then for `points`. `answer` is the first divided by the second.
+#
+# :::{dropdown} Solution
+# ```python
+# import pandas as pd
+# from prunecast import paths
+#
+# rows = pd.read_csv(paths.MEASURED / "campaign" / "predictions.csv.gz")
+# rows = rows[(rows["surrogate"] == "lstm") & rows["measured"]]
+# rows = rows.assign(error=(rows["predicted"] - rows["accuracy"]).abs())
+# curves = rows.groupby(["protocol", "model", "scope"])["error"].mean()
+# errors = curves.groupby("protocol").mean()
+# answer = errors["leave_one_architecture_out"] / errors["points"]
+# ```
+# The surrogate is the same in both; only what it knew of the tested model differs.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write `folds(families)`: a list of pairs (training, test) of lists of indices, such that
+# every model is tested exactly once, by a surrogate that saw no model of the same family. `families` is a list with the
+# family of each model. `answer` is the function.
+#
+# :::{dropdown} Solution
+# ```python
+# def folds(families):
+#     places = range(len(families))
+#     return [
+#         (
+#             [place for place in places if families[place] != family],
+#             [place for place in places if families[place] == family],
+#         )
+#         for family in dict.fromkeys(families)
+#     ]
+#
+#
+# answer = folds
+# ```
+# Relatives share weights, data or a recipe. One of them in the training set gives the tested one away.
+# :::

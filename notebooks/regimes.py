@@ -28,6 +28,7 @@
 # - **You will need** the page {doc}`magnitude_pruning`.
 # - **You will learn** what the three regimes are, where their boundaries lie, and how far their advice can be trusted.
 # - **Run time**: about three quarters of a minute; the measured study takes hours.
+# - **Reading**: 15 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the table goes to
@@ -234,7 +235,54 @@ _ = landscape.draw_schedules(table, labels)
 #
 # ## Exercises
 #
-# 1. Why are the statistics of batch norms taken anew at every point of a line? Leave out `recalibrate` where
-#    `prunecast.landscape.grid` measures connectivity, and say what happens to regime II-B.
-# 2. Run the page with `epochs=[1, 2, 3, 4]`. Which regimes are left, and what would you advise?
-# 3. Set `rhos=[0.05, 0.1, 0.5]`. Does sharpness-aware minimisation move the networks in the same direction as fewer epochs?
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("regimes", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). Two networks lie at the ends of a straight line. Why are the statistics of batch
+# norms taken anew at every point of it? What would the regimes look like if they were not?
+#
+# :::{dropdown} Solution
+# At the middle of the line the weights are means of two networks; their activations have a smaller variance than those that
+# either network collected. With stale statistics nearly every line has a barrier, so nearly every cell would count as badly
+# connected, and one regime would swallow the others for a reason that has nothing to do with temperature.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). The densest and the sparsest networks may want different temperatures. In
+# `data/published/three_regimes.csv` find for each density the number of epochs with the lowest `test_error` (the smaller
+# number where two are equal). `answer` is a dictionary from density to epochs. In which direction do the best epochs move as
+# more weights are pruned?
+#
+# :::{dropdown} Solution
+# ```python
+# import pandas as pd
+# from prunecast import paths
+#
+# rows = pd.read_csv(paths.PUBLISHED / "three_regimes.csv")
+# rows = rows.sort_values(["density", "test_error", "epochs"])
+# best = rows.groupby("density")["epochs"].first()
+# answer = best.to_dict()
+# ```
+# The fewer weights are left, the fewer epochs are best, that is, the hotter. A rule that always trains longest pays for it
+# where most is pruned.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write linear CKA: `cka(first, second)` of two arrays (examples, features), columns
+# centred, ‖X'Y‖² / (‖X'X‖ ‖Y'Y‖) in Frobenius norms. `answer` is the function. Check: it is 1 for a rotated copy. Which
+# difference between two networks can it therefore not see?
+#
+# :::{dropdown} Solution
+# ```python
+# import numpy as np
+#
+#
+# def cka(first, second):
+#     first, second = (part - part.mean(axis=0) for part in (first, second))
+#     norms = [np.linalg.norm(part.T @ part) for part in (first, second)]
+#     return np.linalg.norm(first.T @ second) ** 2 / (norms[0] * norms[1])
+#
+#
+# answer = cka
+# ```
+# It cannot see a rotation or a common factor of all features. For features that is a virtue, since the next layer could undo
+# either; the outputs of a classifier, though, may be rotated into wrong answers.
+# :::

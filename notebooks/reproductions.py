@@ -43,6 +43,7 @@
 # - **You will need** the pages {doc}`surrogate` and {doc}`pareto`, where our figures come from.
 # - **You will learn** which figures are reproduced, and which could not be checked.
 # - **Run time**: a few seconds.
+# - **Reading**: 8 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the table goes to
@@ -186,5 +187,57 @@ for name, quantity in (("sparsity", "sparsity_pct"), ("accuracy", "accuracy_pct"
 # %% [markdown]
 # ## Exercises
 #
-# 1. Which printed figures contradict each other? Start with the size of the pruned model in tables 1 to 3.
-# 2. Measure one of the figures that `reproductions` has none of ours for, and add it.
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("reproductions", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). A paper prints an error without saying how its models were split, and ours under the
+# hardest split is twice as large. Is the paper refuted? And if ours under the easiest split is smaller, is it confirmed?
+#
+# :::{dropdown} Solution
+# Neither. Without the protocol it is not known what the figure is an error of. What can be said is under which protocols such a
+# figure is possible. This is why every row says whether the protocol was the same, and what differs.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). Do the printed figures agree with each other? In `data/published/smarts.csv`, tables 1, 2
+# and 3 give `parameters_millions` of BERT-base and of its pruned form (rows *BERT-base reference* and *BERT-base pruned*, or
+# *BERT-base* and *Pruned*). `answer` is a dictionary from `"table 1"` and so on to the compression, the first divided by the
+# second. Which of them is the printed compression?
+#
+# :::{dropdown} Solution
+# ```python
+# import pandas as pd
+# from prunecast import paths
+#
+# rows = pd.read_csv(paths.PUBLISHED / "smarts.csv")
+# rows = rows[rows["quantity"] == "parameters_millions"]
+# values = rows.set_index(["table", "row"])["value"]
+# names = {"table 1": ("BERT-base reference", "BERT-base pruned")}
+# answer = {}
+# for table in ("table 1", "table 2", "table 3"):
+#     whole, pruned = names.get(table, ("BERT-base", "Pruned"))
+#     answer[table] = values[table, whole] / values[table, pruned]
+# ```
+# Three tables give three sizes of the pruned model, and only one of them gives the compression that is printed.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). A figure can be checked without the experiment. By the rule of {doc}`effective_number`, as
+# long as something is pruned, the kept share divided by β is the same for every β. In `data/published/emp.csv`, table *beta
+# sweep*, a row is a network and a β, such as *FC2 MNIST, beta 1*. For each network take (100 − `sparsity_pct`) / β where the
+# sparsity is above zero; `answer` is the largest ratio, over networks, of the largest to the smallest of these.
+#
+# :::{dropdown} Solution
+# ```python
+# import pandas as pd
+# from prunecast import paths
+#
+# rows = pd.read_csv(paths.PUBLISHED / "emp.csv")
+# swept = rows["table"] == "beta sweep"
+# rows = rows[swept & (rows["quantity"] == "sparsity_pct") & (rows["value"] > 0)]
+# names = rows["row"].str.split(", beta ", expand=True)
+# per_beta = (100 - rows["value"]) / names[1].astype(float)
+# ends = per_beta.groupby(names[0]).agg(["max", "min"])
+# answer = (ends["max"] / ends["min"]).max()
+# ```
+# Near one, the printed sparsities follow from the definition, to the digits that are printed. Such a check costs minutes and
+# needs no data.
+# :::

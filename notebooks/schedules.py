@@ -31,6 +31,7 @@
 # - **You will need** the page {doc}`collect_sweeps`.
 # - **You will learn** what fine-tuning after pruning recovers, and what a fair comparison of schedules holds equal.
 # - **Run time**: about a minute.
+# - **Reading**: 7 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the table goes to
@@ -132,7 +133,7 @@ for name, value in {
     "sparsity": sparsities[-1], "here_best": trained.max(), "cola_brief": brief["matthews"].max()
 }.items():  # fmt: skip
     glue(name, float(value), display=False)
-glue("here_name", str(trained.idxmax()).replace("_", "-"), display=False)
+glue("here_name", str(trained.idxmax()).replace("_", "-") if len(trained) else "none", display=False)
 for name, row in {"best": longest, "base": base, "cola": cola, "base_cola": base_cola}.items():
     for column, value in row.items():
         shown = value.replace("_", "-") if isinstance(value, str) else float(value)
@@ -163,6 +164,51 @@ for name, row in {"best": longest, "base": base, "cola": cola, "base_cola": base
 # %% [markdown]
 # ## Exercises
 #
-# 1. Set `distilled` to 0. Which schedule suffers most?
-# 2. Double `epochs`. Does the order of the schedules change, or only the distance to dense?
-# 3. Prune in `global` scope. Which layer is emptied first, and why does that cost accuracy?
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("schedules", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). Someone prunes in ten rounds with one pass of training after each, and compares with
+# one-shot pruning and one pass. What is wrong, and which control of this page would show it?
+#
+# :::{dropdown} Solution
+# One has ten times the training of the other; the difference may be due to that alone. A fair comparison gives every schedule
+# the same passes, examples and learning rates. The dense model, trained on as long, shows what training alone brings, and the
+# model without any shows what pruning alone costs.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). In `schedules.csv` of `data/measured/selection` take the task `sst2` and the schedules
+# `one_shot`, `iterative`, `gradual` and `regrow`. `answer` is a pair: the mean accuracy of the best minus that of the second
+# best, and the largest minus the smallest accuracy of the best over its seeds. Which of the two is larger, and what follows?
+#
+# :::{dropdown} Solution
+# ```python
+# import pandas as pd
+# from prunecast import paths
+#
+# rows = pd.read_csv(paths.MEASURED / "selection" / "schedules.csv")
+# names = ["one_shot", "iterative", "gradual", "regrow"]
+# rows = rows[(rows["task"] == "sst2") & rows["schedule"].isin(names)]
+# by_schedule = rows.groupby("schedule")["accuracy"].agg(["mean", "min", "max"])
+# first, second = by_schedule.sort_values("mean", ascending=False).index[:2]
+# best = by_schedule.loc[first]
+# answer = (best["mean"] - by_schedule.loc[second, "mean"], best["max"] - best["min"])
+# ```
+# The seeds of one schedule differ more than the two schedules do. Three seeds do not say which of them is better.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write the cubic law of gradual pruning: `sparsity(progress, last)` for a progress from 0
+# to 1, with sparsity 0 at the beginning, `last` at the end and afterwards, most of the pruning early: last · (1 − (1 −
+# progress)³). `answer` is the function. At which progress is half of the pruning done?
+#
+# :::{dropdown} Solution
+# ```python
+# def sparsity(progress, last):
+#     left = max(0.0, 1.0 - progress)
+#     return last * (1.0 - left**3)
+#
+#
+# answer = sparsity
+# ```
+# Half is done when (1 − progress)³ is one half, after about a fifth of the training: early on there is much to spare, and the
+# rest of the time is for recovering.
+# :::

@@ -34,6 +34,7 @@
 # - **You will learn** what a mask of edges says about a loss by itself, what one more evaluation is worth, and which
 #   parts of a network can be removed.
 # - **Run time**: under a minute; the measured study takes hours.
+# - **Reading**: 14 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
@@ -236,7 +237,63 @@ print(
 #
 # ## Exercises
 #
-# 1. Set `keep_rates=[0.95]`. How much of the score of the gradients was lost at lower keep rates, and why?
-# 2. Why is a regression on the mask a poor forecast at a low keep rate, while the live edges are not?
-# 3. A removed branch of a residual network carries zero here. Call `prunecast.capture.captured.capture` with
-#    `ablation="mean"` on a classifier of yours. Which branches change their rank {cite:p}`miller2024`?
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("structure", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). A regression on the mask has one coefficient for each edge. Why is it a poor forecast
+# where few edges are kept, while a forecast from the *live* edges is not?
+#
+# :::{dropdown} Solution
+# With few edges kept, most kept edges are on no path from the input to the output: they are in the mask, and change nothing.
+# The coefficient of an edge would have to depend on the other edges, which a sum cannot express. The live edges are those that
+# still matter, so equal live edges mean the same network and the same loss.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). In `data/published/edge_surrogate_predictions.csv.gz` compute for each network
+# (`iterations`, `net`) the Spearman correlation of a column of forecasts with `true`, and the mean over all networks. Do so for
+# the published surrogate `Graph`, then for `Graph > 0`, the one bit whether the output can be reached. `answer` is the mean
+# for the bit, without networks whose bit is the same for all masks.
+#
+# :::{dropdown} Solution
+# ```python
+# import pandas as pd
+# from prunecast import paths
+#
+# rows = pd.read_csv(paths.PUBLISHED / "edge_surrogate_predictions.csv.gz")
+# rows = rows.assign(bit=(rows["Graph"] > 0).astype(float))
+# scores = [
+#     part["bit"].corr(part["true"], method="spearman")
+#     for _, part in rows.groupby(["iterations", "net"])
+#     if part["bit"].nunique() > 1
+# ]
+# answer = sum(scores) / len(scores)
+# ```
+# Most of the score is in the one bit, so a surrogate has to be judged among connected masks as well.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write `live(edges, kept)`: `edges` is a list of pairs (source, target) of numbered
+# vertices with source < target, `kept` a list of booleans; 0 is the input, the largest number the output. Return a list of
+# booleans: which edges are kept *and* lie on a path of kept edges from input to output. `answer` is the function.
+#
+# :::{dropdown} Solution
+# ```python
+# def live(edges, kept):
+#     output = max(target for _, target in edges)
+#     reached, needed = {0}, {output}
+#     alive = [edge for edge, stays in zip(edges, kept, strict=True) if stays]
+#     for source, target in sorted(alive):
+#         if source in reached:
+#             reached.add(target)
+#     for source, target in sorted(alive, key=lambda edge: -edge[1]):
+#         if target in needed:
+#             needed.add(source)
+#     return [
+#         stays and source in reached and target in needed
+#         for (source, target), stays in zip(edges, kept, strict=True)
+#     ]
+#
+#
+# answer = live
+# ```
+# One pass forwards and one backwards suffice, because every edge leads to a larger number.
+# :::

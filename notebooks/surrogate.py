@@ -29,6 +29,7 @@
 # - **You will need** the pages {doc}`zero_cost_proxies` and {doc}`protocols`, which explain inputs and splits.
 # - **You will learn** which proxy is worth its cost; how far to trust a forecast is on {doc}`coverage`.
 # - **Run time**: seconds; the forecasts were made before, by the page {doc}`protocols`.
+# - **Reading**: 10 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
@@ -191,6 +192,54 @@ glue("relatives", int(board["relatives"].max()), display=False)
 # %% [markdown]
 # ## Exercises
 #
-# 1. Recompute a figure of the first table from `predictions.csv.gz` alone.
-# 2. Which surrogates does the interval of a difference separate from the LSTM, and which not?
-# 3. Forecast a checkpoint of your own: {doc}`your_model`.
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("surrogate", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). The interval of a difference between the errors of two surrogates contains zero.
+# May you say that they are equally good? Why is the interval drawn over groups of relatives and not over points?
+#
+# :::{dropdown} Solution
+# No: it says that these models do not tell which is better; the difference may be small or the sample too small. Points of
+# one curve, and curves of relatives, err together. Taken as independent they would count one observation many times, and the
+# interval would be much too narrow.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). Replace the LSTM by the mean curve of the other models, which needs no training. From
+# `predictions.csv.gz` of `data/measured/campaign`, protocol `leave_one_architecture_out`, measured rows: the mean absolute
+# error of each curve, then the mean over curves. `answer` is the error of `mean_curve` minus that of `lstm`. What do you
+# conclude?
+#
+# :::{dropdown} Solution
+# ```python
+# import pandas as pd
+# from prunecast import paths
+#
+# rows = pd.read_csv(paths.MEASURED / "campaign" / "predictions.csv.gz")
+# rows = rows[(rows["protocol"] == "leave_one_architecture_out") & rows["measured"]]
+# rows = rows.assign(error=(rows["predicted"] - rows["accuracy"]).abs())
+# curves = rows.groupby(["surrogate", "model", "scope"])["error"].mean()
+# errors = curves.groupby("surrogate").mean()
+# answer = errors["mean_curve"] - errors["lstm"]
+# ```
+# The page gives the interval of this difference. A trivial surrogate belongs into every such comparison: without it, any
+# error looks like an achievement.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write a surrogate of your own: `forecast(others, dense, majority)` returns accuracies
+# at 101 sparsities. `others` (C, 101) are the curves of other models as shares of the way from majority to dense accuracy that
+# is left; `dense` and `majority` are the accuracies of the tested model. On whole families left out it has to beat the straight
+# line from dense to majority accuracy. `answer` is the function.
+#
+# :::{dropdown} Solution
+# ```python
+# import numpy as np
+#
+#
+# def forecast(others, dense, majority):
+#     return majority + (dense - majority) * np.median(others, axis=0)
+#
+#
+# answer = forecast
+# ```
+# Even the median of the others is far better than a line, because all curves are flat, fall, and are flat again.
+# :::

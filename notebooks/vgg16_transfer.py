@@ -34,6 +34,7 @@
 # - **You will need** the page {doc}`surrogate`.
 # - **You will learn** how far a forecast transfers, and what batch normalisation has to do with pruning.
 # - **Run time**: about a minute.
+# - **Reading**: 5 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
@@ -144,5 +145,59 @@ for name, value in {
 # %% [markdown]
 # ## Exercises
 #
-# 1. How few images are enough? Set `images` to 16.
-# 2. Recalibrate in layer scope only the first half of the layers. Which half matters?
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("vgg16_transfer", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). Recalibration takes means and variances anew over training images. Why does it need
+# no labels, why is it not training, and why must a fair comparison say whether it was done?
+#
+# :::{dropdown} Solution
+# Means and variances of activations depend on the images alone. No weight moves and no loss is computed. Pruning changes the
+# activations that enter a batch norm, but not the statistics it divides by, so a sweep without recalibration measures two
+# things at once: what the lost weights did, and that the statistics are stale.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). The page looks at global scope. In `recalibration.csv` of `data/measured/campaign` take
+# `cifar10_vgg16` in *layer* scope: at which sparsity does recalibration gain most accuracy? That sparsity is `answer`. Is it
+# larger or smaller than in global scope, and why?
+#
+# :::{dropdown} Solution
+# ```python
+# import pandas as pd
+# from prunecast import paths
+#
+# rows = pd.read_csv(paths.MEASURED / "campaign" / "recalibration.csv")
+# rows = rows[(rows["model"] == "cifar10_vgg16") & (rows["scope"] == "layer")]
+# gain = rows["recalibrated"] - rows["accuracy"]
+# answer = rows.loc[gain.idxmax(), "sparsity"]
+# ```
+# It gains most where the statistics are wrong but the weights still suffice. In layer scope the small first layers lose their
+# weights early, so both come earlier.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write `recalibrate(network, images)` for a torch network with `BatchNorm1d` layers:
+# afterwards their running means and variances are those over all of `images`, its weights are unchanged, and it is in
+# evaluation mode. Two lines of torch's documentation help: what `momentum=None` means, and what `reset_running_stats` does.
+# `answer` is the function.
+#
+# :::{dropdown} Solution
+# ```python
+# import torch
+#
+#
+# def recalibrate(network, images):
+#     norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm1d)]
+#     for norm in norms:
+#         norm.reset_running_stats()
+#         norm.momentum = None
+#     network.train()
+#     with torch.no_grad():
+#         network(images)
+#     network.eval()
+#
+#
+# answer = recalibrate
+# ```
+# With `momentum=None` the running statistics are plain means over all batches seen since the reset, not a moving average that
+# still remembers the dense network.
+# :::

@@ -38,6 +38,7 @@
 #   {doc}`collect_sweeps`.
 # - **You will learn** how to use the forecast, and when not to trust it.
 # - **Run time**: a few evaluations of the checkpoint.
+# - **Reading**: 6 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the pruned model goes to
@@ -193,6 +194,53 @@ for name, word in {"scope": scope, "folder": pruned.name}.items():
 # %% [markdown]
 # ## Exercises
 #
-# 1. Take an epsilon of 0.05. How much more is recommended, and how much more is safe?
-# 2. Start the search at another ratio, by the fourth argument of `predict.largest_safe`. What does a good forecast
-#    save?
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("your_model", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). The forecast curve loses epsilon at some sparsity, and the recommended ratio lies
+# below it. Why? What would happen to the recommendation of a perfect surrogate?
+#
+# :::{dropdown} Solution
+# If the forecast were right on average, its own crossing would be too far for about half of the models. A margin is subtracted
+# that was learned from errors on models left out, such that nine of ten are safe. For a perfect surrogate the margin would be
+# zero. The price of the margin is weights that could have gone: measuring is how to get them back.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). A search may be given less. In `safe_searches.csv` of `data/measured/campaign_seed_1` take
+# the method `search` without a `confidence`, first with a `budget` of one evaluation, then of a quarter. What it leaves unused
+# is `optimum` minus `recommended`. `answer` is the mean for a quarter minus the mean for one.
+#
+# :::{dropdown} Solution
+# ```python
+# import pandas as pd
+# from prunecast import paths
+#
+# rows = pd.read_csv(paths.MEASURED / "campaign_seed_1" / "safe_searches.csv")
+# rows = rows[(rows["method"] == "search") & rows["confidence"].isna()]
+# unused = (rows["optimum"] - rows["recommended"]).groupby(rows["budget"]).mean()
+# answer = unused[0.25] - unused[1.0]
+# ```
+# Each further evaluation buys less than the one before: the first finds roughly where the curve falls, the others refine it.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write the margin: `margin(forecast, measured, share)` returns the smallest number that is
+# not negative such that at least the share `share` of the models satisfy forecast − margin ≤ measured. Both are arrays of safe
+# sparsities. `answer` is the function. Why must the forecasts come from models that the surrogate was not trained on?
+#
+# :::{dropdown} Solution
+# ```python
+# import math
+#
+# import numpy as np
+#
+#
+# def margin(forecast, measured, share):
+#     excess = np.sort(np.asarray(forecast) - np.asarray(measured))
+#     needed = math.ceil(share * len(excess) - 1e-9)
+#     return max(0.0, float(excess[needed - 1])) if needed else 0.0
+#
+#
+# answer = margin
+# ```
+# On its own training models a surrogate errs less than on yours, and the margin would be too small.
+# :::

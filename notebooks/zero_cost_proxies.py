@@ -29,6 +29,7 @@
 # - **You will need** the page {doc}`collect_sweeps`.
 # - **You will learn** which inputs the surrogates of the next pages have, and what each proxy costs.
 # - **Run time**: about a minute.
+# - **Reading**: 4 minutes; **exercises**: 35 minutes.
 
 # %% tags=["parameters"]
 run: str = "page"  # run whose folder the tables go to
@@ -114,5 +115,60 @@ glue("mean_lost", float(half.loc["sst2_minilm", "lost_mean"]), display=False)
 # %% [markdown]
 # ## Exercises
 #
-# 1. Which layer of a network from scratch is depleted first? Compare `lost_first` and `lost_last`.
-# 2. The agreement of eight examples moves in steps of one eighth. How many do you need to resolve one point of accuracy?
+# Where an exercise names `answer`, `prunecast.teaching.checks.check("zero_cost_proxies", NUMBER, answer)` says whether it is right:
+# {doc}`teaching`.
+#
+# **Exercise 1: Understand** (5 minutes). The agreement of eight examples moves in steps of one eighth. How many examples
+# would steps of one hundredth need, and why does that many not yet give the accuracy to one hundredth?
+#
+# :::{dropdown} Solution
+# A hundred, for the steps. But the share of a sample also varies by chance: its standard error is the square root of
+# p (1 − p) / n, for p near nine tenths and a hundred examples about three hundredths. For one hundredth about a thousand are
+# needed, which is as much as an evaluation. A proxy need not be exact: the surrogate learns how much it says.
+# :::
+#
+# **Exercise 2: Change** (10 minutes). The page looks at one model whose *last* layer is depleted first. Take all text models
+# of `data/measured/campaign` that were trained from scratch, in global scope at half sparsity (threshold 5): on what share of
+# them has the last layer lost more of its squares than the first (`lost_last`, `lost_first` of the table `signals`)? The share
+# is `answer`. Compare it with the pretrained ones.
+#
+# :::{dropdown} Solution
+# ```python
+# from prunecast import paths, tables
+#
+# folder = paths.MEASURED / "campaign"
+# models, signals = (tables.read(name, folder) for name in ("models", "signals"))
+# half = signals[(signals["scope"] == "global") & (signals["threshold"] == 5.0)]
+# rows = half.merge(models, on="model")
+# text = rows[rows["kind"] == "text"]
+# later = text["lost_last"] > text["lost_first"]
+# answer = later[text["initialisation"] == "scratch"].mean()
+# ```
+# A layer initialised anew beside pretrained ones has smaller weights than they have. Where all layers were initialised alike,
+# there is no such reason, and the proxy says so without an example.
+# :::
+#
+# **Exercise 3: Extend** (20 minutes). Write the proxy: `lost(layers, sparsity)` takes weights as arrays by name and returns,
+# by name, the share of the sum of squares of each layer that magnitude pruning in global scope removes. `answer` is the
+# function. Which layer is emptied first if one has weights ten times smaller than the others?
+#
+# :::{dropdown} Solution
+# ```python
+# import numpy as np
+#
+#
+# def lost(layers, sparsity):
+#     flat = np.concatenate([np.abs(layer).ravel() for layer in layers.values()])
+#     pruned = round(sparsity * flat.size)
+#     cut = np.sort(flat)[pruned - 1] if pruned else -1.0
+#     shares = {}
+#     for name, layer in layers.items():
+#         squares = layer**2
+#         shares[name] = squares[np.abs(layer) <= cut].sum() / squares.sum()
+#     return shares
+#
+#
+# answer = lost
+# ```
+# The layer with the small weights is the first to go, whatever it does in the network: magnitudes are compared, not effects.
+# :::

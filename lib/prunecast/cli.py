@@ -104,6 +104,13 @@ def _tables(_: argparse.Namespace) -> None:
         print(file)
 
 
+def _class(options: argparse.Namespace) -> None:
+    from prunecast.teaching.copies import write_copies
+
+    written = write_copies(options.folder)
+    print(f"{options.folder}: {len(written)} notebooks, {len(written) // 2} for students, as many for instructors")
+
+
 def _pretrain(_: argparse.Namespace) -> None:
     from prunecast.forecasting import pretrained
 
@@ -239,6 +246,7 @@ ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
     "export": _export,
     "keep": _keep,
     "tables": _tables,
+    "class": _class,
     "pretrain": _pretrain,
     "assemble": lambda options: slices.assemble(options.folder, options.target),
 }

@@ -125,6 +125,11 @@ def parser() -> argparse.ArgumentParser:
     keep.set_defaults(act="keep")
     contracts = actions.add_parser("tables", help="write the pages that explain all tables and all parameters")
     contracts.set_defaults(act="tables")
+    copies = actions.add_parser(
+        "class", help="write the exercises of all pages as notebooks, with and without solutions"
+    )
+    copies.add_argument("folder", metavar="FOLDER", type=Path, help="where the copies go, in student and instructor")
+    copies.set_defaults(act="class")
     pretrain = actions.add_parser("pretrain", help="train the surrogate of `predict` anew on the measured campaign")
     pretrain.set_defaults(act="pretrain")
     return parser

@@ -75,12 +75,13 @@ def _joules(
     return pd.DataFrame(turns, dtype=float).median().to_dict()
 
 
-def inputs_of(examples: Examples, batch: int) -> dict[str, Tensor]:
+def inputs_of(examples: Examples, batch: int, device: torch.device | None = None) -> dict[str, Tensor]:
     """Inputs of a model for a number of examples: the texts closest to the median length, or the first images.
 
     Args:
         examples: The examples; they are repeated where there are fewer than `batch`.
         batch: Number of examples.
+        device: Where the inputs are put; None for the processor.
 
     Returns:
         Inputs (batch, …) by the names of the model's arguments; texts are padded at the end.
@@ -88,7 +89,7 @@ def inputs_of(examples: Examples, batch: int) -> dict[str, Tensor]:
     rows = torch.arange(batch) % len(examples)
     if examples.lengths is not None:
         rows = (examples.lengths - examples.lengths.median()).abs().argsort(stable=True)[rows]
-    return batch_of(examples, rows)
+    return batch_of(examples, rows, device)
 
 
 def _placed(inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

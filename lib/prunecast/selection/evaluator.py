@@ -60,7 +60,7 @@ class ConfigurationEvaluator:
         self.key = key_of((*finetuning.STAGES, "costs"), *settings, *timing)
         self.compared_rows = torch.from_numpy(proxies.sample(subject.examples, COMPARED_EXAMPLES, subject.seed))
         self.dense_logits: Tensor = evaluation.logits(subject.model, subject.examples)
-        self.inputs = {batch: profile.inputs_of(subject.examples, batch) for batch in BATCHES}
+        self.inputs = {batch: profile.inputs_of(subject.examples, batch, self.torch_device) for batch in BATCHES}
 
     @property
     def window_s(self) -> float:
