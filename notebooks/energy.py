@@ -36,6 +36,7 @@ models_from: str = "laptop"  # study whose models are measured here
 models: list = ["docstrings_bert"]  # models of that study
 ratios: list = [0.5, 0.9]  # shares of the prunable weights set to zero, in the masked and the sparse form
 removed: list = [0.5, 0.5, 1]  # shares of the heads and of the neurons, and layers, that are removed
+multiple: int = 1  # the neurons that stay in a layer are a multiple of it, rounded up, such as 8 or 16
 zeros: float = 0.57  # share of what is left set to zero while the model is trained on
 examples: int = 2000  # training examples of that, at most
 learning_rate: float = 3.0e-4  # highest learning rate of that
@@ -92,7 +93,8 @@ masked = [
     Configuration(form=form, scope="layer", ratio=ratio) for form in ("masked", "sparse_kernel") for ratio in ratios
 ]
 heads, neurons, layers = removed
-smaller = Configuration(form="removed", importance="taylor", heads=heads, neurons=neurons, layers=layers)
+parts = {"heads": heads, "neurons": neurons, "layers": layers, "multiple": multiple}
+smaller = Configuration(form="removed", importance="taylor", **parts)
 trained = smaller.model_copy(update={"scope": "layer", "ratio": zeros, "schedule": "gradual"})
 forms = [Configuration(form="dense"), *masked, smaller, trained]
 budget = budget_of(epochs=1, examples=examples, learning_rate=learning_rate, distilled=1)

@@ -30,6 +30,7 @@ import transformers  # isort: skip  # after prunecast, which lets torchvision lo
 
 PREDICT = ["predict", "checkpoint", "--task", "docstrings"]
 DIAGNOSE = ["diagnose", "checkpoint", "checkpoint", "--task", "docstrings"]
+SENSITIVITY = ["sensitivity", "checkpoint", "--task", "docstrings"]
 LAYERS = ["layers", "checkpoint", "--corpus", "text.txt"]
 MOODS = ("warm", "cold", "none")  # the classes of the small model, in its order
 TURNED = [2, 0, 1]  # and those of the checkpoint below, by their places in it
@@ -122,6 +123,14 @@ def _accuracy_in_plain_torch(folder: Path, reviews: Path) -> float:
             ["diagnose", "checkpoint", "no/such/folder", "--task", "docstrings"],
             "there is no checkpoint folder no/such/folder",
         ),
+        (["sensitivity", "checkpoint"], "one of the arguments --task --data is required; see prunecast sensitivity"),
+        ([*SENSITIVITY, "--ratios", "0.5", "1"], "ratios is 0.5, 1; each is a share of the weights, between 0 and 1"),
+        ([*SENSITIVITY, "--ratios", "half"], "argument --ratios: invalid float value: 'half'"),
+        ([*SENSITIVITY, "--epsilon", "2"], "epsilon is 2; it is the accuracy one would"),
+        ([*SENSITIVITY, "--figure", "f.xyz"], "figure f.xyz has none of the suffixes .eps"),
+        ([*SENSITIVITY, "--text", "review"], "--text is about the file of --data, which is not given"),
+        (["sensitivity", "no/such/folder", *SENSITIVITY[2:]], "there is no checkpoint folder no/such/folder"),
+        (["run", "energy", "-p", "multiple=0"], "multiple is 0; widths are multiples of 1 or more, such as 8 or 16"),
         (["layers", "checkpoint"], "one of the arguments --task --data --corpus is required; see prunecast layers"),
         ([*LAYERS, "--task", "docstrings"], "argument --task: not allowed with argument --corpus"),
         ([*LAYERS, "--text", "review"], "--text is about the file of --data, which is not given"),
@@ -161,6 +170,7 @@ def test_a_mistake_is_one_sentence_and_status_two(arguments, sentence, capsys, t
         ["predict", "/nowhere", "--task", "docstrings"],
         ["diagnose", "--help"],
         ["diagnose", "/nowhere", "/nowhere", "--task", "docstrings"],
+        ["sensitivity", "/nowhere", "--task", "docstrings"],
         ["layers", "--help"],
         ["layers", "/nowhere", "--corpus", str(paths.ROOT / "README.md")],
     ],
@@ -287,6 +297,32 @@ def test_a_figure_that_cannot_be_drawn_spoils_no_forecast_unless_it_was_asked_fo
     said = capsys.readouterr()
     assert "recommended in layer scope" in said.out
     assert said.err.endswith("prunecast: figure full.svg was not drawn: No space left on device\n")
+
+
+def test_the_sensitivity_of_a_checkpoint_is_printed_drawn_and_given_to_programs(checkpoint, reviews, capsys, tmp_path):
+    """Against plain torch, for one unit: a checkpoint whose query and other projections are pruned by hand."""
+    columns = ["--data", "reviews.csv", "--text", "review", "--label", "mood"]
+    command = ["sensitivity", "checkpoint", *columns, "--ratios", "0.9", "0.5"]
+    assert cli.main([*command, "--figure", "s.svg"]) == 0
+    out = capsys.readouterr().out
+    assert "note: all 90 validation examples are evaluated" in out
+    assert re.search(r"\ncost \d+ evaluations of all examples; the forecast alone takes [\d.]+; \d+ s\ns.svg\n$", out)
+    assert (tmp_path / "s.svg").stat().st_size > 1000
+    assert cli.main([*command, "--json"]) == 0
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    assert said.err == ""
+    assert answer["dense_accuracy"] == _accuracy_in_plain_torch(checkpoint, reviews)
+    units = {unit["unit"]: unit for unit in answer["units"]}
+    assert [one["ratio"] for one in units["bert.encoder.layer.0.attention"]["ratios"]] == [0.5, 0.9]
+    assert answer["evaluations"] == 2 * len(units)
+    model, tokenizer = storage.load(checkpoint)
+    for name, weight in prunable_weights(model, 3).items():
+        if ".attention." in name:
+            weight.data *= weight.abs() > weight.abs().flatten().kthvalue(round(0.9 * weight.numel()))[0]
+    storage.save(model, tokenizer, tmp_path / "by_hand")
+    measured = units["bert.encoder.layer.0.attention"]["ratios"][1]["accuracy"]
+    assert measured == _accuracy_in_plain_torch(tmp_path / "by_hand", reviews)
 
 
 def test_two_checkpoints_are_diagnosed_on_a_task_and_on_a_file(

@@ -88,6 +88,7 @@ def _edit(file: Path, old: str, new: str):
                 "effective_number",
                 "explorer",
                 "your_model",
+                "layer_sensitivity",
                 "book",
             },
         ),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prunecast import paths
-from prunecast.errors import UserError
+from prunecast.errors import UserError, check_ratios
 from prunecast.loading import slices
 from prunecast.options import parser
 from prunecast.workflow import studies, values
@@ -193,6 +193,26 @@ def _layers(options: argparse.Namespace) -> None:
         print(f"saved to {saved}" if saved else "nothing was saved")
 
 
+def _sensitivity(options: argparse.Namespace) -> None:
+    check_ratios(options.ratios)
+    if options.figure:
+        values.check_figure(options.figure)
+    task = _task_of(options)
+    from prunecast.forecasting.subjects import open_subject
+    from prunecast.selection import sensitivity, sensitivity_report
+
+    subject = open_subject(options.checkpoint, task, recalibrate=options.recalibrate, **_settings(options))
+    show = _silent if options.json else _print_lines
+    notes = [*subject.notes, *filter(None, [subject.another_order])]
+    show(f"note: {note}" for note in notes)
+    found = sensitivity.measure(subject.model, subject.answers, options.ratios, whole=not options.forecast_only)
+    show(sensitivity_report.lines(subject.model, found, options.epsilon))
+    if options.json:
+        print(sensitivity_report.document(subject.model, found, options.epsilon, notes))
+    if options.figure:
+        show([sensitivity_report.draw(options.figure, found, options.epsilon)])
+
+
 def _print_lines(lines: Iterable[str]) -> None:
     for line in lines:
         print(line, flush=True)
@@ -221,6 +241,7 @@ ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
     "collect": _collect,
     "predict": _predict,
     "diagnose": _diagnose,
+    "sensitivity": _sensitivity,
     "layers": _layers,
     "export": _export,
     "keep": _keep,

@@ -1,5 +1,6 @@
 """The one exception whose message is written for the user, and checks of settings that raise it."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -65,6 +66,24 @@ def check_epsilon(epsilon: float) -> float:
     if not 0 < epsilon < 1:
         raise UserError(f"epsilon is {epsilon:g}; it is the accuracy one would give up, between 0 and 1")
     return epsilon
+
+
+def check_ratios(ratios: Sequence[float]) -> Sequence[float]:
+    """Return ratios of pruning that each lie between 0 and 1.
+
+    Args:
+        ratios: Shares of the weights that are pruned, as fractions.
+
+    Returns:
+        The same numbers.
+
+    Raises:
+        UserError: There are none, or one does not lie between 0 and 1, both excluded.
+    """
+    if not ratios or not all(0 < ratio < 1 for ratio in ratios):
+        given = ", ".join(f"{ratio:g}" for ratio in ratios) or "empty"
+        raise UserError(f"ratios is {given}; each is a share of the weights, between 0 and 1")
+    return ratios
 
 
 def check_recalibrate(images: int) -> int:

@@ -75,6 +75,27 @@ def parser() -> argparse.ArgumentParser:
     _add_evaluation(diagnose)
     diagnose.set_defaults(act="diagnose")
 
+    sensitive = actions.add_parser(
+        "sensitivity", help="find how far each part of a checkpoint can be pruned, when it is pruned alone"
+    )
+    sensitive.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder with safetensors, or an id of the hub")
+    _add_evaluation(sensitive)
+    sensitive.add_argument("--epsilon", type=float, default=0.01, help="accuracy you would give up (default: 0.01)")
+    sensitive.add_argument(
+        "--ratios",
+        type=float,
+        nargs="+",
+        metavar="RATIO",
+        default=[0.3, 0.5, 0.7, 0.9],
+        help="shares of the weights of a part that are pruned (default: 0.3 0.5 0.7 0.9)",
+    )
+    sensitive.add_argument(
+        "--recalibrate", type=int, default=0, metavar="IMAGES", help="unlabelled images for batch norms (default: 0)"
+    )
+    sensitive.add_argument("--forecast-only", action="store_true", help="forecast on unlabelled examples, measure none")
+    sensitive.add_argument("--figure", metavar="FILE", type=Path, help="where the largest ratios are drawn")
+    sensitive.set_defaults(act="sensitivity")
+
     layers = actions.add_parser("layers", help="find the blocks that a transformer can do without")
     layers.add_argument("checkpoint", metavar="CHECKPOINT", help="a folder with safetensors, or an id of the hub")
     _add_evaluation(layers).add_argument(

@@ -258,6 +258,7 @@ def test_a_smaller_image_model_is_loaded_with_the_same_logits(architecture: str,
         ((0, float("nan"), 0, "magnitude"), "neurons is nan"),
         ((0, 0, -1, "magnitude"), "layers is -1"),
         ((0, 0, 0, "luck"), "there is no importance 'luck'; there are magnitude, taylor"),
+        ((0, 0.5, 0, "magnitude", 0), "multiple is 0, but widths are multiples of 1 or more"),
     ],
 )
 def test_an_invalid_removal_is_refused(parts: Parts, complaint: str) -> None:
@@ -299,3 +300,46 @@ def test_a_folder_that_is_no_smaller_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "removed" / "model.safetensors").rename(tmp_path / "removed" / "model.pt")
     with pytest.raises(UserError, match="which is a pickle"):
         load_removed(tmp_path / "removed")
+
+
+@pytest.mark.parametrize(
+    ("neurons", "multiple", "left"), [(0.3, 16, 96), (0.3, 8, 96), (0.25, 16, 96), (0.99, 8, 8), (0.01, 48, 128)]
+)
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_neurons_that_stay_are_rounded_up_to_a_multiple_and_heads_are_not(
+    architecture: str, neurons: float, multiple: int, left: int
+) -> None:
+    """Of 128 neurons; the model computes what the dense one does with as many neurons zero."""
+    model = _text_model(architecture)
+    heads = 0.0 if architecture == "mpnet" else 0.5
+    smaller: Any = remove(model, Removal(heads, neurons, 0, "magnitude", multiple), TEXT, None)
+    assert _shapes(smaller, FEED_FORWARD) == [(left, 32)] * 2
+    assert _shapes(smaller, ATTENTION) == [(16, 32)] * 6 or architecture == "mpnet"
+    expected = _without_the_least(model, "magnitude", 2 if heads else 0, 128 - left)
+    torch.testing.assert_close(_logits(smaller), _logits(expected), atol=1e-5, rtol=0)
+
+
+@pytest.mark.usefixtures("narrow_vgg16")
+@pytest.mark.parametrize("architecture", ["vgg16_bn", "preresnet20"])
+def test_channels_that_stay_are_rounded_up_to_a_multiple(architecture: str) -> None:
+    model, inputs = _image_model(architecture)
+    smaller = remove(model, Removal(0, 0.3, 0, "magnitude", 8), inputs, None)
+    for module, remaining in zip(model.modules(), smaller.modules(), strict=True):
+        if isinstance(module, nn.Conv2d) and isinstance(remaining, nn.Conv2d):
+            rounded = -(-(module.out_channels - round(0.3 * module.out_channels)) // 8) * 8
+            assert remaining.out_channels == min(rounded, module.out_channels)
+    expected = _logits(_without_the_removed(model, smaller), inputs)
+    torch.testing.assert_close(_logits(smaller, inputs), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_model_of_rounded_width_is_loaded_with_the_same_logits(tmp_path: Path) -> None:
+    smaller = remove(_text_model("bert"), Removal(0, 0.3, 0, "magnitude", 16), TEXT, None)
+    storage.save(smaller, None, tmp_path / "removed")
+    again = TEXT_MODELS.from_pretrained(tmp_path / "removed").eval()
+    assert again.config.intermediate_size == 96
+    assert torch.equal(_logits(again), _logits(smaller))
+
+
+def test_a_removal_without_a_multiple_is_named_as_before() -> None:
+    assert str(Removal(0.5, 0.25, 1, "taylor")) == "heads 0.5, neurons 0.25, layers 1, by taylor"
+    assert str(Removal(0, 0.25, 0, "taylor", 8)).endswith("neurons 0.25, layers 0, by taylor, in multiples of 8")

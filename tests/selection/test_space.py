@@ -57,3 +57,21 @@ def test_a_space_outside_the_ranges_is_refused_in_one_sentence(changed: dict[str
     with pytest.raises(UserError, match=complaint) as refusal:
         space_of(**{"ratios": [0.5], "heads": [0.0], "neurons": [0.0], "layers": [0]} | changed)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_multiple_is_part_of_a_name_only_where_it_is_not_one() -> None:
+    removed = Configuration(form="removed", heads=0.5, neurons=0.5)
+    assert removed.name == "removed magnitude heads-0.5 neurons-0.5 layers-0"
+    rounded = removed.model_copy(update={"multiple": 8})
+    assert rounded.name == "removed magnitude heads-0.5 neurons-0.5 layers-0 multiple-8"
+    assert rounded.removal.multiple == 8
+    with pytest.raises(ValueError, match="a masked configuration removes no parts"):
+        Configuration(form="masked", multiple=8)
+
+
+def test_a_space_rounds_neurons_wherever_some_are_removed() -> None:
+    space = space_of(ratios=[], heads=[0.5], neurons=[0.0, 0.5], layers=[0], multiple=16)
+    removed = [one for one in space.configurations() if one.form == "removed"]
+    assert {(one.neurons, one.multiple) for one in removed} == {(0.0, 1), (0.5, 16)}
+    with pytest.raises(UserError, match="multiple is 0: input should be greater than 0"):
+        space_of(ratios=[], heads=[0.5], neurons=[0.5], layers=[0], multiple=0)

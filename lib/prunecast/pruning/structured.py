@@ -36,7 +36,8 @@ class Removal:
     """What to remove: shares of the heads and of the neurons of every layer, and a number of whole layers.
 
     Shares are rounded to the nearest number of heads or neurons, and one always stays; the neurons of a
-    convolution are its channels, and layers joined by a shortcut lose the same ones.
+    convolution are its channels, and layers joined by a shortcut lose the same ones. Matrix products are fastest where
+    widths are multiples of 8 or 16: the neurons that stay are then as many as the next multiple.
 
     Attributes:
         heads: Share of the attention heads of every layer, from 0 to below 1.
@@ -44,9 +45,16 @@ class Removal:
         layers: Number of transformer layers.
         importance: Which heads and neurons are removed: those whose weights have the smallest sum of squares
             (`magnitude`), or the smallest sum of first-order changes of the loss, `|w · g|` (`taylor`).
+        multiple: Number of which the neurons or channels that stay are a multiple, rounded up, but never more than
+            there are; heads are not affected.
 
     Raises:
-        UserError: A share is outside 0 to 1, the number of layers is negative, or the importance is unknown.
+        UserError: A share is outside 0 to 1, the number of layers is negative, the multiple is below 1, or the
+            importance is unknown.
+
+    Example:
+        `Removal(0.0, 0.3, 0, "magnitude", multiple=16)` removes 32 of 128 neurons, and leaves 96, since 90 is no
+        multiple of 16.
 
     Source: taylor: Molchanov et al. (2019), "Importance Estimation for Neural Network Pruning", the first-order
     criterion, with the absolute value in place of the square.
@@ -56,6 +64,7 @@ class Removal:
     neurons: float
     layers: int
     importance: Importance
+    multiple: int = 1
 
     def __post_init__(self) -> None:
         for name, share in (("heads", self.heads), ("neurons", self.neurons)):
@@ -63,6 +72,8 @@ class Removal:
                 raise UserError(f"{name} is {share}, but the share to remove is at least 0 and below 1")
         if self.layers < 0:
             raise UserError(f"layers is {self.layers}, but the number of layers to remove is at least 0")
+        if self.multiple < 1:
+            raise UserError(f"multiple is {self.multiple}, but widths are multiples of 1 or more, such as 8 or 16")
         if self.importance not in get_args(Importance):
             raise UserError(f"there is no importance {self.importance!r}; there are {', '.join(get_args(Importance))}")
 
@@ -74,7 +85,8 @@ class Removal:
     def __str__(self) -> str:
         if self.is_nothing:
             return "nothing"
-        return f"heads {self.heads:g}, neurons {self.neurons:g}, layers {self.layers}, by {self.importance}"
+        rounded = "" if self.multiple == 1 else f", in multiples of {self.multiple}"
+        return f"heads {self.heads:g}, neurons {self.neurons:g}, layers {self.layers}, by {self.importance}{rounded}"
 
 
 NOTHING = Removal(0.0, 0.0, 0, "magnitude")
@@ -223,7 +235,7 @@ def _remove_units(model: Any, removal: Removal, inputs: Inputs, labels: Tensor |
         root = group[0].dep.target.module
         share, size = (removal.heads, head_sizes[root]) if root in head_sizes else (removal.neurons, 1)
         units = score(group).view(-1, size).mean(1)
-        count = min(round(share * len(units)), len(units) - 1)
+        count = _count(len(units), share, 1 if root in head_sizes else removal.multiple)
         removed = units.argsort(stable=True)[:count]
         if count:
             group.prune((removed[:, None] * size + torch.arange(size, device=removed.device)).flatten().tolist())
@@ -231,6 +243,12 @@ def _remove_units(model: Any, removal: Removal, inputs: Inputs, labels: Tensor |
     if text and removal.neurons:
         size_name = "hidden_dim" if model.config.model_type == "distilbert" else "intermediate_size"
         setattr(model.config, size_name, roots[0].out_features)
+
+
+def _count(units: int, share: float, multiple: int) -> int:
+    """How many of some heads or neurons are removed: as many as leave a multiple, and at least one."""
+    left = max(units - round(share * units), 1)
+    return max(units - -(-left // multiple) * multiple, 0)
 
 
 def _scores(model: nn.Module, importance: Importance, inputs: Inputs, labels: Tensor | None) -> Any:

@@ -79,6 +79,7 @@ class ConfigurationEvaluator:
         """
         rows = [self._row(one) for one in track(configurations, f"configurations of {self.subject.name}")]
         return pd.DataFrame(rows).assign(
+            multiple=[one.multiple for one in configurations],
             model=self.subject.name,
             task=self.subject.task.name,
             eval_examples=len(self.subject.examples),
@@ -170,7 +171,7 @@ class ConfigurationEvaluator:
         note(f"{self.subject.name}: {how.name} measured")
         return {
             "configuration": how.name,
-            **how.model_dump(),
+            **how.model_dump(exclude={"multiple"}),
             **evaluation.metrics(logits, self.subject.examples.labels),
             "agreement": evaluation.agreement(
                 untrained_logits[self.compared_rows], self.dense_logits[self.compared_rows]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from prunecast.errors import validated
 from prunecast.pruning import schedules, structured
@@ -33,6 +33,7 @@ class Configuration(BaseModel):
         heads: Share of the attention heads of every layer that is removed.
         neurons: Share of the neurons of every layer that is removed.
         layers: Number of layers that are removed.
+        multiple: Number of which the neurons that stay in each layer are a multiple, such as 8 or 16.
         schedule: Schedule of `prunecast.pruning.schedules` under which the model is fine-tuned, or `none`.
     """
 
@@ -46,13 +47,14 @@ class Configuration(BaseModel):
     heads: float = 0.0
     neurons: float = 0.0
     layers: int = 0
+    multiple: int = 1
     schedule: schedules.ScheduleName | Literal["none"] = "none"
 
     @model_validator(mode="after")
     def _consistent(self) -> "Configuration":
         if self.form == "dense" and (self.ratio or self.schedule != "none"):
             raise ValueError("a dense configuration is neither pruned nor fine-tuned")
-        if self.form != "removed" and not self.removal.is_nothing:
+        if self.form != "removed" and (self.multiple != 1 or not self.removal.is_nothing):
             raise ValueError(f"a {self.form} configuration removes no parts")
         if self.schedule != "none" and self.criterion != "magnitude":
             raise ValueError("schedules prune by magnitude")
@@ -63,14 +65,15 @@ class Configuration(BaseModel):
         """A name that no other configuration has, usable as the name of a file."""
         zeros = [self.criterion, self.scope, f"{self.ratio:g}"] if self.ratio else []
         parts = {"heads": self.heads, "neurons": self.neurons, "layers": self.layers}
-        removed = [self.importance, *(f"{part}-{share:g}" for part, share in parts.items())]
+        rounded = [] if self.multiple == 1 else [f"multiple-{self.multiple}"]
+        removed = [self.importance, *(f"{part}-{share:g}" for part, share in parts.items()), *rounded]
         trained = [] if self.schedule == "none" else [self.schedule]
         return " ".join([self.form, *(removed if self.form == "removed" else []), *zeros, *trained])
 
     @property
     def removal(self) -> structured.Removal:
         """The heads, neurons and layers that are removed."""
-        return structured.Removal(self.heads, self.neurons, self.layers, self.importance)
+        return structured.Removal(self.heads, self.neurons, self.layers, self.importance, self.multiple)
 
     @property
     def untrained(self) -> "Configuration":
@@ -86,6 +89,7 @@ class Space(BaseModel):
         heads: Shares of the heads of every layer that are removed.
         neurons: Shares of the neurons of every layer that are removed.
         layers: Numbers of layers that are removed.
+        multiple: Number of which the neurons that stay are a multiple wherever some are removed.
         trained_ratios: Shares of the weights that are set to zero gradually during fine-tuning.
     """
 
@@ -95,6 +99,7 @@ class Space(BaseModel):
     heads: tuple[Share, ...]
     neurons: tuple[Share, ...]
     layers: tuple[NonNegativeInt, ...]
+    multiple: PositiveInt = 1
     trained_ratios: tuple[Share, ...] = ()
 
     def configurations(self) -> list[Configuration]:
@@ -111,11 +116,19 @@ class Space(BaseModel):
     def _removed(self) -> Iterator[Configuration]:
         importances: tuple[structured.Importance, ...] = ("magnitude", "taylor")
         for importance, layers, heads, neurons in product(importances, self.layers, self.heads, self.neurons):
-            yield Configuration(form="removed", importance=importance, layers=layers, heads=heads, neurons=neurons)
+            yield self._without(importance, layers, heads, neurons)
         for layers, heads, neurons in product(self.layers, self.heads, self.neurons):
-            yield Configuration(
-                form="removed", importance="taylor", layers=layers, heads=heads, neurons=neurons, schedule="one_shot"
-            )
+            yield self._without("taylor", layers, heads, neurons).model_copy(update={"schedule": "one_shot"})
+
+    def _without(self, importance: structured.Importance, layers: int, heads: float, neurons: float) -> Configuration:
+        return Configuration(
+            form="removed",
+            importance=importance,
+            layers=layers,
+            heads=heads,
+            neurons=neurons,
+            multiple=self.multiple if neurons else 1,
+        )
 
 
 def space_of(**parameters: Any) -> Space:

@@ -1,5 +1,6 @@
-"""Checks of the exercises on forecasts: protocols, surrogate, coverage, vgg16_transfer, explorer, your_model."""
+"""Checks of the exercises on forecasts, from the page protocols to the pages your_model and layer_sensitivity."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -209,6 +210,31 @@ def _margin(answer: Any) -> str:
     return "it is the smallest margin that keeps the promise."
 
 
+def _channel_ratio(answer: Any) -> str:
+    mistakes = {
+        "the layer after it loses weights too": 0.5,
+        "what a channel takes away includes weights of the first layer": 0.125,
+    }
+    check_number(answer, "the share of the channels", 0.1, mistakes)
+    return "a channel takes weights of two layers away, so far fewer than half of them are as many weights."
+
+
+def _expected_loss(answer: Any) -> str:
+    forecast = function(answer, "forecast(dense, pruned)")
+    draws = np.random.default_rng(7)
+    for change in (0.0, 0.5, 3.0):
+        dense = draws.normal(0, 2, (40, 4))
+        pruned = dense + change * draws.normal(0, 1, (40, 4))
+        found = number(forecast(dense.copy(), pruned.copy()), "a loss of accuracy")
+        weights = [[math.exp(logit) for logit in row] for row in dense]
+        lost = [(max(row) - row[there]) / sum(row) for row, there in zip(weights, pruned.argmax(1), strict=True)]
+        if abs(found - (dense.argmax(1) != pruned.argmax(1)).mean()) < 1e-9 and change:
+            raise UserError("that counts each changed example as lost; the dense model was not sure of its class")
+        if abs(found - sum(lost) / len(lost)) > 1e-6:
+            raise UserError("forecast is not the mean difference of the two probabilities of the dense model")
+    return "it reads no label, and is 0 where both models agree on every example."
+
+
 CHECKS: dict[tuple[str, int], Check] = {
     ("protocols", 2): _ratio_of_protocols,
     ("protocols", 3): _folds,
@@ -222,4 +248,6 @@ CHECKS: dict[tuple[str, int], Check] = {
     ("explorer", 3): _recommend,
     ("your_model", 2): _smaller_budget,
     ("your_model", 3): _margin,
+    ("layer_sensitivity", 2): _channel_ratio,
+    ("layer_sensitivity", 3): _expected_loss,
 }

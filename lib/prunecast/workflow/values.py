@@ -92,6 +92,11 @@ def _check_seed(value: int) -> None:
         raise UserError(f"seed is {value}; it is a whole number from 0")
 
 
+def _check_multiple(value: int) -> None:
+    if value < 1:
+        raise UserError(f"multiple is {value}; widths are multiples of 1 or more, such as 8 or 16")
+
+
 def _checkpoint(value: str) -> str:
     """The absolute folder of a checkpoint, its files checked; an id of the hub as it is."""
     value = _without_tilde(value)
@@ -135,6 +140,7 @@ VALUES: dict[str, Callable[[Any], object]] = {
     "examples": _check_examples,
     "max_length": _check_max_length,
     "seed": _check_seed,
+    "multiple": _check_multiple,
     "recalibrate": check_recalibrate,
 }
 PATHS: dict[str, Callable[[str], str]] = {
