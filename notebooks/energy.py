@@ -14,6 +14,7 @@
 #       - tables/models.csv
 #       - data/measured/selection/costs.csv
 #       - data/measured/selection/meter.csv
+#       - data/measured/break_even/break_even.csv
 #     writes: [costs.csv, meter.csv]
 #     all_cores: true
 # ---
@@ -54,6 +55,7 @@ import torch
 from myst_nb import glue
 from prunecast import paths, tables
 from prunecast.cost import energy
+from prunecast.cost.break_even import break_even
 from prunecast.models import checkpoints
 from prunecast.plotting import deployment, style
 from prunecast.pruning.finetuning import budget_of
@@ -122,9 +124,11 @@ first = costs[costs["model"] == models[0]]
 _ = deployment.draw_costs(first.assign(label=first["configuration"]))
 
 # %% [markdown]
-# ## The same for MiniLM
+# ## The same for MiniLM, and 2:4 on a GPU
 #
-# {numref}`fig-costs` shows the forms of MiniLM on SST-2, on one core.
+# {numref}`fig-costs` shows the forms of MiniLM on SST-2, on one core. GPUs have units for **2:4** sparsity, where two of
+# every four weights in a row are zero {cite:p}`mishra2021`. {numref}`fig-break-even` says when they pay, for single layers
+# called from PyTorch: below one, in the orange cells, the sparse layer is faster.
 
 # %% mystnb={"figure": {"caption": "Latency of each form of MiniLM on SST-2 over the dense model's, one core.", "name": "fig-costs"}, "image": {"alt": "Two bar charts, batch 1 and batch 32, for MiniLM. Masked forms stand at one; sparse kernels are slower at half sparsity, faster at 82 per cent and fastest of all at 95; removed forms take about half the time or less."}} tags=["hide-input"]
 measured_costs = tables.read("costs", paths.MEASURED / measured)
@@ -133,6 +137,12 @@ _ = deployment.draw_costs(minilm.assign(label=minilm["configuration"]))
 
 # %% tags=["hide-input"]
 style.table(minilm.set_index(["batch", "configuration"])[columns], precision=2)
+
+# %% mystnb={"figure": {"caption": "Time of a linear layer with 2:4 sparsity over the dense layer's, in bfloat16; on this machine's GPU, or else on one that was measured before.", "name": "fig-break-even"}, "image": {"alt": "A grid of sizes and numbers of input vectors. Every layer of up to two thousand inputs is slower with 2:4 sparsity, small ones tens of times; only layers of four or eight thousand inputs with thousands of vectors are faster."}} tags=["hide-input", "nbval-ignore-output"]
+timed = (
+    break_even(meter.device) if torch.cuda.is_available() else tables.read("break_even", paths.MEASURED / "break_even")
+)
+_ = deployment.draw_break_even(timed)
 
 # %% [markdown]
 # ## Is the meter repeatable?
@@ -152,24 +162,18 @@ _ = tables.write("meter", metered, paths.outputs(run))
 _ = deployment.draw_meter(metered)
 
 # %% tags=["hide-input", "nbval-ignore-output"]
-repeats_by_place = pd.concat(
-    [metered.assign(where="here"), tables.read("meter", paths.MEASURED / measured).assign(where=measured)]
-)
-busy = (
-    repeats_by_place[repeats_by_place["work"] == "inference"]
-    .groupby("where")["joules"]
-    .agg(["median", "min", "max", "std"])
-)
-spread = (busy["max"] - busy["min"]) / busy["median"]
-style.table(busy.assign(spread=spread))
-
-# %% tags=["hide-input", "nbval-ignore-output"]
 one, many = (minilm[minilm["batch"] == size].set_index("configuration") for size in BATCHES)
 ratio = one["latency_ms_median"] / one.loc["dense", "latency_ms_median"]
 bytes_left = one["size_bytes"] / one.loc["dense", "size_bytes"]
 best, last = one.index[one["form"] == "removed"]  # as removed, and trained on with zeros besides
 kernels = one[one["form"] == "sparse_kernel"].sort_values("sparsity").index
 joules = 1000 * float(many.loc["dense", "energy_j"] - many.loc[best, "energy_j"])
+places = {"here": metered, measured: tables.read("meter", paths.MEASURED / measured)}
+repeats_by_place = pd.concat([rows.assign(where=place) for place, rows in places.items()])
+inferences = repeats_by_place[repeats_by_place["work"] == "inference"]
+busy = inferences.groupby("where")["joules"].agg(["median", "min", "max", "std"])
+spread = (busy["max"] - busy["min"]) / busy["median"]
+style.table(busy.assign(spread=spread))
 
 # %% tags=["hide-input", "nbval-ignore-output"]
 for name, value in {
@@ -178,10 +182,12 @@ for name, value in {
     "kernel_low": ratio[kernels[0]], "kernel_high": ratio[kernels[-1]], "low": one.loc[kernels[0], "sparsity"],
     "high": one.loc[kernels[-1], "sparsity"], "spread": spread[measured], "spread_here": spread["here"], "grams": grams_per_kwh, "watts": watts_per_core,
     "gone": one.loc[last, "sparsity"], "trained_accuracy": one.loc[last, "accuracy"], "trained_latency": ratio[last],
+    "sparse_floor": timed.loc[timed["kernel"] == "2:4", "latency_us_median"].min() / 1000,
     "saved": energy.grams_of_co2(joules, grams_per_kwh), "kernel_accuracy": one.loc[kernels[-1], "accuracy"],
 }.items():  # fmt: skip
     glue(name, float(value), display=False)
 glue("grid", grid, display=False)
+glue("gpu", timed["device"].iloc[0], display=False)
 
 # %% [markdown]
 # ## What this shows
@@ -191,6 +197,9 @@ glue("grid", grid, display=False)
 # - A sparse kernel takes {glue:text}`kernel_low:.2f` of the dense time at {glue:text}`low:.0%` sparsity and
 #   {glue:text}`kernel_high:.2f` at {glue:text}`high:.0%`, where accuracy is {glue:text}`kernel_accuracy:.2f`: without
 #   retraining, it is fast where accuracy has collapsed. Whether it pays depends on sparsity and batch.
+# - 2:4 sparsity gives nothing in a model of usual size: on an {glue:text}`gpu` a sparse layer takes at least
+#   {glue:text}`sparse_floor:.2f` milliseconds when called from PyTorch, however small it is: that is the cost of the call,
+#   not of the product. It pays where the dense product takes longer than that.
 # - Removing parts saves time in any runtime: {glue:text}`removed:.2f` of the time, with accuracy
 #   {glue:text}`removed_accuracy:.3f` against {glue:text}`dense_accuracy:.3f` before anything is trained on. Trained on
 #   while {glue:text}`gone:.0%` of the prunable weights are removed or set to zero, it has

@@ -27,6 +27,16 @@ def test_every_run_and_the_mean_of_each_schedule_are_shown() -> None:
     assert set(dense[:, 1]) == {0.88}
 
 
+def test_cells_are_times_over_the_dense_time_of_the_same_layer_and_call() -> None:
+    timed = pd.DataFrame(
+        [(64, 8, "dense", 2.0), (64, 8, "2:4", 5.0), (128, 8, "2:4", 3.0), (128, 8, "dense", 6.0)],
+        columns=["features", "vectors", "kernel", "latency_us_median"],
+    )
+    panel, _ = deployment.draw_break_even(timed).axes
+    assert [text.get_text() for text in panel.texts] == ["2.5", "0.5"]
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == ["64", "128"]
+
+
 def test_bars_are_measured_medians_and_whiskers_measured_percentiles() -> None:
     forms = [("dense", 1, 8.0, 10.0, 20.0), ("sparse_kernel", 1, 4.0, 5.0, 5.5)]
     forms += [("dense", 32, 90.0, 100.0, 900.0), ("sparse_kernel", 32, 100.0, 200.0, 220.0)]

@@ -4,10 +4,11 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.colors import to_rgba
+from matplotlib.colors import LogNorm, to_rgba
 from matplotlib.figure import Figure
 
 from prunecast.plotting.style import BLUE, GREY, LEVEL, ORANGE, TALL, draw_levels, draw_series, finish, long_form, words
@@ -76,6 +77,24 @@ def draw_costs(costs: pd.DataFrame) -> Figure:
     grid.refline(x=1, **LEVEL)
     grid.set(xlim=(0, 1.3 * float((costs["latency_ms_median"] / costs["batch"].map(units)).max())))
     return finish(grid, "latency, share of the dense model's", "", "batch {col_name}")
+
+
+def draw_break_even(timed: pd.DataFrame) -> Figure:
+    """Draw the time of a layer with 2:4 sparsity over the dense layer's, a cell for each size and number of vectors.
+
+    Args:
+        timed: Rows of `break_even.csv`.
+
+    Returns:
+        The figure.
+    """
+    times = timed.set_index(["features", "vectors", "kernel"])["latency_us_median"].unstack("kernel")
+    ratios = (times["2:4"] / times["dense"]).unstack("vectors")
+    figure, panel = plt.subplots(figsize=(5.4, 3.4), layout="constrained")
+    scale = {"norm": LogNorm(1 / 40, 40), "cmap": "PuOr_r", "cbar_kws": {"label": "time, share of the dense layer's"}}
+    sns.heatmap(ratios, annot=True, fmt=".1f", ax=panel, **scale)
+    panel.set(xlabel="input vectors of a call", ylabel="inputs and outputs of the layer")
+    return figure
 
 
 def draw_meter(metered: pd.DataFrame) -> Figure:

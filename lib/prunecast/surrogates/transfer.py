@@ -104,7 +104,9 @@ def errors(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(error=(rows["predicted"] - rows["accuracy"]).abs())
     curve = [*POINT[:-1], "seed"]
     at_measured = rows[rows["measured"]].groupby(curve)["error"].agg(mae="mean", points="size")
-    return at_measured.join(rows.groupby(curve)["error"].mean().rename("mae_whole")).reset_index()
+    whole = rows.groupby(curve)["error"].mean()
+    found: pd.DataFrame = at_measured.assign(mae_whole=whole).reset_index()
+    return found
 
 
 def _curves(folder: Path) -> CurveSet:
