@@ -20,6 +20,8 @@ HEAD = """# ---
 #     display_name: Python 3
 #     language: python
 #     name: python3
+#   prunecast:
+#     writes: [reproductions.csv]
 # ---
 
 # %% [markdown]
@@ -77,7 +79,8 @@ def test_a_page_publishes_its_notebook_and_tables_and_leaves_nothing_else(page):
     notebook = runs.run_page(page, {"ours": 0.25}, "r")
     *cells, colophon = nbformat.read(notebook, 4).cells
     assert cells[-1].outputs[0].text == "ours is 0.25\n"
-    said = rf"\*Executed on \d{{4}}-\d\d-\d\d in \d+ seconds by Prunecast {re.escape(__version__)}, on .+\*"
+    links = r'<a href="parameters.html#page">parameters</a>\. .+<a href="tables.html#reproductions">reproductions</a>\.'
+    said = rf"\*Executed on \d{{4}}-\d\d-\d\d in \d+ seconds by Prunecast {re.escape(__version__)}, on .+{links}\*"
     assert re.fullmatch(said, colophon.source)
     assert _ours() == 0.25
     left = {path.relative_to(paths.run("r")).as_posix() for path in paths.run("r").rglob("*") if path.is_file()}

@@ -22,6 +22,7 @@ from prunecast import __version__, paths
 from prunecast.errors import UserError
 from prunecast.hardware import processor
 from prunecast.progress import LOG, TERMINAL, note, terminal_name
+from prunecast.workflow.pages import tables_of
 from prunecast.workflow.studies import RUN, check_parameters
 from prunecast.workflow.values import resolved
 
@@ -109,7 +110,7 @@ def _interruptible(execute: Callable[[], nbformat.NotebookNode]) -> nbformat.Not
 
 def _publish(executed: nbformat.NotebookNode, stage: Path, page: str, folder: Path) -> Path:
     """Move tables and notebook into the run's folder; every byte is on the disk before the first one moves."""
-    executed.cells.append(_colophon(executed.metadata.papermill))
+    executed.cells.append(_colophon(page, executed.metadata.papermill))
     executed.metadata.papermill.update(input_path=f"notebooks/{page}.py", output_path=f"{page}.ipynb")
     notebook = stage / f"{page}.ipynb"
     nbformat.write(executed, notebook)  # type: ignore[no-untyped-call]
@@ -120,16 +121,25 @@ def _publish(executed: nbformat.NotebookNode, stage: Path, page: str, folder: Pa
     return notebook.replace(folder / "notebooks" / notebook.name)
 
 
-def _colophon(execution: Mapping[str, Any]) -> nbformat.NotebookNode:
-    """A last cell that says when, how long, by which version and on which machine the page was executed."""
+def _colophon(page: str, execution: Mapping[str, Any]) -> nbformat.NotebookNode:
+    """A last cell: when, how long, by which version and where the page was executed; its parameters and its tables."""
     threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
     when, seconds = execution["end_time"][:10], f"{execution['duration']:.0f} seconds"
     text = (
-        f"*Executed on {when} in {seconds} by Prunecast {__version__}, on {processor()}, with {threads} threads at "
-        "most. {doc}`parameters` lists what can be changed on a page, and {doc}`tables` explains its tables.*"
+        f"*Executed on {when} in {seconds} by Prunecast {__version__}, on {processor()}, using at most "
+        f"{threads} {'thread' if threads == '1' else 'threads'}. What can be changed on it: its {_link('parameters', page)}."
     )
+    if tables := ", ".join(_link("tables", table) for table in tables_of(page)):
+        text += f" Its figures are drawn from: {tables}."
+    text += "*"
     cell: nbformat.NotebookNode = nbformat.v4.new_markdown_cell(text, id="colophon")  # type: ignore[no-untyped-call]
     return cell
+
+
+def _link(to: str, section: str) -> str:
+    """A link to a section of the book's page on parameters or on tables."""
+    anchor, words = section.replace("_", "-"), "parameters" if to == "parameters" else section.replace("_", " ")
+    return f'<a href="{to}.html#{anchor}">{words}</a>'
 
 
 def _sentence(page: str, error: BaseException, kept: Path) -> str:
