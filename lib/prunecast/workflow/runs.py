@@ -123,11 +123,11 @@ def _publish(executed: nbformat.NotebookNode, stage: Path, page: str, folder: Pa
 
 def _colophon(page: str, execution: Mapping[str, Any]) -> nbformat.NotebookNode:
     """A last cell: when, how long, by which version and where the page was executed; its parameters and its tables."""
-    threads = os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
+    threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
     when, seconds = execution["end_time"][:10], f"{execution['duration']:.0f} seconds"
     text = (
         f"*Executed on {when} in {seconds} by Prunecast {__version__}, on {processor()}, using at most "
-        f"{threads} {'thread' if threads == '1' else 'threads'}. What can be changed on it: its {_link('parameters', page)}."
+        f"{threads} {'thread' if threads == 1 else 'threads'}. What can be changed: its {_link('parameters', page)}."
     )
     if tables := ", ".join(_link("tables", table) for table in tables_of(page)):
         text += f" Its figures are drawn from: {tables}."
