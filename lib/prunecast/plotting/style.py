@@ -21,6 +21,19 @@ BLUE, ORANGE, GREEN = PALETTE[:3]
 GREY, LIGHT_GREY = "#666666", "#bbbbbb"
 LEVEL: dict[str, Any] = {"color": GREY, "linestyle": "-", "linewidth": 0.8}  # a thin line to compare with
 TERMS = {"_": " ", "lstm": "LSTM", "nsga2": "NSGA-II", "cpu": "CPU", "flops": "operations"}
+HEADERS: dict[str, tuple[str, float]] = {  # of columns with a unit: what a page says, and what it divides by
+    "parameters": ("parameters, millions", 1e6),
+    "parameters_nonzero": ("parameters that are not zero, millions", 1e6),
+    "prunable_parameters": ("prunable parameters, millions", 1e6),
+    "size_bytes": ("size, MB", 1e6),
+    "memory_mb": ("memory, MB", 1),
+    "flops_dense": ("operations, millions", 1e6),
+    "flops_effective": ("effective operations, millions", 1e6),
+    "latency_ms_median": ("latency, ms", 1),
+    "energy_j": ("energy, J per 1,000", 1),
+    "seconds": ("time, s", 1),
+    "mae": ("mean absolute error", 1),
+}
 FLAT: dict[str, Any] = {"height": 1.9, "aspect": 1.37}  # panels, in inches and width over height
 THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"  # between thousands
 IN_SIGHT = 20  # rows of a table that are not folded
@@ -129,7 +142,7 @@ def finish(grid: sns.FacetGrid, x: str, y: str, title: str = "{col_name}") -> Fi
 
 
 def table(frame: pd.DataFrame, precision: int = 3) -> HTML:
-    """Format a table for a page: words in place of names with underscores, an empty cell for a missing value.
+    """Format a table for a page: words and units in place of names of columns, an empty cell for a missing value.
 
     Args:
         frame: The table.
@@ -138,7 +151,8 @@ def table(frame: pd.DataFrame, precision: int = 3) -> HTML:
     Returns:
         The table as HTML, the same text for the same table; rows beyond `IN_SIGHT` are folded.
     """
-    plain = frame.map(_in_words).rename(columns=lambda name: str(name).replace("_", " "), index=_in_words)
+    scaled = frame.assign(**{name: frame[name] / by for name, (_, by) in HEADERS.items() if by > 1 and name in frame})
+    plain = scaled.map(_in_words).rename(columns=_header, index=_in_words)
     plain.index.names = [None] * frame.index.nlevels
     plain.columns.name = None
     text, rest = _html(plain.iloc[:IN_SIGHT], precision), plain.iloc[IN_SIGHT:]
@@ -170,6 +184,10 @@ def _html(plain: pd.DataFrame, precision: int) -> str:
     styled.set_table_attributes('tabindex="0"')  # where it is wider than the page, the keyboard scrolls it
     text: str = styled.format_index(precision=2, axis=0).to_html()
     return text
+
+
+def _header(column: Any) -> str:
+    return HEADERS[column][0] if column in HEADERS else str(column).replace("_", " ")
 
 
 def _in_words(value: Any) -> Any:
