@@ -128,7 +128,7 @@ _ = deployment.draw_costs(first.assign(label=first["configuration"]))
 #
 # {numref}`fig-costs` shows the forms of MiniLM on SST-2, on one core. GPUs have units for **2:4** sparsity, where two of
 # every four weights in a row are zero {cite:p}`mishra2021`. {numref}`fig-break-even` says when they pay, for single layers
-# called from PyTorch: below one, in the orange cells, the sparse layer is faster.
+# called from PyTorch: where a cell says less than one, the sparse layer is faster.
 
 # %% mystnb={"figure": {"caption": "Latency of each form of MiniLM on SST-2 over the dense model's, one core.", "name": "fig-costs"}, "image": {"alt": "Two bar charts, batch 1 and batch 32, for MiniLM. Masked forms stand at one; sparse kernels are slower at half sparsity, faster at 82 per cent and fastest of all at 95; removed forms take about half the time or less."}} tags=["hide-input"]
 measured_costs = tables.read("costs", paths.MEASURED / measured)

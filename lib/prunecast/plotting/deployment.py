@@ -93,6 +93,7 @@ def draw_break_even(timed: pd.DataFrame) -> Figure:
     figure, panel = plt.subplots(figsize=(5.4, 3.4), layout="constrained")
     scale = {"norm": LogNorm(1 / 40, 40), "cmap": "PuOr_r", "cbar_kws": {"label": "time, share of the dense layer's"}}
     sns.heatmap(ratios, annot=True, fmt=".1f", ax=panel, **scale)
+    panel.tick_params("y", rotation=0)
     panel.set(xlabel="input vectors of a call", ylabel="inputs and outputs of the layer")
     return figure
 
