@@ -1,8 +1,10 @@
 """The table contracts for readers: `data/README.md`, generated from `data/schemas.yml`."""
 
+from pathlib import Path
 from typing import Any
 
 from prunecast import tables
+from prunecast.workflow.pages import files_of
 
 INTRODUCTION = """# Tables
 
@@ -27,6 +29,17 @@ def described() -> str:
     *first, last = (f"`{name}`" for name in sorted(tables.COMPRESSED))
     introduction = INTRODUCTION.format(compressed=f"{', '.join(first)} and {last}")
     return "\n".join([introduction, *(_section(name, contract) for name, contract in tables.contracts().items())])
+
+
+def tables_of(page: str) -> list[str]:
+    """Names of the tables that a page reads or writes, in the order of its header.
+
+    Raises:
+        UserError: There is no such page.
+    """
+    files = files_of(page)
+    names = (Path(file).name.partition(".")[0] for file in (*files.reads, *files.writes))
+    return [name for name in dict.fromkeys(names) if name in tables.contracts()]
 
 
 def _section(name: str, contract: dict[str, Any]) -> str:

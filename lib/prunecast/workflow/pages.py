@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from prunecast import paths, tables
+from prunecast import paths
 from prunecast.errors import UserError
 
 INTRODUCTION = """# Parameters
@@ -60,17 +60,6 @@ def files_of(page: str) -> Files:
     lines = source_of(page).read_text(encoding="utf-8").splitlines()[1:]
     header = "\n".join(line.removeprefix("# ") for line in takewhile(lambda line: line != "# ---", lines))
     return Files.model_validate(yaml.safe_load(header)["jupyter"].get("prunecast", {}))
-
-
-def tables_of(page: str) -> list[str]:
-    """Names of the tables that a page reads or writes, in the order of its header.
-
-    Raises:
-        UserError: There is no such page.
-    """
-    files = files_of(page)
-    names = (Path(file).name.partition(".")[0] for file in (*files.reads, *files.writes))
-    return [name for name in dict.fromkeys(names) if name in tables.contracts()]
 
 
 @cache

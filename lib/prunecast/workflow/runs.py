@@ -22,7 +22,7 @@ from prunecast import __version__, paths
 from prunecast.errors import UserError
 from prunecast.hardware import processor
 from prunecast.progress import LOG, TERMINAL, note, terminal_name
-from prunecast.workflow.pages import tables_of
+from prunecast.workflow.contracts import tables_of
 from prunecast.workflow.studies import RUN, check_parameters
 from prunecast.workflow.values import resolved
 
