@@ -19,6 +19,11 @@ WIDER = """Array.from(document.querySelectorAll("article table, article pre, art
   const over = part.getBoundingClientRect().width - around.width;
   return Math.max(part.scrollWidth - part.clientWidth, over) > 1;
 }).map(part => part.tagName + " " + (part.innerText || part.alt || "").slice(0, 60))"""
+PAPER = {"width": 680, "height": 1000}  # A4 within margins of 15 mm
+CUT = """Array.from(document.querySelectorAll("article table, article pre, article img, article svg")).filter(part => {
+  const over = part.getBoundingClientRect().right - part.closest("article").getBoundingClientRect().right;
+  return Math.max(part.scrollWidth - part.clientWidth, over) > 1;
+}).map(part => part.tagName + " " + (part.innerText || part.alt || "").slice(0, 60))"""
 IDENTIFIERS = """Array.from(document.querySelectorAll(".cell_output td, .cell_output th"))
   .map(cell => cell.innerText).filter(text => text.includes("_"))"""
 KNOWN_KEYS = {
@@ -104,6 +109,23 @@ def test_a_page_has_no_serious_barrier(browser, page, scheme):
         if each["impact"] in {"serious", "critical"}
     ]
     assert barriers == []
+    context.close()
+
+
+@pytest.mark.browser
+@missing_book
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("api_")])
+def test_a_printed_page_is_the_article_alone_in_the_light_theme_and_nothing_of_it_is_cut(browser, page):
+    context = browser.new_context(viewport=PAPER, color_scheme="dark", offline=True)
+    tab = context.new_page()
+    tab.goto((HTML / page).as_uri(), wait_until="load")
+    tab.emulate_media(media="print")
+    theme = "document.documentElement.dataset.theme"
+    assert tab.evaluate(f"dispatchEvent(new Event('beforeprint')), {theme}") == "light"
+    for left_out in (".bd-sidebar-primary", ".bd-header-article", "article details.hide", "article .sd-dropdown"):
+        assert tab.locator(left_out).filter(visible=True).count() == 0, left_out
+    assert tab.evaluate(CUT) == []
+    assert tab.evaluate(f"dispatchEvent(new Event('afterprint')), {theme}") == "dark"
     context.close()
 
 
