@@ -7,12 +7,12 @@ from products import RUN, missing_run
 from prunecast import paths
 
 NUMBER = re.compile(r"(?<![#\w])-?\d+(?:\.\d+)?(?![\w.])")
-CLIPPED = re.compile(r"(?<=url\(#)\w+|(?<=clipPath id=\")\w+")
+HASHED = re.compile(r"(?<=#)[mp][0-9a-f]{10}|(?<=id=\")[mp][0-9a-f]{10}")  # names made of what they name
 
 
 def _drawn(svg):
     """What is drawn: the elements without their numbers, and the numbers."""
-    without_names = CLIPPED.sub("", svg)
+    without_names = HASHED.sub("", svg)
     return NUMBER.sub("", without_names), np.array(NUMBER.findall(without_names), float)
 
 
