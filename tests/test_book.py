@@ -1,10 +1,14 @@
 """The rendered book, as a reader without a network opens it."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import axe_playwright_python
+import jupytext
 import pytest
 import yaml
 from products import HTML, missing_book
@@ -19,11 +23,16 @@ WIDER = """Array.from(document.querySelectorAll("article table, article pre, art
   const over = part.getBoundingClientRect().width - around.width;
   return Math.max(part.scrollWidth - part.clientWidth, over) > 1;
 }).map(part => part.tagName + " " + (part.innerText || part.alt || "").slice(0, 60))"""
+PAPER = {"width": 680, "height": 1000}  # A4 within margins of 15 mm
+CUT = """Array.from(document.querySelectorAll("article table, article pre, article img, article svg")).filter(part => {
+  const over = part.getBoundingClientRect().right - part.closest("article").getBoundingClientRect().right;
+  return Math.max(part.scrollWidth - part.clientWidth, over) > 1;
+}).map(part => part.tagName + " " + (part.innerText || part.alt || "").slice(0, 60))"""
 IDENTIFIERS = """Array.from(document.querySelectorAll(".cell_output td, .cell_output th"))
   .map(cell => cell.innerText).filter(text => text.includes("_"))"""
 KNOWN_KEYS = {
     "title", "author", "copyright", "only_build_toc_files", "execute", "bibtex_bibfiles", "html", "launch_buttons",
-    "sphinx",
+    "repository", "sphinx",
 }  # fmt: skip
 
 
@@ -35,6 +44,29 @@ def test_the_configuration_has_no_key_that_would_be_silently_ignored():
     assert config["execute"] == {"execute_notebooks": "off"}
     assert config["sphinx"]["recursive_update"] is True
     validate_yaml(config, raise_on_errors=True)
+
+
+@pytest.mark.slow
+def test_the_buttons_of_a_published_book_open_the_notebooks_that_binder_writes(tmp_path):
+    """With the lines that CONTRIBUTING.md gives, in a book of one notebook page and one of prose."""
+    config = yaml.safe_load((paths.ROOT / "_config.yml").read_text(encoding="utf-8"))
+    (lines,) = re.findall(r"```yaml\n(.*?)```", (paths.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
+    source = tmp_path / "source"
+    shutil.copytree(paths.ROOT / "book" / "_static", source / "_static")
+    (source / "references.bib").touch()
+    (source / "index.md").write_text("# Prose\n", encoding="utf-8")
+    (source / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n  - file: campaign\n", encoding="utf-8")
+    jupytext.write(jupytext.read(paths.NOTEBOOKS / "campaign.py"), source / "campaign.ipynb")
+    program, links = Path(sys.executable).with_name("jupyter-book"), []
+    for settings in (config, config | yaml.safe_load(lines)):
+        (source / "_config.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+        subprocess.run([program, "build", "-q", "--all", "--path-output", tmp_path, source], check=True)
+        html = {page: (tmp_path / "_build" / "html" / f"{page}.html").read_text() for page in ("index", "campaign")}
+        links.append({page: re.findall(r'href="(https://mybinder[^"]+)"', text) for page, text in html.items()})
+    without, published = links
+    assert without == {"index": [], "campaign": []}
+    address = "https://mybinder.org/v2/gh/OWNER/prunecast/main?urlpath=lab/tree/notebooks/campaign.ipynb"
+    assert published == {"index": [], "campaign": [address]}
 
 
 def test_every_page_is_in_the_table_of_contents():
@@ -104,6 +136,23 @@ def test_a_page_has_no_serious_barrier(browser, page, scheme):
         if each["impact"] in {"serious", "critical"}
     ]
     assert barriers == []
+    context.close()
+
+
+@pytest.mark.browser
+@missing_book
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("api_")])
+def test_a_printed_page_is_the_article_alone_in_the_light_theme_and_nothing_of_it_is_cut(browser, page):
+    context = browser.new_context(viewport=PAPER, color_scheme="dark", offline=True)
+    tab = context.new_page()
+    tab.goto((HTML / page).as_uri(), wait_until="load")
+    tab.emulate_media(media="print")
+    theme = "document.documentElement.dataset.theme"
+    assert tab.evaluate(f"dispatchEvent(new Event('beforeprint')), {theme}") == "light"
+    for left_out in (".bd-sidebar-primary", ".bd-header-article", "article details.hide", "article .sd-dropdown"):
+        assert tab.locator(left_out).filter(visible=True).count() == 0, left_out
+    assert tab.evaluate(CUT) == []
+    assert tab.evaluate(f"dispatchEvent(new Event('afterprint')), {theme}") == "dark"
     context.close()
 
 

@@ -1,13 +1,20 @@
 import importlib.metadata
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
+import binder_pins
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from prunecast import __version__, paths
+from prunecast.workflow import pages
 
 
 def _pins() -> dict[str, str]:
@@ -40,6 +47,39 @@ def test_conda_installs_the_same_pins():
     assert packages == {"pip": ["-r requirements.lock"]}
     assert pip == "pip"
     assert Version(python.removeprefix("python=")) >= Version(_project()["requires-python"].removeprefix(">="))
+
+
+def test_binder_installs_the_pins_that_the_book_needs_and_nothing_else():
+    index, *lines = binder_pins.FILE.read_text(encoding="utf-8").splitlines()
+    assert index == binder_pins.INDEX
+    installed = {binder_pins.canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    pins = {binder_pins.canonicalize_name(name): version for name, version in _pins().items()}
+    needed = binder_pins.needed()
+    assert installed == {
+        name: version + ("+cpu" if name in {"torch", "torchvision"} else "")
+        for name, version in pins.items()
+        if name in needed
+    }, "python tests/binder_pins.py writes binder/requirements.txt"
+    assert {"papermill", "jupyter-book", "jupytext", "pandas", "torch"} <= set(installed)
+    assert not {"pytest", "ruff", "mypy", "onnx"} & set(installed)
+
+
+def test_binder_has_a_python_that_the_package_allows():
+    version = (binder_pins.FILE.parent / "runtime.txt").read_text(encoding="utf-8").strip().removeprefix("python-")
+    assert Version(version) in SpecifierSet(_project()["requires-python"])
+
+
+def test_binder_finds_every_page_as_a_notebook(tmp_path):
+    """`postBuild` as Binder calls it, from the root of the repository, without the installation."""
+    shutil.copytree(paths.NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns("*.ipynb"))
+    pip = tmp_path / "bin" / "pip"
+    pip.parent.mkdir()
+    pip.write_text('#!/bin/sh\necho "$@" > pip.txt\n')
+    pip.chmod(0o755)
+    path = f"{pip.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run([binder_pins.FILE.parent / "postBuild"], cwd=tmp_path, env=os.environ | {"PATH": path}, check=True)
+    assert (tmp_path / "pip.txt").read_text().split() == ["install", "--no-cache-dir", "--no-deps", "--editable", "."]
+    assert {file.stem for file in (tmp_path / "notebooks").glob("*.ipynb")} == set(pages.pages())
 
 
 def test_the_files_for_citation_describe_this_version():

@@ -5,6 +5,7 @@ import jupytext
 import nbformat
 import pytest
 import reproduce
+from nbclient import NotebookClient
 from products import RUN, executed_pages, missing_run
 from prunecast import paths
 from prunecast.workflow import pages
@@ -51,6 +52,26 @@ def test_no_measured_number_is_typed_into_prose(page):
     """Digits in prose are axis definitions, exercises and what a term means; decimals must be glued."""
     prose = [cell.source for cell in _cells(page) if cell.cell_type == "markdown" and "## Exercises" not in cell.source]
     assert not re.findall(r"(?<![\w`])\d+\.\d+", re.sub(r"\{glue:text\}`[^`]*`", "", "\n".join(prose)))
+
+
+@pytest.mark.slow
+def test_a_page_runs_in_any_folder_and_leaves_nothing_there(tmp_path, monkeypatch):
+    """As a notebook that was downloaded, without the program that runs pages."""
+    monkeypatch.setenv("PRUNECAST_RUNS", str(tmp_path / "runs"))
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    notebook = jupytext.read(paths.NOTEBOOKS / "campaign.py")
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
+    drawn = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/svg+xml" in output.get("data", {})
+    ]
+    assert drawn
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.pages
