@@ -111,7 +111,7 @@ style.table(by_table[measured & (by_table.index.get_level_values("table") != "ta
 # %% [markdown]
 # Table 4: what pruning saves. The study's joules were not measured: its public code multiplies the number of parameters
 # by a random number. Ours are of mpnet-base on SST-2 with {glue:text}`gone:.0%` of its prunable weights zero or removed,
-# trained on: latency at batch 1 on one core of a server processor, energy at batch 32, estimated as {doc}`energy` says
+# trained on briefly, so that it is less accurate than the one of table 2: latency at batch 1 on one core of a server processor, energy at batch 32, estimated as {doc}`energy` says
 # and valid for the relative change only.
 
 # %% tags=["hide-input"]
