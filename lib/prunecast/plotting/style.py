@@ -23,7 +23,7 @@ LEVEL: dict[str, Any] = {"color": GREY, "linestyle": "-", "linewidth": 0.8}  # a
 TERMS = {"_": " ", "lstm": "LSTM", "nsga2": "NSGA-II", "cpu": "CPU", "flops": "operations"}
 HEADERS: dict[str, tuple[str, float]] = {  # of columns with a unit: what a page says, and what it divides by
     "parameters": ("parameters, millions", 1e6),
-    "parameters_nonzero": ("parameters that are not zero, millions", 1e6),
+    "parameters_nonzero": ("nonzero parameters, millions", 1e6),
     "prunable_parameters": ("prunable parameters, millions", 1e6),
     "size_bytes": ("size, MB", 1e6),
     "memory_mb": ("memory, MB", 1),
@@ -33,6 +33,9 @@ HEADERS: dict[str, tuple[str, float]] = {  # of columns with a unit: what a page
     "energy_j": ("energy, J per 1,000", 1),
     "seconds": ("time, s", 1),
     "mae": ("mean absolute error", 1),
+    "learning_rate": ("learning rate, ten-thousandths", 1e-4),
+    "f1": ("F1", 1),
+    "matthews": ("Matthews correlation", 1),
 }
 FLAT: dict[str, Any] = {"height": 1.9, "aspect": 1.37}  # panels, in inches and width over height
 THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"  # between thousands
@@ -151,7 +154,7 @@ def table(frame: pd.DataFrame, precision: int = 3) -> HTML:
     Returns:
         The table as HTML, the same text for the same table; rows beyond `IN_SIGHT` are folded.
     """
-    scaled = frame.assign(**{name: frame[name] / by for name, (_, by) in HEADERS.items() if by > 1 and name in frame})
+    scaled = frame.assign(**{name: frame[name] / by for name, (_, by) in HEADERS.items() if by != 1 and name in frame})
     plain = scaled.map(_in_words).rename(columns=_header, index=_in_words)
     plain.index.names = [None] * frame.index.nlevels
     plain.columns.name = None
