@@ -33,12 +33,13 @@ def test_names_are_said_in_words(name: str, said: str) -> None:
 
 def test_a_table_has_words_in_place_of_names_and_keeps_its_numbers() -> None:
     index = pd.MultiIndex.from_tuples([("sst2_minilm", 1), ("cola_minilm", 2)], names=["model", "batch"])
-    columns = {"chosen_by": ["at_random", None], "size_bytes": [12345678901, 6], "low": [0.12345, float("nan")]}
+    columns = {"chosen_by": ["at_random", None], "size_bytes": [12345678901, 6], "learning_rate": [3e-4, 5e-5]}
+    columns |= {"low": [0.12345, float("nan")]}
     text = style.table(pd.DataFrame(columns, index=index), precision=2).data
     cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", text)
     assert [cell for cell in cells if cell and cell != "&nbsp;"] == [
-        "chosen by", "size, MB", "low", "sst2 minilm", "1", "at random", f"12{style.THIN_SPACE}345.68", "0.12",
-        "cola minilm", "2", "0.00",
+        "chosen by", "size, MB", "learning rate, ten-thousandths", "low",
+        "sst2 minilm", "1", "at random", f"12{style.THIN_SPACE}345.68", "3.00", "0.12", "cola minilm", "2", "0.00", "0.50",
     ]  # fmt: skip
 
 
