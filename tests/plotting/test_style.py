@@ -39,8 +39,21 @@ def test_a_table_has_words_in_place_of_names_and_keeps_its_numbers() -> None:
     cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", text)
     assert [cell for cell in cells if cell and cell != "&nbsp;"] == [
         "chosen by", "size, MB", "learning rate, ten-thousandths", "low",
-        "sst2 minilm", "1", "at random", f"12{style.THIN_SPACE}345.68", "3.00", "0.12", "cola minilm", "2", "0.00", "0.50",
+        "sst2 minilm", "1", "at random", f"12{style.THIN_SPACE}345.68", "3.00", "0.12",
+        "cola minilm", "2", "0.00", "0.50",
     ]  # fmt: skip
+
+
+def test_headers_on_two_levels_are_words_on_both() -> None:
+    columns = pd.MultiIndex.from_tuples([("latency_ms_median", "at_rest"), ("latency_ms_median", "busy")])
+    text = style.table(pd.DataFrame([[1.0, 2.0]], columns=columns)).data
+    assert re.findall(r"<th[^>]*col_heading[^>]*>([^<]+)</th>", text) == ["latency, ms", "at rest", "busy"]
+
+
+def test_numbers_too_small_for_a_unit_are_not_scaled() -> None:
+    text = style.table(pd.DataFrame({"parameters": [840, 99_999], "size_bytes": [10, 100_000]}), precision=1).data
+    cells = [cell for cell in re.findall(r"<t[hd][^>]*>([^<]+)</t[hd]>", text) if cell != "&nbsp;"]
+    assert cells == ["parameters", "size, MB", "0", "840", "0.0", "1", f"99{style.THIN_SPACE}999", "0.1"]
 
 
 @pytest.mark.parametrize(("rows", "folded"), [(20, ""), (23, "3 more rows")])

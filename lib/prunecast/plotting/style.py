@@ -21,21 +21,23 @@ BLUE, ORANGE, GREEN = PALETTE[:3]
 GREY, LIGHT_GREY = "#666666", "#bbbbbb"
 LEVEL: dict[str, Any] = {"color": GREY, "linestyle": "-", "linewidth": 0.8}  # a thin line to compare with
 TERMS = {"_": " ", "lstm": "LSTM", "nsga2": "NSGA-II", "cpu": "CPU", "flops": "operations"}
-HEADERS: dict[str, tuple[str, float]] = {  # of columns with a unit: what a page says, and what it divides by
-    "parameters": ("parameters, millions", 1e6),
-    "parameters_nonzero": ("nonzero parameters, millions", 1e6),
-    "prunable_parameters": ("prunable parameters, millions", 1e6),
-    "size_bytes": ("size, MB", 1e6),
-    "memory_mb": ("memory, MB", 1),
-    "flops_dense": ("operations, millions", 1e6),
-    "flops_effective": ("effective operations, millions", 1e6),
-    "latency_ms_median": ("latency, ms", 1),
-    "energy_j": ("energy, J per 1,000", 1),
-    "seconds": ("time, s", 1),
-    "mae": ("mean absolute error", 1),
-    "learning_rate": ("learning rate, ten-thousandths", 1e-4),
-    "f1": ("F1", 1),
-    "matthews": ("Matthews correlation", 1),
+HEADERS = {  # of columns whose names are no words, or lack the unit
+    "memory_mb": "memory, MB",
+    "latency_ms_median": "latency, ms",
+    "energy_j": "energy, J per 1,000",
+    "seconds": "time, s",
+    "mae": "mean absolute error",
+    "f1": "F1",
+    "matthews": "Matthews correlation",
+}
+SCALES = {  # what a column is divided by, where its largest value is a tenth of that or more; its header then, and else
+    "parameters": (1e6, "parameters, millions", "parameters"),
+    "parameters_nonzero": (1e6, "nonzero parameters, millions", "nonzero parameters"),
+    "prunable_parameters": (1e6, "prunable parameters, millions", "prunable parameters"),
+    "size_bytes": (1e6, "size, MB", "size, bytes"),
+    "flops_dense": (1e6, "operations, millions", "operations"),
+    "flops_effective": (1e6, "effective operations, millions", "effective operations"),
+    "learning_rate": (1e-4, "learning rate, ten-thousandths", "learning rate"),
 }
 FLAT: dict[str, Any] = {"height": 1.9, "aspect": 1.37}  # panels, in inches and width over height
 THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"  # between thousands
@@ -154,8 +156,13 @@ def table(frame: pd.DataFrame, precision: int = 3) -> HTML:
     Returns:
         The table as HTML, the same text for the same table; rows beyond `IN_SIGHT` are folded.
     """
-    scaled = frame.assign(**{name: frame[name] / by for name, (_, by) in HEADERS.items() if by != 1 and name in frame})
-    plain = scaled.map(_in_words).rename(columns=_header, index=_in_words)
+    large = {name: SCALES[name] for name in frame if name in SCALES and 10 * frame[name].max() >= SCALES[name][0]}
+    scaled = frame.assign(**{name: frame[name] / by for name, (by, *_) in large.items()})
+    headers = HEADERS | {name: other for name, (*_, other) in SCALES.items()}
+    headers |= {name: header for name, (_, header, _) in large.items()}
+    plain = scaled.map(_in_words).rename(
+        columns=lambda name: headers.get(name, str(name).replace("_", " ")), index=_in_words
+    )
     plain.index.names = [None] * frame.index.nlevels
     plain.columns.name = None
     text, rest = _html(plain.iloc[:IN_SIGHT], precision), plain.iloc[IN_SIGHT:]
@@ -187,10 +194,6 @@ def _html(plain: pd.DataFrame, precision: int) -> str:
     styled.set_table_attributes('tabindex="0"')  # where it is wider than the page, the keyboard scrolls it
     text: str = styled.format_index(precision=2, axis=0).to_html()
     return text
-
-
-def _header(column: Any) -> str:
-    return HEADERS[column][0] if column in HEADERS else str(column).replace("_", " ")
 
 
 def _in_words(value: Any) -> Any:
