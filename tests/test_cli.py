@@ -272,6 +272,7 @@ def test_the_text_says_what_is_evaluated_and_draws_the_curve(checkpoint, task_fo
     assert (tmp_path / "forecast.svg").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_one_scope_is_forecast_and_measured_where_it_is_named(checkpoint, task_folder, capsys):
     command = ["predict", "checkpoint", "--task", "colours", "--figure", "f.pdf"]
     assert cli.main([*command, "--scope", "global", "--measure"]) == 0
@@ -325,6 +326,7 @@ def test_the_sensitivity_of_a_checkpoint_is_printed_drawn_and_given_to_programs(
     assert measured == _accuracy_in_plain_torch(tmp_path / "by_hand", reviews)
 
 
+@pytest.mark.slow
 def test_two_checkpoints_are_diagnosed_on_a_task_and_on_a_file(
     checkpoint, reviews, task_folder, tmp_path, capsys, monkeypatch
 ):

@@ -31,6 +31,7 @@ def measured():
     return golden.measure()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", VERSIONS)
 def test_the_numbers_of_a_stage_move_only_with_its_version(measured, stage):
     expected = EXPECTED[stage]

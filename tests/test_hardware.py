@@ -31,6 +31,7 @@ in_processes(job, [(0,), (1,)], "sleeping")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_workers_use_as_many_cores_together_as_one_process_may(threads):
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}  # as Snakemake sets it for a job of so many threads

@@ -62,6 +62,7 @@ def test_the_same_table_is_the_same_bytes_even_compressed(tmp_path: Path) -> Non
     assert one == two
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_table_and_is_one_sentence(tmp_path: Path) -> None:
     tables.write("reproductions", FRAME, tmp_path)
     script = """

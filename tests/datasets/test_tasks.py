@@ -17,6 +17,7 @@ from prunecast.errors import UserError
 from tiny import task_frames, write_task
 
 
+@pytest.mark.slow
 def test_docstrings_are_balanced_distinct_and_do_not_name_their_class() -> None:
     task = tasks.load_task("docstrings")
     assert task.source == "built-in"
@@ -292,6 +293,7 @@ def test_without_a_network_a_hub_name_is_one_sentence(tmp_path: Path) -> None:
     assert done.stdout.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sst2", "cola", "trec6", "cifar10", "mnist"])
 def test_real_local_data_opens(name: str, monkeypatch: pytest.MonkeyPatch, real_tasks: Path) -> None:
     monkeypatch.setenv("PRUNECAST_DATA", str(real_tasks))

@@ -104,6 +104,7 @@ def test_operations_of_each_edge_are_those_of_its_convolutions(images: Case) -> 
     assert by_label["network.2.identity"] == by_label["network.3.shortcut"] == by_label["network.0"] == 0
 
 
+@pytest.mark.slow
 def test_every_method_gives_a_smaller_network_at_about_as_many_operations(images: Case) -> None:
     table = tables.validate("pruned_structure", rows(images))
     assert set(table["method"]) == set(structure_choices.METHODS)
@@ -147,6 +148,7 @@ def test_derivatives_are_taken_for_the_edges_that_can_be_removed(images: Case) -
     assert scores.sum() == pytest.approx(ends[0] - ends[1], rel=0.05)
 
 
+@pytest.mark.slow
 def test_blocks_of_texts_are_removed_and_a_second_task_is_learned(texts: Case) -> None:
     before = [parameter.clone() for parameter in texts.dense.parameters()]
     table = tables.validate(
@@ -172,6 +174,7 @@ def test_a_new_head_has_the_classes_of_the_second_task(subject: TrainedModel, ta
     assert not torch.equal(smaller.classifier.weight, before.classifier.weight)
 
 
+@pytest.mark.slow
 def test_a_language_model_loses_blocks(language_folder: Path, corpus: str) -> None:
     table = structure_pruning.measure(
         str(language_folder),

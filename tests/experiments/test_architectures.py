@@ -105,6 +105,7 @@ def _without_a_mask(subject):
     object.__setattr__(subject.model, "examples", examples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "differing"),
     [

@@ -99,6 +99,7 @@ def test_notes_say_what_is_recalibrated_and_what_recalibration_would_change(
     assert "batch norms" not in " ".join(open_subject(str(subject.folder), load_task("colours"), recalibrate=0).notes)
 
 
+@pytest.mark.slow
 def test_the_command_recalibrates_measures_and_saves(
     trained: TrainedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,6 +111,7 @@ def data_of(make: Any, kind: str, texts: Examples, tokens: torch.Tensor) -> Any:
     return images() if kind == "vit" else tokens if make is language_model else texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "kind"), models())
 def test_every_mask_of_blocks_is_the_model_without_them(make, kind, texts, tokens):
     model, data = make(kind), data_of(make, kind, texts, tokens)
@@ -126,6 +127,7 @@ def test_every_mask_of_blocks_is_the_model_without_them(make, kind, texts, token
     np.testing.assert_allclose(network.gated_losses(gates).detach(), found.mean(1), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "kind"), models())
 def test_a_head_without_its_gate_is_one_whose_output_is_zero(make, kind, texts, tokens):
     model, data = make(kind), data_of(make, kind, texts, tokens)

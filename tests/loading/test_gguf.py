@@ -66,6 +66,7 @@ def _write(path: Path, model: Any) -> None:
         write()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["small/small.gguf", "small"])
 def test_a_gguf_file_is_loaded_as_the_model_it_was_made_from(
     path: Path, monkeypatch: pytest.MonkeyPatch, given: str

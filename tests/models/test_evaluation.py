@@ -22,6 +22,7 @@ def test_batches_of_similar_length_give_the_outcome_of_one_text_at_a_time(tiny_m
     assert torch.equal(outcome.margin > 0, outcome.correct)
 
 
+@pytest.mark.slow
 def test_some_examples_are_evaluated_in_the_given_order(tiny_models: dict[str, ModelSpec]) -> None:
     subject = checkpoints.trained_classifier("tiny", "a", 0)
     whole, rows = evaluate(subject.model, subject.examples), torch.tensor([70, 3, 4, 50])
@@ -30,6 +31,7 @@ def test_some_examples_are_evaluated_in_the_given_order(tiny_models: dict[str, M
     assert part.margin == pytest.approx(whole.margin[rows], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_linear_layers_compute_in_float32_and_are_restored_afterwards(
     tiny_models: dict[str, ModelSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ def test_prunable_are_the_linear_layers_but_the_output_layer(architecture: str, 
     assert not [name for name in prunable if "embeddings." in name or "norm" in name.lower() or name.endswith("bias")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "dimensions"),
     [

@@ -120,6 +120,7 @@ def test_fewer_examples_are_the_first_ones(subject: TrainedModel) -> None:
     assert len(Retraining(subject, _budget(examples=10_000)).split) == len(subject.task.train)
 
 
+@pytest.mark.slow
 def test_compared_schedules_are_trained_once_and_read_back(own_subject: TrainedModel) -> None:
     subject, work = own_subject, Retraining(own_subject, BUDGET)
     names, sparsities = ("dense", "none", "one_shot", "iterative", "gradual", "regrow"), (0.5, 0.9)
@@ -153,6 +154,7 @@ def evaluated(monkeypatch: pytest.MonkeyPatch, own_subject: TrainedModel) -> lis
     return models
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparsity", [0.617, 0.9])
 def test_after_a_removal_the_sparsity_counts_what_was_removed(
     own_subject: TrainedModel, evaluated: list[nn.Module], sparsity: float

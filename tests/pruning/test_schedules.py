@@ -218,6 +218,7 @@ def test_pruned_weights_stay_at_zero_after_every_step(subject: TrainedModel, nam
     assert zeros[-1] == round(0.8 * masks.shape[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_schedule_ends_at_its_sparsity_to_the_weight(
@@ -232,6 +233,7 @@ def test_every_schedule_ends_at_its_sparsity_to_the_weight(
     assert not model.training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_however_short_the_training_the_sparsity_is_reached(

@@ -168,6 +168,7 @@ def deployed(own_evaluator: ConfigurationEvaluator, candidates: pd.DataFrame) ->
     return selections
 
 
+@pytest.mark.slow
 def test_what_is_deployed_follows_the_contract_and_was_measured_by_the_search(
     own_evaluator: ConfigurationEvaluator, candidates: pd.DataFrame, deployed: pd.DataFrame
 ) -> None:

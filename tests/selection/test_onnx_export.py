@@ -38,6 +38,7 @@ def _logits(model: nn.Module, inputs: dict[str, torch.Tensor]) -> np.ndarray:
     return logits.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "heads"), [("bert", 0.5), ("mpnet", 0.0), ("gpt2", None)])
 def test_a_text_classifier_answers_alike_from_its_file_with_any_number_of_texts_and_tokens(
     architecture: str, heads: float | None, tmp_path: Path
@@ -77,6 +78,7 @@ def test_the_command_says_the_size_and_the_difference(tmp_path: Path, capsys: py
     assert not err
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_is_refused_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = _text_model("bert")
     storage.save(model, None, tmp_path / "model")

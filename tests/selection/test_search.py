@@ -128,6 +128,7 @@ def test_nsga2_depends_on_what_it_has_measured() -> None:
     assert one != other
 
 
+@pytest.mark.slow
 def test_a_trace_never_falls_and_starts_from_the_dense_model(benchmark: pd.DataFrame) -> None:
     costs = search.objectives(_candidates())
     limits = search.reference(costs, MAJORITY)

@@ -86,6 +86,7 @@ WORK: dict[str, Callable[[TrainedModel], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", WORK.values(), ids=WORK.keys())
 def test_inputs_and_model_stay_together(work: Callable[[TrainedModel], Any], subject: TrainedModel) -> None:
     expected = work(subject)

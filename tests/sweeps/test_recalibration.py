@@ -127,6 +127,7 @@ def test_a_model_without_batch_norms_is_swept_as_it_is(own_subject: TrainedModel
     assert set(after.engines["recalibrated"]) == {0}
 
 
+@pytest.mark.slow
 def test_a_sweep_says_that_it_recalibrates_and_is_measured_anew_for_it(own: TrainedModel, tmp_path: Path) -> None:
     settings = {"criteria": ["magnitude"], "exact": ["small"]}
     stale = collect.swept(own, plan(11, **settings))
@@ -144,6 +145,7 @@ def test_a_sweep_says_that_it_recalibrates_and_is_measured_anew_for_it(own: Trai
     assert tables.read("engines", tmp_path)["recalibrated"].tolist() == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["exact", "adaptive"])
 def test_a_recalibrated_sweep_that_was_killed_ends_in_the_same_tables(own: TrainedModel, engine: str) -> None:
     settings = {"criteria": ["magnitude"], "exact": ["small"] if engine == "exact" else [], "recalibrate": IMAGES}

@@ -89,12 +89,14 @@ def _executed(notebook, at):
     return [output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
+@pytest.mark.slow
 def test_a_copy_for_instructors_runs_and_is_right_anywhere(folder, tmp_path):
     printed = _executed(_read(folder, "instructor", "pareto"), tmp_path)
     assert len(printed) == 2
     assert all(text.startswith("Right: ") for text in printed)
 
 
+@pytest.mark.slow
 def test_a_copy_for_students_runs_up_to_the_first_stub(folder):
     with pytest.raises(CellExecutionError, match="no answer yet"):
         _executed(_read(folder, "student", "pareto"), paths.ROOT)

@@ -88,6 +88,7 @@ def test_a_page_publishes_its_notebook_and_tables_and_leaves_nothing_else(page):
     assert str(paths.ROOT) not in notebook.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fail", "sentence"),
     [
@@ -125,6 +126,7 @@ def test_a_relative_path_starts_in_the_folder_where_the_command_was_given(page, 
     assert not paths.run("another").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_page_says_so_in_one_sentence_and_changes_nothing(page, sign, tmp_path):
     runs.run_page(page, {"ours": 0.25}, "r")
@@ -153,6 +155,7 @@ def test_an_interrupted_page_says_so_in_one_sentence_and_changes_nothing(page, s
     assert not list(paths.run("r").glob(".page.*"))
 
 
+@pytest.mark.slow
 def test_two_runs_of_a_page_at_once_do_not_disturb_each_other(page):
     script = (
         "import sys, pathlib; from prunecast import paths; from prunecast.workflow import runs\n"
@@ -164,12 +167,14 @@ def test_two_runs_of_a_page_at_once_do_not_disturb_each_other(page):
     assert _ours() == 0.75
 
 
+@pytest.mark.slow
 def test_a_table_is_read_from_the_run_if_there_is_one_and_from_the_kept_ones_otherwise(page):
     assert isinstance(tables.read("models", paths.tables("campaign")), pd.DataFrame)
     runs.run_page(page, {}, "campaign")
     assert paths.tables("campaign") == paths.run("campaign") / "tables"
 
 
+@pytest.mark.slow
 def test_progress_is_drawn_on_the_terminal_and_not_in_the_notebook(page):
     script = (
         "import sys, pathlib; from prunecast import cli, paths\n"

@@ -45,6 +45,7 @@ def test_a_wrong_study_is_refused_in_one_sentence_that_names_what_is_allowed(con
 STUDY = "study: s\npurpose: p\npages:\n  your_model:\n    epsilon: 0.02\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
