@@ -26,7 +26,7 @@
 # # How far to trust a forecast
 #
 # A forecast comes with an interval and with a ratio to prune to. How often do they hold for a model unlike those that
-# the surrogate was trained on? This page counts it on the {doc}`campaign`, and on models that were measured after the
+# the surrogate was trained on? This page counts it on {doc}`the campaign <campaign>`, and on models that were measured after the
 # surrogate had been frozen.
 #
 # - **You will need** the page {doc}`surrogate`.

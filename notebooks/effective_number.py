@@ -114,7 +114,7 @@ _ = effective_number_figures.draw_bound(at_one)
 # ## The paper's networks
 #
 # Fully connected networks of two, five and twelve layers on MNIST, trained and pruned as the paper does it, judged
-# after the last epoch. An empty optimum was not measured. {numref}`fig-betas` shows the accuracy
+# after the last epoch. {numref}`fig-betas` shows the accuracy
 # at each $\beta$; squares are printed accuracies. The gap to the dashed line is the effect of the criterion; the upper
 # line is flat because these networks could lose far more weights.
 
@@ -193,7 +193,7 @@ style.table(by_split, precision=3)
 #
 # A language model judged by perplexity, lower being better; nodes of a Kolmogorov-Arnold network {cite:p}`liu2024`; a
 # photograph by its brightest entries in each colour channel, or in each patch of four by four pixels, in decibels. In
-# {numref}`fig-photograph` every black spot is an entry that was pruned.
+# {numref}`fig-photograph` every dark or coloured spot is a pixel of which a colour was pruned.
 #
 # That language model is small and was trained here. The second table is of a real one, Gemma 3 with 270 million
 # parameters, on WikiText-2; every block begins with the start token. Its weights had been quantised to four bits, and the

@@ -204,7 +204,7 @@ glue("gpu", timed["device"].iloc[0], display=False)
 #   {glue:text}`removed_accuracy:.3f` against {glue:text}`dense_accuracy:.3f` before anything is trained on. Trained on
 #   while {glue:text}`gone:.0%` of the prunable weights are removed or set to zero, it has
 #   {glue:text}`trained_accuracy:.3f` at {glue:text}`trained_latency:.2f` of the time.
-# - On {glue:text}`grid`, {glue:text}`grams:.0f` grams a kilowatt-hour, a million inferences at batch 32 of that form
+# - With {glue:text}`grams:.0f` grams of carbon dioxide a kilowatt-hour ({glue:text}`grid`), a million inferences at batch 32 of that form
 #   would save {glue:text}`saved:.2f` grams of carbon dioxide, at the {glue:text}`watts:.1f` watts a core of the
 #   estimate: 400 W, the design power that AMD prints for an EPYC 9655, over its 96 cores. It is an estimate.
 # - Ten repeats of the same work spread by {glue:text}`spread:.1%` of their median in that study, and by

@@ -65,7 +65,7 @@ style.use_style()
 # has lost at a sparsity, and how many of eight unlabelled examples keep their class. None of these models was among
 # those that it learned from.
 
-# %%
+# %% tags=["hide-input"]
 trained = pretrained.load()
 models, sweeps, signals = (tables.read(name, paths.MEASURED / unseen) for name in ("models", "sweeps", "signals"))
 truth = features.curves_on("percentile", sweeps, models, signals)

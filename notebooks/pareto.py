@@ -80,7 +80,7 @@ style.use_style()
 # evaluates only examples whose class can still change, as the sweeps of {doc}`collect_sweeps` do; so it can afford to
 # check the whole curve below its answer. Its evaluations are counted in examples, divided by how many there are.
 #
-# In the table the first column is of this page's models. The others were measured on all models of the {doc}`campaign`
+# In the table the first column is of this page's models. The others were measured on all models of {doc}`the campaign <campaign>`
 # with an epsilon of {glue:text}`kept_epsilon`, each forecast with its architecture left out. For a model without such a
 # forecast there is no guided search, and the adaptive one starts half-way.
 
@@ -240,7 +240,7 @@ for name, count in {
 # - Halving with whole evaluations takes {glue:text}`count_halves:.1f` and gives the scan's ratio on
 #   {glue:text}`same_halves:.1%` of them; guided by the forecast it takes {glue:text}`count_guided:.1f`, and gives it on
 #   {glue:text}`same_guided:.1%`. Where they differ, the curve dips and recovers.
-# - Read off the adaptively swept curves of the {doc}`campaign`, safe ratios are within a hundredth of these on
+# - Read off the adaptively swept curves of {doc}`the campaign <campaign>`, safe ratios are within a hundredth of these on
 #   {glue:text}`near:.0%` of the curves, and at most {glue:text}`off:.2f` away: a sweep measures the curve, a search
 #   its safe end.
 # - For a phone, the choice for MiniLM on SST-2 is *{glue:text}`phone`*: {glue:text}`latency:.2f` of the dense latency,

@@ -109,7 +109,7 @@ style.table(by_schedule[measures].mean().join(spread))
 # the line is the accuracy of the model before pruning. Read a column: its height is the accuracy under the schedule,
 # its length the spread over seeds. The table below has another recipe as well, with *removed* parts and far more
 # training: half of the heads and neurons and one layer of MiniLM, or half of the neurons and of the twelve layers of
-# mpnet-base, are removed first, then weights of the rest are set to zero.
+# mpnet-base, are removed first, then weights of the rest are set to zero. Where parts are removed, *dense* has no other zeros.
 
 # %% mystnb={"figure": {"caption": "Accuracy under each schedule, at the same budget of training; a mark a seed.", "name": "fig-schedules"}, "image": {"alt": "A panel a model. On SST-2 all schedules lie between the pruned model without training and dense training, about half-way; on CoLA they lie near the majority class, well below dense training."}} tags=["hide-input"]
 compared, of_base = (
@@ -180,8 +180,8 @@ for name, value in {
 # - With half of the neurons and three of the twelve layers removed, {glue:text}`smaller_sparsity:.0%` of the prunable weights,
 #   and as many passes, it loses {glue:text}`smaller_loss:.1f` points on SST-2, at most {glue:text}`smaller_most:.1f`, and is
 #   {glue:text}`faster_1:.0%` faster at batch 1 and {glue:text}`faster_32:.0%` at batch 32, on one core.
-# - The source study prints a gain in accuracy on SST-2 at four fifths removed. What we measure is a loss. For mpnet-base
-#   nothing removed and zeros alone was tried for as long as well: its accuracy is between {glue:text}`collapsed_low:.2f` and
+# - The source study prints a gain in accuracy on SST-2 at four fifths removed. What we measure is a loss. For mpnet-base,
+#   zeros alone with nothing removed were tried for as long, too: its accuracy is between {glue:text}`collapsed_low:.2f` and
 #   {glue:text}`collapsed_high:.2f`, so where to take the weights from matters more than when.
 
 # %% [markdown]

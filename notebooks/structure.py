@@ -221,8 +221,8 @@ print(
 # - At the price of the paper's masks, masks that are *chosen* for their live edges give
 #   {glue:text}`published_chosen_least:.2f` to {glue:text}`published_chosen_most:.2f`, without a pass of the network for
 #   a forecast; among connected masks only {glue:text}`connected_least:.2f` to {glue:text}`connected_most:.2f`. And who may
-#   evaluate needs no surrogate: the same budget, spent on a few images for every mask, gives
-#   {glue:text}`published_few_least:.2f` or more.
+#   evaluate needs no surrogate: the same budget, spent on a few images for every mask, gives at
+#   least {glue:text}`published_few_least:.3f`.
 # - Under the fair protocol, with as many random masks as edges, mean over sizes and keep rates: ridge
 #   {glue:text}`ridge:.2f`, live edges {glue:text}`live:.2f`, flow with channels {glue:text}`channels:.2f`. With twice as
 #   many: ridge {glue:text}`ridge_two:.2f`, boosted trees {glue:text}`trees_two:.2f`, flow with channels

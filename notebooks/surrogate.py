@@ -24,7 +24,7 @@
 # thresholds to accuracy with a mean absolute error of {glue:text}`published_mae:.4f`, {glue:text}`published_gain:.0%`
 # better than a straight line. It leaves open the unit of the threshold, the inputs of the LSTM, and how its
 # {glue:text}`published_models:.0f` models were split. This page judges such an LSTM on {glue:text}`models:d` models of
-# the {doc}`campaign`, in every interpretation, beside its cost and beside ten others.
+# {doc}`the campaign <campaign>`, in every interpretation, beside its cost and beside ten others.
 #
 # - **You will need** the pages {doc}`zero_cost_proxies` and {doc}`protocols`, which explain inputs and splits.
 # - **You will learn** which proxy is worth its cost; how far to trust a forecast is on {doc}`coverage`.
@@ -64,8 +64,8 @@ published = pd.read_csv(paths.PUBLISHED / "lstm_surrogate.csv").set_index("quant
 # ## Error by protocol
 #
 # An error is the mean absolute error of a curve over its *measured* points, at which all examples were evaluated, then
-# the mean over curves; the dense point is known and not scored. Read a row from left to right: the harder the protocol,
-# the larger the error. *one evaluation* is judged on examples whose labels the forecast has not used, *one evaluation
+# the mean over curves; the dense point is known and not scored. The first four columns measure nothing of the tested
+# model: mostly, the fewer of its relatives are trained on, the larger the error. *one evaluation* is judged on examples whose labels the forecast has not used, *one evaluation
 # reused* on all. *few shot* gives and judges points of the curves alone on which every point was measured, so compare
 # it with the column *exact* of the second table. That table is the LSTM's own, with its 90 % bootstrap interval over
 # groups of relatives, the error on the exact curves and, as it would be with interpolated points as truth, on all
@@ -130,13 +130,13 @@ _ = curves.draw_leaderboard(shown.reset_index(), published=float(published["vali
 # %% [markdown]
 # ## Which input is worth its cost?
 #
-# Inputs removed from the LSTM, and added to it, with architectures left out: error, and what the input costs in
-# evaluations. Where the training curves were permuted among the models, a surrogate that still beat the mean curve would
+# Inputs removed from the LSTM, and added to it, with architectures left out; what agreement and curvature cost is in
+# {numref}`fig-leaderboard`. Where the training curves were permuted among the models, a surrogate that still beat the mean curve would
 # indicate a leak from test to training data.
 
 # %% tags=["hide-input"]
 ablations = errors[errors["inputs"] != ablation.AS_IT_IS]
-style.table(ablations.set_index(["inputs", "surrogate", "seed"])[["mae", "low", "high"]].sort_index(), precision=4)
+style.table(ablations.set_index(["inputs", "surrogate"])[["mae", "low", "high"]].sort_index(), precision=4)
 
 # %% [markdown]
 # ## On every axis

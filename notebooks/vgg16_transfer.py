@@ -154,7 +154,8 @@ for name, value in {
 #   global scope VGG16 has accuracy {glue:text}`stale:.3f`; recalibrated {glue:text}`fresh:.3f`. Most of the apparent
 #   damage is due to stale statistics, not to pruning.
 # - A sweep of a network with batch norms should say whether it recalibrates: the column `recalibrated` of the table
-#   `engines` does. The dense point keeps the network's own statistics, so that its accuracy is the model's own.
+#   `engines` does. In a sweep the dense point keeps the network's own statistics, so that its accuracy is
+#   the model's own; in {numref}`fig-recalibrated` it is recalibrated, too.
 
 # %% [markdown]
 # ## Exercises

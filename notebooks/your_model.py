@@ -90,7 +90,7 @@ predict.check_saving(model, processor, pruned)
 # %% [markdown]
 # ## Forecast
 #
-# The surrogate was trained on the curves of the {doc}`campaign`.
+# The surrogate was trained on the curves of both parts of {doc}`the campaign <campaign>`.
 
 # %%
 surrogate = pretrained.load()

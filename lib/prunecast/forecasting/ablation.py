@@ -48,7 +48,7 @@ SPLIT_NOTES = {
     "leave_one_architecture_out": "architecture and pretrained parent left out",
 }
 TRANSFER_NOTES = {
-    ("vgg16", "lstm"): "learned on transformers, no forward pass of VGG16",
+    ("vgg16", "lstm"): "learned on transformers, no forward pass of VGG16; at its measured points",
     ("vgg16_one_evaluation", "lstm_agreement"): "the same, and as many examples of VGG16 as one evaluation has",
 }
 ABLATIONS: Mapping[str, tuple[str, ...]] = {

@@ -24,6 +24,7 @@ TERMS = {"_": " ", "lstm": "LSTM", "nsga2": "NSGA-II", "cpu": "CPU", "flops": "o
 HEADERS = {  # of columns whose names are no words, or lack the unit
     "memory_mb": "memory, MB",
     "latency_ms_median": "latency, ms",
+    "latency_ratio": "latency at batch 1, share of the dense model's",
     "energy_j": "energy, J per 1,000",
     "seconds": "time, s",
     "mae": "mean absolute error",

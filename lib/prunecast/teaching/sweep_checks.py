@@ -84,7 +84,9 @@ def _global_mask(answer: Any) -> str:
             stays = np.concatenate([masks[name].ravel() for name in layers])
             sizes = np.concatenate([np.abs(layers[name]).ravel() for name in layers])
             if (~stays).sum() != round(sparsity * stays.size):
-                raise UserError("keep prunes another number of weights than it is asked to; what if magnitudes are equal?")
+                raise UserError(
+                    "keep prunes another number of weights than it is asked to; what if magnitudes are equal?"
+                )
             if stays.any() and not stays.all() and sizes[~stays].max() > sizes[stays].min():
                 raise UserError("keep prunes a weight that is larger than one it keeps; compare over the whole model")
     return "exactly as many weights go as were asked for, and none that is larger than one that stays."

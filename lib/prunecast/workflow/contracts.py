@@ -19,7 +19,8 @@ are unique in the columns marked \\*.
 - `data/published/` holds figures that papers print, each row with its source. `edge_surrogate_predictions.csv.gz` holds
   forecasts that the code of such a paper made, under its MIT licence: five surrogates of the losses of 40 networks with
   500 masks each, and the losses, mapped to 1 for the lowest of a network and 0 for the highest.
-- `data/pretrained/` holds the surrogate that `prunecast predict` loads, trained on `data/measured/campaign`.
+- `data/pretrained/` holds the surrogate that `prunecast predict` loads, trained on `data/measured/campaign`
+  and `data/measured/campaign_base`.
 - `data/models.yml` names the models, `data/tasks.yml` the tasks of the hub.
 """
 
