@@ -28,7 +28,7 @@ book: $(BIN)/.installed  ## install what is missing, run the study, render the b
 run: $(BIN)/.installed  ## run a study without rendering the book: make run STUDY=campaign
 	$(SNAKEMAKE) --configfile studies/$(STUDY).yml
 
-check: lint  ## the inner loop, in two minutes: format, lint, imports, types and unit tests
+check: lint  ## the inner loop, in three minutes: format, lint, imports, types and unit tests
 	$(UNIT) -m "not (pages or browser or cluster or slow)"
 
 test: lint book  ## everything: lint, the default study and its book, and every test on them
